@@ -1,0 +1,4 @@
+//! Inference with AWS-Net.
+mod error;
+
+pub use error::{Error, ErrorKind, Result};
