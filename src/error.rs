@@ -75,6 +75,14 @@ impl Error {
         self
     }
 
+    /// Names the place, unless one is named already.
+    pub(crate) fn at(mut self, place: String) -> Self {
+        if self.0.place.is_empty() {
+            self.0.place = place;
+        }
+        self
+    }
+
     /// What the error is about.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -1,0 +1,87 @@
+//! Depthwise convolution: each channel with a kernel of its own, a block of channels at a time.
+//!
+//! z[c][y][x] = b[c] + sum over ky, kx of w[c][ky][kx] * input[c][y*s + ky*d - top][x*s + kx*d - left]
+//!
+//! A few pixels of both branches are summed at once, so that each weight is loaded once for all of them and the
+//! AWS-Unit meets both branches in registers.
+
+use super::epilogue::{BlockTask, PairSink};
+use super::kernels::Run;
+use super::simd::Simd;
+use crate::plan::{DepthwiseKernel, Node, Value};
+
+/// Pixels summed at once: with both branches 8 sums, which hide the latency of their additions.
+const PIXELS: usize = 4;
+
+pub(super) fn task_count(output: &Value, images: usize) -> usize {
+    BlockTask::count(output, images)
+}
+
+/// # Safety
+///
+/// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
+#[inline(always)]
+pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &Node, kernel: &DepthwiseKernel, task: usize) {
+    let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
+    let task = BlockTask::new(output, task);
+    let taps = kernel.kernel[0] * kernel.kernel[1];
+    let padding = kernel.padding[0] * input.row_stride() + kernel.padding[1] * input.lanes;
+    // SAFETY: the input's halo is at least the padding, so that every window lies within its block.
+    unsafe {
+        let window = |branch: usize| {
+            let map = run.map(input, task.image, branch).add(task.block * input.block_stride());
+            map.add(input.origin() - padding).cast_const()
+        };
+        let from = [window(0), window(1)];
+        let weights = [0, 1].map(|b| kernel.branches[b].weights.as_slice().as_ptr().add(task.block * taps * S::LANES));
+        let bias = [0, 1].map(|b| S::load(kernel.branches[b].bias.as_slice().as_ptr().add(task.block * S::LANES)));
+        let sink = PairSink::new::<S>(run, node, task.image, task.block);
+        for y in task.rows.clone() {
+            let row = y * kernel.stride[0] * input.row_stride();
+            let width = output.shape.width;
+            let mut x = 0;
+            while x + PIXELS <= width {
+                pixels::<S, PIXELS>(kernel, input, from.map(|from| from.add(row)), weights, bias, &sink, y, x);
+                x += PIXELS;
+            }
+            for x in x..width {
+                pixels::<S, 1>(kernel, input, from.map(|from| from.add(row)), weights, bias, &sink, y, x);
+            }
+        }
+        task.zero_halo(run, output);
+    }
+}
+
+/// `N` pixels of a row, from column `x` on.
+#[expect(clippy::too_many_arguments, reason = "the constants of a task, kept in registers")]
+#[inline(always)]
+unsafe fn pixels<S: Simd, const N: usize>(
+    kernel: &DepthwiseKernel,
+    input: &Value,
+    row: [*const f32; 2],
+    weights: [*const f32; 2],
+    bias: [S::V; 2],
+    sink: &PairSink,
+    y: usize,
+    x: usize,
+) {
+    unsafe {
+        let step = kernel.stride[1] * S::LANES;
+        let mut sums = [[bias[0]; N], [bias[1]; N]];
+        for ky in 0..kernel.kernel[0] {
+            for kx in 0..kernel.kernel[1] {
+                let at = ky * kernel.dilation[0] * input.row_stride() + kx * kernel.dilation[1] * S::LANES + x * step;
+                let tap = (ky * kernel.kernel[1] + kx) * S::LANES;
+                for (branch, sums) in sums.iter_mut().enumerate() {
+                    let w = S::load(weights[branch].add(tap));
+                    for (pixel, sum) in sums.iter_mut().enumerate() {
+                        *sum = S::mul_add(S::load(row[branch].add(at + pixel * step)), w, *sum);
+                    }
+                }
+            }
+        }
+        for pixel in 0..N {
+            sink.put::<S>(y, x + pixel, [sums[0][pixel], sums[1][pixel]]);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Direct convolution: no transformed copy of the input, sums in registers from the first product to the last.
+//!
+//! A tile is `rows` x `columns` output pixels times `blocks` vectors of output channels. For every input channel
+//! and kernel element, in the order [input block][ky][kx][channel in block], it loads `blocks` vectors of weights
+//! and multiplies them with each of the pixels, broadcast. The order of additions is the same in every tile, so
+//! that the bits do not depend on how a map is cut.
+//!
+//! A task computes some tiles of one group of output channels, first in the emotion branch, then in au, so that the
+//! AWS-Unit can be applied while both are in the nearest cache:
+//!
+//! ```text
+//! u_t = activation(bias_t + sum + residual_t)
+//! y_t = A[t][emotion] * u_emotion + A[t][au] * u_au
+//! ```
+//!
+//! Linear layers, heads and dense AWS-Units are convolutions too, with the images of the batch as the rows of a
+//! map of one column; a 1x1 convolution over maps without halo takes all their pixels for one row.
+
+use super::epilogue::activate;
+use super::kernels::{Compiled, Run};
+use super::simd::Simd;
+use crate::op::Activation;
+use crate::plan::{ConvKernel, Node, View, tile::ROWS};
+
+/// Computes a tile of output pixels and stores it.
+pub(super) type TileFn = unsafe fn(&ConvTile);
+
+/// Where a tile reads and writes. Strides are in elements.
+pub(super) struct ConvTile {
+    /// The first kernel element's input for the tile's first pixel, in the group's first input block.
+    input: *const f32,
+    /// From one output row's input to the next one's.
+    input_row: usize,
+    /// From one output column's input to the next one's.
+    pixel_step: usize,
+    input_block: usize,
+    input_blocks: usize,
+    /// Channels in an input block.
+    input_lanes: usize,
+    kernel: [usize; 2],
+    /// From one kernel row's, and column's, input to the next one's.
+    tap_steps: [usize; 2],
+    weights: *const f32,
+    bias: *const f32,
+    output: *mut f32,
+    output_row: usize,
+    output_block: usize,
+    /// Null where nothing is added.
+    residual: *const f32,
+    residual_row: usize,
+    residual_block: usize,
+    activation: Activation,
+    mix: Option<Mix>,
+}
+
+/// The AWS-Unit, applied by the tile of the au branch.
+struct Mix {
+    /// A[0][0] for the tile's first channel; A[t][s] is `pair` * (2t + s) elements behind it.
+    weights: *const f32,
+    pair: usize,
+    /// u of the emotion branch, which y replaces; strides as those of the output.
+    emotion: *mut f32,
+}
+
+/// Computes one tile. `STEP` is the pixel step where it is known when compiling, else 0.
+///
+/// # Safety
+///
+/// The tile's pointers and strides stay within the arena and the packed weights.
+#[inline(always)]
+pub(super) unsafe fn tile<
+    S: Simd,
+    const ROWS: usize,
+    const COLUMNS: usize,
+    const BLOCKS: usize,
+    const STEP: usize,
+>(
+    t: &ConvTile,
+) {
+    unsafe {
+        let step = if STEP == 0 { t.pixel_step } else { STEP };
+        let mut sums = [[[S::splat(0.0); BLOCKS]; COLUMNS]; ROWS];
+        for block in 0..BLOCKS {
+            let bias = S::load(t.bias.add(block * S::LANES));
+            for row in &mut sums {
+                for pixel in row {
+                    pixel[block] = bias;
+                }
+            }
+        }
+        let mut weights = t.weights;
+        for input_block in 0..t.input_blocks {
+            let from = t.input.add(input_block * t.input_block);
+            for ky in 0..t.kernel[0] {
+                for kx in 0..t.kernel[1] {
+                    let mut from = from.add(ky * t.tap_steps[0] + kx * t.tap_steps[1]);
+                    for _ in 0..t.input_lanes {
+                        let mut w = [S::splat(0.0); BLOCKS];
+                        for (block, w) in w.iter_mut().enumerate() {
+                            *w = S::load(weights.add(block * S::LANES));
+                        }
+                        for (row, sums) in sums.iter_mut().enumerate() {
+                            for (column, sums) in sums.iter_mut().enumerate() {
+                                let x = S::splat(*from.add(row * t.input_row + column * step));
+                                for (sum, w) in sums.iter_mut().zip(w) {
+                                    *sum = S::mul_add(x, w, *sum);
+                                }
+                            }
+                        }
+                        weights = weights.add(BLOCKS * S::LANES);
+                        from = from.add(1);
+                    }
+                }
+            }
+        }
+        if !t.residual.is_null() {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (column, sums) in sums.iter_mut().enumerate() {
+                    for (block, sum) in sums.iter_mut().enumerate() {
+                        let at = row * t.residual_row + column * S::LANES + block * t.residual_block;
+                        *sum = S::add(*sum, S::load(t.residual.add(at)));
+                    }
+                }
+            }
+        }
+        for sum in sums.as_flattened_mut().as_flattened_mut() {
+            *sum = activate::<S>(t.activation, *sum);
+        }
+        for block in 0..BLOCKS {
+            let a = t.mix.as_ref().map(|mix| {
+                let at = |pair: usize| S::load(mix.weights.add(pair * mix.pair + block * S::LANES));
+                ([at(0), at(1), at(2), at(3)], mix.emotion)
+            });
+            for (row, sums) in sums.iter().enumerate() {
+                for (column, sums) in sums.iter().enumerate() {
+                    let at = row * t.output_row + column * S::LANES + block * t.output_block;
+                    let mut y = sums[block];
+                    if let Some((a, emotion)) = a {
+                        let (u_emotion, u_au) = (S::load(emotion.add(at)), y);
+                        S::store(emotion.add(at), S::mul_add(a[1], u_au, S::mul(a[0], u_emotion)));
+                        y = S::mul_add(a[3], u_au, S::mul(a[2], u_emotion));
+                    }
+                    S::store(t.output.add(at), y);
+                }
+            }
+        }
+    }
+}
+
+/// Images that are cut into rows of their own, and rows in each.
+fn images_and_rows(conv: &ConvKernel, images: usize) -> (usize, usize) {
+    match conv.view {
+        View::Rows | View::Line => (images, conv.rows),
+        View::Images => (1, images),
+    }
+}
+
+/// Tasks, in the order [group][image][rows][columns], so that a group's weights stay near.
+pub(super) fn task_count(conv: &ConvKernel, images: usize) -> usize {
+    let (images, rows) = images_and_rows(conv, images);
+    let column_tasks = conv.tiling.columns.len().div_ceil(conv.task_columns);
+    conv.groups.len() * images * rows.div_ceil(conv.task_rows) * column_tasks
+}
+
+/// Computes one task: some rows of tiles of one group, in every branch that the node computes.
+///
+/// # Safety
+///
+/// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
+#[inline(always)]
+pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &Node, conv: &ConvKernel, task: usize) {
+    let (images, rows) = images_and_rows(conv, run.images);
+    let column_tasks = conv.tiling.columns.len().div_ceil(conv.task_columns);
+    let (task, column_task) = (task / column_tasks, task % column_tasks);
+    let row_tasks = rows.div_ceil(conv.task_rows);
+    let (task, row_task) = (task / row_tasks, task % row_tasks);
+    let (group, image) = (&conv.groups[task / images], task % images);
+    let first_row = row_task * conv.task_rows;
+    let row_end = rows.min(first_row + conv.task_rows);
+    let column_tiles = conv.tiling.columns.chunks(conv.task_columns);
+    let first_column: usize = column_tiles.clone().take(column_task).flatten().sum();
+    let Some(column_tiles) = column_tiles.clone().nth(column_task) else { return };
+
+    let values = &run.plan.values;
+    let (input, output) = (&values[node.input], &values[node.output]);
+    let residual = node.epilogue.residual.map(|id| &values[id]);
+    // From one row of the view to the next: of a map, or from image to image.
+    let row_of = |value: &crate::plan::Value, rows: usize| match conv.view {
+        View::Images => value.image_stride(),
+        View::Rows | View::Line => rows * value.row_stride(),
+    };
+    let input_row = row_of(input, conv.stride[0]);
+    let output_row = row_of(output, 1);
+    let residual_row = residual.map_or(0, |value| row_of(value, 1));
+    let pixel_step = conv.stride[1] * input.lanes;
+    let taps = conv.kernel[0] * conv.kernel[1];
+    debug_assert!(group.weights_len(taps, input.lanes, output.lanes) > 0);
+
+    for (branch, weights) in conv.branches.iter().enumerate() {
+        // SAFETY: the plan's offsets stay within the arena: the halo of the input is at least the padding, the
+        // windows end within the halo behind the map, and the groups' blocks are blocks of these values. The packed
+        // weights have the lengths that the groups state.
+        unsafe {
+            let input_map = run.map(input, image, 0).add(conv.input_offsets[branch]);
+            let padding = conv.padding[0] * input.row_stride() + conv.padding[1] * input.lanes;
+            let input_first = input_map.add(input.origin() - padding + group.input_blocks.start * input.block_stride());
+            let output_first =
+                run.pixels(output, image, branch).add(group.first_block * output.block_stride());
+            let residual_first = residual.map_or(std::ptr::null(), |value| {
+                run.pixels(value, image, branch).add(group.first_block * value.block_stride()).cast_const()
+            });
+            let first_channel = group.first_block * S::LANES;
+            let mut row = first_row;
+            while row < row_end {
+                let most = conv.tiling.tile.rows.min(row_end - row);
+                let tile_rows = ROWS.into_iter().find(|&r| r <= most).unwrap_or(1);
+                let mut column = first_column;
+                for &tile_columns in column_tiles {
+                    let output_at = row * output_row + column * S::LANES;
+                    let mix = match &node.epilogue.mix {
+                        Some(mix) if branch == 1 => Some(Mix {
+                            weights: mix.as_slice().as_ptr().add(first_channel),
+                            pair: output.blocks() * S::LANES,
+                            emotion: run
+                                .pixels(output, image, 0)
+                                .add(group.first_block * output.block_stride() + output_at),
+                        }),
+                        _ => None,
+                    };
+                    let tile = ConvTile {
+                        input: input_first.add(row * input_row + column * pixel_step),
+                        input_row,
+                        pixel_step,
+                        input_block: input.block_stride(),
+                        input_blocks: group.input_blocks.len(),
+                        input_lanes: input.lanes,
+                        kernel: conv.kernel,
+                        tap_steps: [
+                            conv.dilation[0] * input.row_stride(),
+                            conv.dilation[1] * input.lanes,
+                        ],
+                        weights: weights.weights.as_slice().as_ptr().add(group.weights),
+                        bias: weights.bias.as_slice().as_ptr().add(first_channel),
+                        output: output_first.add(output_at),
+                        output_row,
+                        output_block: output.block_stride(),
+                        residual: match residual_first.is_null() {
+                            true => residual_first,
+                            false => residual_first.add(row * residual_row + column * S::LANES),
+                        },
+                        residual_row,
+                        residual_block: residual.map_or(0, |value| value.block_stride()),
+                        activation: node.epilogue.activation,
+                        mix,
+                    };
+                    if let Some(compute) = S::conv_tile(tile_rows, tile_columns, group.blocks, pixel_step) {
+                        compute(&tile);
+                    } else {
+                        debug_assert!(false, "no tile {tile_rows}x{tile_columns}x{}", group.blocks);
+                    }
+                    column += tile_columns;
+                }
+                row += tile_rows;
+            }
+            let blocks = group.first_block..group.first_block + group.blocks;
+            match conv.view {
+                View::Rows => run.zero_halo(output, image, branch, blocks, first_row..row_end),
+                View::Images => {
+                    for image in first_row..row_end {
+                        run.zero_halo(output, image, branch, blocks.clone(), 0..1);
+                    }
+                }
+                View::Line => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What happens to both branches' values of a pixel before they are stored: residual, activation, AWS-Unit.
+
+use super::kernels::Run;
+use super::simd::{self, Simd};
+use crate::op::Activation;
+use crate::plan::{Node, Value};
+
+/// An activation of each lane.
+#[inline(always)]
+pub(super) unsafe fn activate<S: Simd>(activation: Activation, v: S::V) -> S::V {
+    unsafe {
+        let zero = S::splat(0.0);
+        match activation {
+            Activation::None => v,
+            Activation::Relu => S::max(zero, v),
+            Activation::LeakyRelu { negative_slope } => {
+                // max(0, v) + slope * min(0, v): one of the two is zero.
+                S::mul_add(S::splat(negative_slope), S::min(zero, v), S::max(zero, v))
+            }
+            Activation::Silu => S::div(v, S::add(S::splat(1.0), simd::exp::<S>(S::sub(zero, v)))),
+        }
+    }
+}
+
+/// Where a task stores one block of channels of both branches.
+pub(super) struct PairSink {
+    output: [*mut f32; 2],
+    output_row: usize,
+    residual: Option<([*const f32; 2], usize)>,
+    activation: Activation,
+    /// A[t][s] of the block's channels.
+    mix: Option<[[*const f32; 2]; 2]>,
+}
+
+impl PairSink {
+    /// The sink of a node for a block of channels of an image.
+    ///
+    /// # Safety
+    ///
+    /// The node is one of the run's plan; image and block are within its output.
+    #[inline(always)]
+    pub unsafe fn new<S: Simd>(run: &Run, node: &Node, image: usize, block: usize) -> Self {
+        let output = &run.plan.values[node.output];
+        // SAFETY: the block lies within the values' maps, whose shapes are the same; the packed AWS-Unit has four
+        // rows of all padded channels.
+        unsafe {
+            let at = |value: &Value, branch: usize| {
+                run.pixels(value, image, branch).add(block * value.block_stride())
+            };
+            let residual = node.epilogue.residual.map(|id| {
+                let value = &run.plan.values[id];
+                ([at(value, 0).cast_const(), at(value, 1).cast_const()], value.row_stride())
+            });
+            let mix = node.epilogue.mix.as_ref().map(|mix| {
+                let first = mix.as_slice().as_ptr().add(block * S::LANES);
+                let row = output.blocks() * S::LANES;
+                [[first, first.add(row)], [first.add(2 * row), first.add(3 * row)]]
+            });
+            PairSink {
+                output: [at(output, 0), at(output, 1)],
+                output_row: output.row_stride(),
+                residual,
+                activation: node.epilogue.activation,
+                mix,
+            }
+        }
+    }
+
+    /// Finishes and stores z of both branches at a pixel.
+    ///
+    /// # Safety
+    ///
+    /// The pixel is within the output.
+    #[inline(always)]
+    pub unsafe fn put<S: Simd>(&self, y: usize, x: usize, z: [S::V; 2]) {
+        unsafe {
+            let mut u = z;
+            if let Some((residual, row)) = self.residual {
+                for (u, residual) in u.iter_mut().zip(residual) {
+                    *u = S::add(*u, S::load(residual.add(y * row + x * S::LANES)));
+                }
+            }
+            for u in &mut u {
+                *u = activate::<S>(self.activation, *u);
+            }
+            if let Some(a) = self.mix {
+                let mixed = |t: usize| S::mul_add(S::load(a[t][1]), u[1], S::mul(S::load(a[t][0]), u[0]));
+                u = [mixed(0), mixed(1)];
+            }
+            let at = y * self.output_row + x * S::LANES;
+            S::store(self.output[0].add(at), u[0]);
+            S::store(self.output[1].add(at), u[1]);
+        }
+    }
+}
+
+/// Tasks of kernels that compute a block of channels of both branches at once, cut into rows: [image][block][rows].
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct BlockTask {
+    pub image: usize,
+    pub block: usize,
+    pub rows: std::ops::Range<usize>,
+}
+
+/// Elements of output that a task computes, about: what a thread takes from the nearest cache.
+const TASK_ELEMENTS: usize = 4096;
+
+impl BlockTask {
+    fn rows_per_task(output: &Value) -> usize {
+        (TASK_ELEMENTS / (output.shape.width * output.lanes).max(1)).clamp(1, output.shape.height)
+    }
+
+    /// How many tasks an output has.
+    pub fn count(output: &Value, images: usize) -> usize {
+        images * output.blocks() * output.shape.height.div_ceil(Self::rows_per_task(output))
+    }
+
+    /// The task of a number below [`count`](Self::count).
+    pub fn new(output: &Value, task: usize) -> Self {
+        let rows = Self::rows_per_task(output);
+        let row_tasks = output.shape.height.div_ceil(rows);
+        let (task, row_task) = (task / row_tasks, task % row_tasks);
+        let first = row_task * rows;
+        BlockTask {
+            image: task / output.blocks(),
+            block: task % output.blocks(),
+            rows: first..output.shape.height.min(first + rows),
+        }
+    }
+
+    /// Writes the zeros around the task's rows in both branches.
+    ///
+    /// # Safety
+    ///
+    /// The task is one of this output of the run's plan.
+    pub unsafe fn zero_halo(&self, run: &Run, output: &Value) {
+        for branch in 0..output.branches {
+            // SAFETY: the task's block and rows are the caller's alone.
+            unsafe { run.zero_halo(output, self.image, branch, self.block..self.block + 1, self.rows.clone()) };
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! From a node and the number of a task to the kernel that computes it.
+//!
+//! A node's work is cut into tasks that write disjoint parts of its output, so that any thread may take any of
+//! them in any order, and the bits come out the same.
+
+use super::simd::Simd;
+use super::{aws_gate, conv2d_depthwise, conv2d_direct, identity, image_to_blocks, pool2d};
+use crate::plan::{CpuPlan, Kernel, Node, Value};
+
+/// A plan running on a session's arena.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub plan: &'a CpuPlan,
+    /// The arena, of `plan.arena_len` elements.
+    pub arena: *mut f32,
+    /// Images of this run, at most the plan's batch.
+    pub images: usize,
+}
+
+// SAFETY: tasks of a node write disjoint elements of the arena, and read only what earlier nodes have written; the
+// caller of `run_task` keeps nodes apart.
+unsafe impl Sync for Run<'_> {}
+
+impl Run<'_> {
+    /// The first element, halo included, of the map that `branch` reads or writes.
+    ///
+    /// # Safety
+    ///
+    /// The value is one of the plan, `image` below the number of images.
+    #[inline(always)]
+    pub unsafe fn map(&self, value: &Value, image: usize, branch: usize) -> *mut f32 {
+        let offset = value.offset + image * value.image_stride() + value.branch_offset(branch);
+        // SAFETY: the plan has placed the value, for a whole batch, within the arena.
+        unsafe { self.arena.add(offset) }
+    }
+
+    /// The first pixel of the map's first block, behind the halo.
+    ///
+    /// # Safety
+    ///
+    /// As for [`map`](Self::map).
+    #[inline(always)]
+    pub unsafe fn pixels(&self, value: &Value, image: usize, branch: usize) -> *mut f32 {
+        unsafe { self.map(value, image, branch).add(value.origin()) }
+    }
+
+    /// Writes the zeros around some rows of some blocks: left and right, and above the first and below the last.
+    ///
+    /// # Safety
+    ///
+    /// As for [`map`](Self::map), and nobody else uses these blocks' rows.
+    pub unsafe fn zero_halo(
+        &self,
+        value: &Value,
+        image: usize,
+        branch: usize,
+        blocks: std::ops::Range<usize>,
+        rows: std::ops::Range<usize>,
+    ) {
+        let (row, halo, lanes) = (value.row_stride(), value.halo, value.lanes);
+        if halo == Default::default() {
+            return;
+        }
+        for block in blocks {
+            // SAFETY: all within the block, which spans top + height + bottom rows.
+            unsafe {
+                let first = self.map(value, image, branch).add(block * value.block_stride());
+                if rows.start == 0 {
+                    first.write_bytes(0, halo.top * row);
+                }
+                for y in rows.clone() {
+                    let begin = first.add((halo.top + y) * row);
+                    begin.write_bytes(0, halo.left * lanes);
+                    begin.add(row - halo.right * lanes).write_bytes(0, halo.right * lanes);
+                }
+                if rows.end == value.shape.height {
+                    first.add((halo.top + value.shape.height) * row).write_bytes(0, halo.bottom * row);
+                }
+            }
+        }
+    }
+}
+
+/// What an instruction set's file offers.
+pub(super) struct Kernels {
+    /// Computes one task of a node.
+    ///
+    /// Safety: the processor has the instruction set; the run's plan was made for it and holds the node; the nodes
+    /// before it are done; each task below [`task_count`] is computed once.
+    pub run_task: unsafe fn(&Run, &Node, usize),
+}
+
+/// An instruction set with its convolution tiles compiled.
+pub(super) trait Compiled: Simd {
+    /// The tile kernel for these sizes, where the table of tiles has them; see [`conv2d_direct`].
+    fn conv_tile(rows: usize, columns: usize, blocks: usize, pixel_step: usize) -> Option<conv2d_direct::TileFn>;
+}
+
+/// How many tasks a node has for `images` images.
+pub(super) fn task_count(plan: &CpuPlan, node: &Node, images: usize) -> usize {
+    let output = &plan.values[node.output];
+    match &node.kernel {
+        Kernel::Conv2d(conv) => conv2d_direct::task_count(conv, images),
+        Kernel::Depthwise(_) => conv2d_depthwise::task_count(output, images),
+        Kernel::MaxPool2d(_) | Kernel::AvgPool2d(_) | Kernel::GlobalAvgPool2d => pool2d::task_count(output, images),
+        Kernel::Identity => identity::task_count(output, images),
+        Kernel::AwsGate { .. } => aws_gate::task_count(output, images),
+        Kernel::ImageToBlocks => image_to_blocks::task_count(output, images),
+    }
+}
+
+/// Computes one task with the vectors of `S`.
+///
+/// # Safety
+///
+/// As for [`Kernels::run_task`].
+#[inline(always)]
+pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &Node, task: usize) {
+    unsafe {
+        match &node.kernel {
+            Kernel::Conv2d(conv) => conv2d_direct::run_task::<S>(run, node, conv, task),
+            Kernel::Depthwise(depthwise) => conv2d_depthwise::run_task::<S>(run, node, depthwise, task),
+            Kernel::MaxPool2d(pool) => pool2d::run_max_task::<S>(run, node, pool, task),
+            Kernel::AvgPool2d(pool) => pool2d::run_avg_task::<S>(run, node, pool, task),
+            Kernel::GlobalAvgPool2d => pool2d::run_global_avg_task::<S>(run, node, task),
+            Kernel::Identity => identity::run_task::<S>(run, node, task),
+            Kernel::AwsGate { gate, logits } => aws_gate::run_task::<S>(run, node, *gate, *logits, task),
+            Kernel::ImageToBlocks => image_to_blocks::run_task(run, node, task),
+        }
+    }
+}
+
+/// Compiles the kernels for an instruction set, with the attribute that its intrinsics need.
+macro_rules! entry_points {
+    ($isa:expr, $simd:ty, $(#[$features:meta])?) => {
+        pub(in crate::cpu) static KERNELS: $crate::cpu::kernels::Kernels = $crate::cpu::kernels::Kernels { run_task };
+
+        $(#[$features])?
+        unsafe fn run_task(run: &$crate::cpu::kernels::Run, node: &$crate::plan::Node, task: usize) {
+            unsafe { $crate::cpu::kernels::run_task::<$simd>(run, node, task) }
+        }
+
+        $(#[$features])?
+        unsafe fn conv_tile<const ROWS: usize, const COLUMNS: usize, const BLOCKS: usize, const STEP: usize>(
+            tile: &$crate::cpu::conv2d_direct::ConvTile,
+        ) {
+            unsafe { $crate::cpu::conv2d_direct::tile::<$simd, ROWS, COLUMNS, BLOCKS, STEP>(tile) }
+        }
+
+        impl $crate::cpu::kernels::Compiled for $simd {
+            fn conv_tile(
+                rows: usize,
+                columns: usize,
+                blocks: usize,
+                pixel_step: usize,
+            ) -> Option<$crate::cpu::conv2d_direct::TileFn> {
+                const LANES: usize = <$simd as $crate::cpu::simd::Simd>::LANES;
+                let wanted = (rows, columns, blocks, pixel_step);
+                $crate::cpu::kernels::tile_table!($isa, LANES, wanted, 1, 1: 14 7 6 5 4 3 2 1);
+                $crate::cpu::kernels::tile_table!($isa, LANES, wanted, 2, 1: 14 7 6 5 4 3 2 1);
+                $crate::cpu::kernels::tile_table!($isa, LANES, wanted, 4, 1: 14 7 6 5 4 3 2 1);
+                $crate::cpu::kernels::tile_table!($isa, LANES, wanted, 1, 2: 14 7 6 5 4 3 2 1);
+                $crate::cpu::kernels::tile_table!($isa, LANES, wanted, 2, 2: 14 7 6 5 4 3 2 1);
+                $crate::cpu::kernels::tile_table!($isa, LANES, wanted, 4, 2: 14 7 6 5 4 3 2 1);
+                None
+            }
+        }
+    };
+}
+pub(super) use entry_points;
+
+/// Returns the tile of so many rows and blocks whose columns are wanted, if it is in the table of tiles; those that
+/// are not are not compiled.
+macro_rules! tile_table {
+    ($isa:expr, $lanes:ident, $wanted:ident, $r:literal, $n:literal: $($c:literal)*) => {
+        $(if const {
+            let tile = $crate::plan::tile::Tile { rows: $r, columns: $c, blocks: $n };
+            $crate::plan::tile::exists($isa, tile)
+        } {
+            let (rows, columns, blocks, pixel_step) = $wanted;
+            if (rows, columns, blocks) == ($r, $c, $n) {
+                return match pixel_step {
+                    1 => Some(conv_tile::<$r, $c, $n, 1>),
+                    2 => Some(conv_tile::<$r, $c, $n, 2>),
+                    $lanes => Some(conv_tile::<$r, $c, $n, $lanes>),
+                    step if step == 2 * $lanes => Some(conv_tile::<$r, $c, $n, { 2 * $lanes }>),
+                    _ => Some(conv_tile::<$r, $c, $n, 0>),
+                };
+            }
+        })*
+    };
+}
+pub(super) use tile_table;

@@ -1,0 +1,121 @@
+//! The CPU backend: fp32, one algorithm an operator, compiled for each instruction set.
+//!
+//! [`kernels`] leads from a node to its kernel; each operator has a file; [`simd`] holds what differs between
+//! instruction sets; [`team`] runs a node's tasks on several threads.
+
+mod aws_gate;
+mod conv2d_depthwise;
+mod conv2d_direct;
+mod epilogue;
+mod identity;
+mod image_to_blocks;
+mod kernels;
+mod pool2d;
+mod simd;
+mod team;
+
+use crate::error::Result;
+use crate::plan::{AlignedBuffer, CpuPlan, Value};
+use crate::predictions::PredictionBuffers;
+use crate::tensor::Branch;
+use kernels::{Kernels, Run};
+use team::{Job, Team};
+
+pub(crate) use team::MAX_THREADS;
+
+/// The mutable part of one caller: arena and threads.
+pub(crate) struct CpuSession {
+    arena: AlignedBuffer,
+    team: Team,
+}
+
+/// A run as a job for the team: a step a node.
+struct NodeJob<'a> {
+    run: Run<'a>,
+    kernels: &'static Kernels,
+}
+
+impl Job for NodeJob<'_> {
+    fn steps(&self) -> usize {
+        self.run.plan.nodes.len()
+    }
+
+    fn tasks(&self, step: usize) -> usize {
+        kernels::task_count(self.run.plan, &self.run.plan.nodes[step], self.run.images)
+    }
+
+    unsafe fn run_task(&self, step: usize, task: usize) {
+        // SAFETY: `CpuSession::new` needs a processor that has the plan's instruction set; the team computes each
+        // task once, in the order of the nodes.
+        unsafe { (self.kernels.run_task)(&self.run, &self.run.plan.nodes[step], task) }
+    }
+}
+
+impl CpuSession {
+    /// A session of a plan whose instruction set the processor has.
+    pub(crate) fn new(plan: &CpuPlan, threads: usize) -> Result<Self> {
+        assert!(plan.isa.is_available(), "{}", plan.isa);
+        let arena = AlignedBuffer::zeros(plan.arena_len, "arena")?;
+        Ok(CpuSession { arena, team: Team::new(threads, plan.nodes.len())? })
+    }
+
+    /// Runs `count` images, [count, C, H, W], at most the plan's batch, and writes their logits.
+    pub(crate) fn run(
+        &mut self,
+        plan: &CpuPlan,
+        images: &[f32],
+        count: usize,
+        predictions: &mut PredictionBuffers,
+    ) -> Result<()> {
+        let image = &plan.values[plan.image];
+        for (index, pixels) in images.chunks_exact(image.shape.len()).take(count).enumerate() {
+            write_image(image, index, pixels, self.arena.as_mut_slice());
+        }
+        let run = Run { plan, arena: self.arena.as_mut_slice().as_mut_ptr(), images: count };
+        self.team.run(&NodeJob { run, kernels: simd::kernels(plan.isa) })?;
+        for branch in Branch::BOTH {
+            let logits = &plan.values[plan.head_logits[branch as usize]];
+            for index in 0..count {
+                // A 1x1 map without halo: its channels lie one behind the other.
+                let from = &self.arena.as_slice()[logits.offset + index * logits.image_stride()..];
+                let labels = logits.shape.channels;
+                predictions.logits_mut(branch, index, labels).copy_from_slice(&from[..labels]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The map of one image and branch of the last run as [C, H, W], if it is still there.
+    pub(crate) fn map(&self, value: &Value, image: usize, branch: Branch) -> Vec<f32> {
+        let first = value.offset + image * value.image_stride() + value.branch_offset(branch as usize) + value.origin();
+        let mut map = Vec::with_capacity(value.shape.len());
+        for channel in 0..value.shape.channels {
+            let (block, lane) = (channel / value.lanes, channel % value.lanes);
+            for y in 0..value.shape.height {
+                for x in 0..value.shape.width {
+                    let at = first + block * value.block_stride() + y * value.row_stride() + x * value.lanes + lane;
+                    map.push(self.arena.as_slice()[at]);
+                }
+            }
+        }
+        map
+    }
+}
+
+/// Copies an image, [C, H, W], to its place and writes the zeros around it.
+fn write_image(value: &Value, index: usize, pixels: &[f32], arena: &mut [f32]) {
+    let (height, width) = (value.shape.height, value.shape.width);
+    let first = value.offset + index * value.image_stride();
+    let planes = arena[first..first + value.image_stride()].chunks_exact_mut(value.block_stride());
+    for (plane, from) in planes.zip(pixels.chunks_exact(height * width)) {
+        let (above, rest) = plane.split_at_mut(value.halo.top * value.row_stride());
+        let (rows, below) = rest.split_at_mut(height * value.row_stride());
+        above.fill(0.0);
+        below.fill(0.0);
+        for (row, from) in rows.chunks_exact_mut(value.row_stride()).zip(from.chunks_exact(width)) {
+            row[..value.halo.left].fill(0.0);
+            row[value.halo.left..][..width].copy_from_slice(from);
+            row[value.halo.left + width..].fill(0.0);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Pooling: the maximum or the mean over a window, and the mean over a whole map.
+//!
+//! Windows are clipped to the map, so that padding never wins a maximum; a mean divides by the whole window, which
+//! counts padding as zeros.
+
+use std::ops::Range;
+
+use super::epilogue::{BlockTask, PairSink};
+use super::kernels::Run;
+use super::simd::Simd;
+use crate::op::Pool2d;
+use crate::plan::{Node, Value};
+
+pub(super) fn task_count(output: &Value, images: usize) -> usize {
+    BlockTask::count(output, images)
+}
+
+/// The rows or columns of the map that a window meets.
+#[inline(always)]
+fn clipped(index: usize, stride: usize, before: usize, kernel: usize, size: usize) -> Range<usize> {
+    let begin = index * stride;
+    begin.saturating_sub(before)..(begin + kernel).saturating_sub(before).min(size)
+}
+
+/// # Safety
+///
+/// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
+#[inline(always)]
+pub(super) unsafe fn run_max_task<S: Simd>(run: &Run, node: &Node, pool: &Pool2d, task: usize) {
+    unsafe {
+        // The maximum of a NaN and a number is the number.
+        let lowest = S::splat(f32::NEG_INFINITY);
+        run_window_task::<S>(run, node, pool, task, lowest, |max, x| S::max(x, max), |max| max);
+    }
+}
+
+/// # Safety
+///
+/// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
+#[inline(always)]
+pub(super) unsafe fn run_avg_task<S: Simd>(run: &Run, node: &Node, pool: &Pool2d, task: usize) {
+    unsafe {
+        let elements = S::splat((pool.kernel[0] * pool.kernel[1]) as f32);
+        let zero = S::splat(0.0);
+        run_window_task::<S>(run, node, pool, task, zero, |sum, x| S::add(sum, x), |sum| S::div(sum, elements));
+    }
+}
+
+/// Folds each window of a block of channels in both branches.
+#[inline(always)]
+unsafe fn run_window_task<S: Simd>(
+    run: &Run,
+    node: &Node,
+    pool: &Pool2d,
+    task: usize,
+    first: S::V,
+    fold: impl Fn(S::V, S::V) -> S::V,
+    finish: impl Fn(S::V) -> S::V,
+) {
+    let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
+    let task = BlockTask::new(output, task);
+    let Pool2d { kernel, stride, padding } = *pool;
+    // SAFETY: clipped windows lie within the input's map.
+    unsafe {
+        let map = |branch| run.pixels(input, task.image, branch).add(task.block * input.block_stride());
+        let maps = [map(0), map(1)];
+        let sink = PairSink::new::<S>(run, node, task.image, task.block);
+        for y in task.rows.clone() {
+            let rows = clipped(y, stride[0], padding.top, kernel[0], input.shape.height);
+            for x in 0..output.shape.width {
+                let columns = clipped(x, stride[1], padding.left, kernel[1], input.shape.width);
+                let mut folded = [first; 2];
+                for iy in rows.clone() {
+                    for ix in columns.clone() {
+                        for (folded, map) in folded.iter_mut().zip(maps) {
+                            *folded = fold(*folded, S::load(map.add(iy * input.row_stride() + ix * S::LANES)));
+                        }
+                    }
+                }
+                sink.put::<S>(y, x, folded.map(&finish));
+            }
+        }
+        task.zero_halo(run, output);
+    }
+}
+
+/// # Safety
+///
+/// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
+#[inline(always)]
+pub(super) unsafe fn run_global_avg_task<S: Simd>(run: &Run, node: &Node, task: usize) {
+    let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
+    let task = BlockTask::new(output, task);
+    // SAFETY: all within the input's map.
+    unsafe {
+        let mut sums = [S::splat(0.0); 2];
+        for (branch, sum) in sums.iter_mut().enumerate() {
+            let map = run.pixels(input, task.image, branch).add(task.block * input.block_stride());
+            for y in 0..input.shape.height {
+                for x in 0..input.shape.width {
+                    *sum = S::add(*sum, S::load(map.add(y * input.row_stride() + x * S::LANES)));
+                }
+            }
+        }
+        let pixels = S::splat(input.shape.pixels() as f32);
+        let means = [S::div(sums[0], pixels), S::div(sums[1], pixels)];
+        PairSink::new::<S>(run, node, task.image, task.block).put::<S>(0, 0, means);
+        task.zero_halo(run, output);
+    }
+}

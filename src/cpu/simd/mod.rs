@@ -1,0 +1,86 @@
+//! A vector of f32, and what the kernels do with it.
+//!
+//! A kernel is written once, generic over [`Simd`]. A file per instruction set implements the trait and compiles
+//! the kernels with the features that its intrinsics need; everything generic is `#[inline(always)]`, so that the
+//! intrinsics end up inside functions that have those features.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use super::kernels::Kernels;
+use crate::plan::Isa;
+
+/// One instruction set's vector of f32.
+///
+/// # Safety
+///
+/// Every function needs a processor with the instruction set, and pointers that are valid for a whole vector.
+pub(super) trait Simd: Copy {
+    /// f32 values in a vector.
+    const LANES: usize;
+    /// The register.
+    type V: Copy;
+
+    unsafe fn splat(value: f32) -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn store(to: *mut f32, v: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// a * b + c, rounded once where the instruction set can.
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger of each pair; `b` where one of them is NaN.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller of each pair; `b` where one of them is NaN.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// v * 2^n, for integers n from -126 to 127.
+    unsafe fn scale_by_power_of_two(v: Self::V, n: Self::V) -> Self::V;
+}
+
+/// exp(x), to about two units in the last place.
+///
+/// exp(x) = 2^n * exp(r) with n = round(x / ln 2) and |r| <= ln(2)/2, where Taylor's polynomial of degree 7 stands
+/// for exp(r): its remainder, about r^8/8!, stays below 2^-27. x is held within what 2^n can express.
+#[inline(always)]
+pub(super) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
+    const LN_2_HIGH: f32 = 0.693_359_4; // 355/512: exact, and so is its product with n
+    const LN_2_LOW: f32 = -2.121_944_4e-4; // ln 2 - LN_2_HIGH
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves no bit behind the binary point
+    unsafe {
+        let x = S::max(S::splat(-87.0), S::min(S::splat(88.0), x));
+        let scaled = S::mul(x, S::splat(std::f32::consts::LOG2_E));
+        let n = S::sub(S::add(scaled, S::splat(ROUND)), S::splat(ROUND));
+        let r = S::mul_add(n, S::splat(-LN_2_HIGH), x);
+        let r = S::mul_add(n, S::splat(-LN_2_LOW), r);
+        let mut p = S::splat(1.0 / 5040.0);
+        for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+            p = S::mul_add(p, r, S::splat(coefficient));
+        }
+        S::scale_by_power_of_two(p, n)
+    }
+}
+
+/// 1 / (1 + exp(-x))
+#[inline(always)]
+pub(super) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
+    unsafe {
+        let one = S::splat(1.0);
+        S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), x))))
+    }
+}
+
+/// The kernels compiled for an instruction set.
+pub(super) fn kernels(isa: Isa) -> &'static Kernels {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => &avx512::KERNELS,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => &avx2::KERNELS,
+        // The others are refused where they are not available, before any kernel is looked up.
+        _ => &portable::KERNELS,
+    }
+}

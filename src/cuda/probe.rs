@@ -1,0 +1,115 @@
+//! Finding the driver without needing it: every failure is a value, nothing is linked.
+
+use std::ffi::{CStr, c_char, c_int, c_uint};
+
+use libloading::Library;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The NVIDIA driver and the devices it offers.
+#[derive(Clone, Debug)]
+pub struct Driver {
+    /// The newest CUDA version that the driver supports, major and minor.
+    pub version: (u32, u32),
+    /// The devices, by ordinal; never empty.
+    pub devices: Vec<DeviceInfo>,
+}
+
+/// A GPU.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// Its number in `cuda:N`.
+    pub ordinal: usize,
+    /// Its name as the driver gives it.
+    pub name: String,
+    /// Compute capability, major and minor.
+    pub capability: (u32, u32),
+    /// Its memory in bytes.
+    pub memory_bytes: u64,
+}
+
+type Status = c_int;
+
+const SUCCESS: Status = 0;
+const STUB_LIBRARY: Status = 34;
+const NO_DEVICE: Status = 100;
+const SYSTEM_DRIVER_MISMATCH: Status = 803;
+const CAPABILITY_MAJOR: c_int = 75;
+const CAPABILITY_MINOR: c_int = 76;
+const NAME_BYTES: usize = 256;
+
+fn missing(expected: &str, found: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Device, "cuda", expected, found)
+}
+
+/// Asks the driver what there is.
+///
+/// Errors: no driver library, a stub in its place, a driver that does not start, no device.
+pub fn probe() -> Result<Driver> {
+    let library = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+    // SAFETY: the driver's library is made to be loaded; its initialisers run no code of ours.
+    let driver = unsafe { Library::new(library) }
+        .map_err(|_| missing("an NVIDIA driver", format!("no {library} (is the driver installed?)")))?;
+    // A driver that has started must never be unloaded: its threads would lose their code.
+    let driver = std::mem::ManuallyDrop::new(driver);
+    // SAFETY: the names and signatures are those of cuda.h.
+    unsafe { ask(&driver) }
+}
+
+/// Calls a driver function by name and turns its status into an error.
+macro_rules! call {
+    ($library:expr, $name:literal, ($($type:ty),*), ($($argument:expr),*)) => {{
+        let name = concat!($name, "\0");
+        match $library.get::<unsafe extern "system" fn($($type),*) -> Status>(name.as_bytes()) {
+            Err(_) => Err(missing("a newer NVIDIA driver", concat!("one without ", $name))),
+            Ok(function) => match function($($argument),*) {
+                SUCCESS => Ok(()),
+                STUB_LIBRARY => Err(missing("an NVIDIA driver", "the stub library of the CUDA toolkit in its place")),
+                NO_DEVICE => Err(missing("an NVIDIA GPU", "a driver that sees none (is CUDA_VISIBLE_DEVICES set?)")),
+                SYSTEM_DRIVER_MISMATCH => Err(missing(
+                    "a driver library that fits the kernel module",
+                    "another version (restart after an update of the driver)",
+                )),
+                status => Err(missing("an NVIDIA driver that works", format!("error {status} from {}", $name))),
+            },
+        }
+    }};
+}
+
+/// # Safety
+///
+/// The library is an NVIDIA driver, or offers what it offers under the same names.
+unsafe fn ask(library: &Library) -> Result<Driver> {
+    unsafe {
+        call!(library, "cuInit", (c_uint), (0))?;
+        let mut version: c_int = 0;
+        call!(library, "cuDriverGetVersion", (*mut c_int), (&mut version))?;
+        let mut count: c_int = 0;
+        call!(library, "cuDeviceGetCount", (*mut c_int), (&mut count))?;
+        let mut devices = Vec::new();
+        for ordinal in 0..count.max(0) {
+            let mut device: c_int = 0;
+            call!(library, "cuDeviceGet", (*mut c_int, c_int), (&mut device, ordinal))?;
+            let mut name = [0 as c_char; NAME_BYTES];
+            let length = NAME_BYTES as c_int;
+            call!(library, "cuDeviceGetName", (*mut c_char, c_int, c_int), (name.as_mut_ptr(), length, device))?;
+            name[NAME_BYTES - 1] = 0;
+            let (mut major, mut minor): (c_int, c_int) = (0, 0);
+            call!(library, "cuDeviceGetAttribute", (*mut c_int, c_int, c_int), (&mut major, CAPABILITY_MAJOR, device))?;
+            call!(library, "cuDeviceGetAttribute", (*mut c_int, c_int, c_int), (&mut minor, CAPABILITY_MINOR, device))?;
+            let mut memory_bytes: usize = 0;
+            call!(library, "cuDeviceTotalMem_v2", (*mut usize, c_int), (&mut memory_bytes, device))?;
+            devices.push(DeviceInfo {
+                ordinal: ordinal as usize,
+                name: CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned(),
+                capability: (major.unsigned_abs(), minor.unsigned_abs()),
+                memory_bytes: memory_bytes as u64,
+            });
+        }
+        if devices.is_empty() {
+            return Err(missing("an NVIDIA GPU", "a driver that sees none (is CUDA_VISIBLE_DEVICES set?)"));
+        }
+        let version = version.unsigned_abs();
+        Ok(Driver { version: (version / 1000, version % 1000 / 10), devices })
+    }
+}

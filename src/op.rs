@@ -1,0 +1,255 @@
+//! The operators a layer pair can run, and the shapes they give.
+//!
+//! Every operator reads and writes maps of channels x height x width. A window operator (convolution, pooling)
+//! over an extent of `n` with kernel `k`, stride `s`, dilation `d` and padding `p0` before and `p1` after gives
+//! `floor((n + p0 + p1 - (d*(k-1) + 1)) / s) + 1`, as in PyTorch.
+
+use std::fmt;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::Shape;
+
+/// Zeros (or, for a maximum, nothing) around a map, in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Columns to the left.
+    pub left: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns to the right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// The same padding on every side.
+    pub fn uniform(pixels: usize) -> Self {
+        Padding { top: pixels, left: pixels, bottom: pixels, right: pixels }
+    }
+
+    /// The larger of two paddings on each side.
+    pub fn max(self, other: Self) -> Self {
+        Padding {
+            top: self.top.max(other.top),
+            left: self.left.max(other.left),
+            bottom: self.bottom.max(other.bottom),
+            right: self.right.max(other.right),
+        }
+    }
+}
+
+/// A cross-correlation with zero padding; the number of output channels is that of its weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Rows and columns from one output pixel to the next.
+    pub stride: [usize; 2],
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// Rows and columns from one kernel element to the next.
+    pub dilation: [usize; 2],
+    /// Input and output channels are split into this many groups, each read only by its own.
+    pub groups: usize,
+}
+
+/// A pooling window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool2d {
+    /// Height and width of the window.
+    pub kernel: [usize; 2],
+    /// Rows and columns from one window to the next.
+    pub stride: [usize; 2],
+    /// Padding, which never wins a maximum and counts as zeros in an average.
+    pub padding: Padding,
+}
+
+/// What both branches of a layer pair compute, before bias, residual, activation and AWS-Unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Two-dimensional convolution.
+    Conv2d(Conv2d),
+    /// A matrix applied to the map flattened in (C, H, W) order; gives C x 1 x 1.
+    Linear,
+    /// The maximum over a window.
+    MaxPool2d(Pool2d),
+    /// The mean over a window, padding counted.
+    AvgPool2d(Pool2d),
+    /// The mean over the whole map; gives C x 1 x 1.
+    GlobalAvgPool2d,
+    /// The input itself.
+    Identity,
+}
+
+impl Op {
+    /// The operator's name in the manifest.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Conv2d(_) => "conv2d",
+            Op::Linear => "linear",
+            Op::MaxPool2d(_) => "max_pool2d",
+            Op::AvgPool2d(_) => "avg_pool2d",
+            Op::GlobalAvgPool2d => "global_avg_pool2d",
+            Op::Identity => "identity",
+        }
+    }
+
+    /// Whether each branch has a weight of its own for this operator.
+    pub fn has_weight(&self) -> bool {
+        matches!(self, Op::Conv2d(_) | Op::Linear)
+    }
+
+    /// The dimensions of the weight, given the input's shape and the number of output channels.
+    pub fn weight_dims(&self, input: Shape, out_channels: usize) -> Option<Vec<usize>> {
+        match self {
+            Op::Conv2d(conv) => {
+                let [kh, kw] = conv.kernel;
+                Some(vec![out_channels, input.channels / conv.groups, kh, kw])
+            }
+            Op::Linear => Some(vec![out_channels, input.len()]),
+            _ => None,
+        }
+    }
+
+    /// The shape this operator gives; `out_channels` is that of the weight and counts only where there is one.
+    ///
+    /// `place` names the layer in errors: groups that do not divide the channels, a window larger than the padded
+    /// input, a map too large for the address space.
+    pub fn output_shape(&self, place: &str, input: Shape, out_channels: usize) -> Result<Shape> {
+        let error = |expected: String, found: String| Error::new(ErrorKind::Model, place, expected, found);
+        let window = |kernel: [usize; 2], stride: [usize; 2], padding: Padding, dilation: [usize; 2]| {
+            let extent = |size: usize, before: usize, after: usize, axis: usize| {
+                let padded = size.checked_add(before)?.checked_add(after)?;
+                let span = (kernel[axis] - 1).checked_mul(dilation[axis])?.checked_add(1)?;
+                Some((padded, span, (padded.checked_sub(span)?) / stride[axis] + 1))
+            };
+            let rows = extent(input.height, padding.top, padding.bottom, 0);
+            let columns = extent(input.width, padding.left, padding.right, 1);
+            match (rows, columns) {
+                (Some((.., height)), Some((.., width))) => Ok((height, width)),
+                _ => Err(error(
+                    format!(
+                        "an output of at least 1x1, that is an input padded to at least the window of {}x{} \
+                         (kernel and dilation)",
+                        (kernel[0] - 1).saturating_mul(dilation[0]).saturating_add(1),
+                        (kernel[1] - 1).saturating_mul(dilation[1]).saturating_add(1),
+                    ),
+                    format!(
+                        "an empty output: {}x{} with padding",
+                        input.height.saturating_add(padding.top).saturating_add(padding.bottom),
+                        input.width.saturating_add(padding.left).saturating_add(padding.right),
+                    ),
+                )),
+            }
+        };
+        let shape = match self {
+            Op::Conv2d(conv) => {
+                for (what, channels) in [("input", input.channels), ("output", out_channels)] {
+                    if !channels.is_multiple_of(conv.groups) {
+                        return Err(error(
+                            format!("{what} channels that are a multiple of `groups` {}", conv.groups),
+                            format!("{channels} {what} channels"),
+                        ));
+                    }
+                }
+                let (height, width) = window(conv.kernel, conv.stride, conv.padding, conv.dilation)?;
+                Shape::new(out_channels, height, width)
+            }
+            Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => {
+                let (height, width) = window(pool.kernel, pool.stride, pool.padding, [1, 1])?;
+                Shape::new(input.channels, height, width)
+            }
+            Op::Linear => Shape::new(out_channels, 1, 1),
+            Op::GlobalAvgPool2d => Shape::new(input.channels, 1, 1),
+            Op::Identity => input,
+        };
+        match shape.checked_len() {
+            Some(0) => Err(error("an output with at least one element".into(), format!("{shape}"))),
+            Some(_) => Ok(shape),
+            None => Err(error("an output that fits the address space".into(), format!("{shape}"))),
+        }
+    }
+
+    /// Multiplications and additions for one image and one branch, a multiply-add counting 2.
+    pub fn flop(&self, input: Shape, output: Shape) -> u64 {
+        let output_len = output.len() as u64;
+        match self {
+            Op::Conv2d(conv) => {
+                let [kh, kw] = conv.kernel.map(|extent| extent as u64);
+                let k = kh.saturating_mul(kw).saturating_mul((input.channels / conv.groups) as u64);
+                output_len.saturating_mul(k).saturating_mul(2)
+            }
+            Op::Linear => output_len.saturating_mul(input.len() as u64).saturating_mul(2),
+            Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => {
+                let [kh, kw] = pool.kernel.map(|extent| extent as u64);
+                output_len.saturating_mul(kh.saturating_mul(kw))
+            }
+            Op::GlobalAvgPool2d => input.len() as u64,
+            Op::Identity => 0,
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Op::Conv2d(Conv2d { kernel, stride, dilation, groups, .. }) => {
+                write!(f, " {}x{}", kernel[0], kernel[1])?;
+                if *stride != [1, 1] {
+                    write!(f, " /{}x{}", stride[0], stride[1])?;
+                }
+                if *dilation != [1, 1] {
+                    write!(f, " dilation {}x{}", dilation[0], dilation[1])?;
+                }
+                if *groups != 1 {
+                    write!(f, " groups {groups}")?;
+                }
+                Ok(())
+            }
+            Op::MaxPool2d(Pool2d { kernel, stride, .. }) | Op::AvgPool2d(Pool2d { kernel, stride, .. }) => {
+                write!(f, " {}x{} /{}x{}", kernel[0], kernel[1], stride[0], stride[1])
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The function applied to each element of z + residual.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Activation {
+    /// x
+    #[default]
+    None,
+    /// max(x, 0)
+    Relu,
+    /// x where x >= 0, else `negative_slope` * x
+    LeakyRelu {
+        /// The slope on the negative side.
+        negative_slope: f32,
+    },
+    /// x / (1 + exp(-x))
+    Silu,
+}
+
+impl Activation {
+    /// The activation's name in the manifest.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Activation::None => "none",
+            Activation::Relu => "relu",
+            Activation::LeakyRelu { .. } => "leaky_relu",
+            Activation::Silu => "silu",
+        }
+    }
+
+    /// A bound on |f'|, which is how much the activation can magnify an error.
+    pub fn lipschitz(&self) -> f64 {
+        match self {
+            Activation::None | Activation::Relu => 1.0,
+            Activation::LeakyRelu { negative_slope } => f64::from(negative_slope.abs()).max(1.0),
+            Activation::Silu => 1.1, // the maximum of silu' is 1.0998..., at x = 2.3994
+        }
+    }
+}

@@ -1,0 +1,569 @@
+//! From the steps of a model to nodes: a kernel, its tile, its packed weights and its place in memory for each.
+//!
+//! Every choice is a pure function of shapes and target. The model is taken apart on the way: a layer's weights
+//! are freed as soon as they are packed, so that building a plan needs little more memory than the weights.
+
+use super::arena::{self, Lifetime};
+use super::fuse::{Fused, Step, fuse};
+use super::node::{BlockGroup, ConvKernel, ConvWeights, DepthwiseKernel, Epilogue, Kernel, Node, View, Work};
+use super::pack::{self, AlignedBuffer};
+use super::target::Isa;
+use super::tile::{self, Tiling};
+use super::value::{Value, ValueId};
+use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::model::{AwsUnit, Model, Source, Weights};
+use crate::op::{Activation, Conv2d, Op, Padding};
+use crate::tensor::{Branch, Shape};
+
+/// Output pixels that a task computes, about: enough to outweigh handing it out, few enough to share a layer.
+const TASK_PIXELS: usize = 112;
+
+/// What [`build`] makes for the CPU backend.
+pub(super) struct Built {
+    pub nodes: Vec<Node>,
+    pub values: Vec<Value>,
+    pub image: ValueId,
+    pub head_logits: [ValueId; 2],
+    pub arena_len: usize,
+}
+
+/// A convolution as the builder describes it, before halos, views and tiles.
+struct ConvSpec {
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    padding: Padding,
+    groups: usize,
+    /// Channels of the input that one output channel could read: those of a branch, or of both.
+    input_channels: usize,
+    /// For each computed branch, the first input branch that it reads.
+    reads: Vec<usize>,
+    /// Whether a computed branch reads both branches' blocks.
+    reads_both: bool,
+}
+
+struct Builder<'a> {
+    isa: Isa,
+    batch: usize,
+    /// The zeros that readers need around each source.
+    image_halo: Padding,
+    layer_halos: Vec<Padding>,
+    fused: &'a Fused,
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+    image: ValueId,
+    image_blocks: Option<ValueId>,
+    /// The value each layer's readers read.
+    of_layer: Vec<Option<ValueId>>,
+}
+
+/// Builds the nodes of `model` for a CPU; with `keep_values`, no two values share memory.
+pub(super) fn build(mut model: Model, isa: Isa, batch: usize, keep_values: bool) -> Result<Built> {
+    let fused = fuse(&model);
+    let mut builder = Builder::new(&model, &fused, isa, batch);
+    for step in &fused.steps {
+        builder.step(&mut model, step)?;
+    }
+    let mut head_logits = [0; 2];
+    for branch in Branch::BOTH {
+        head_logits[branch as usize] = builder.head(&model, branch)?;
+    }
+    let Builder { nodes, mut values, image, .. } = builder;
+
+    let lifetimes = lifetimes(&nodes, &values, batch, image, head_logits, keep_values)?;
+    let (offsets, arena_len) = arena::place(&lifetimes).ok_or_else(|| {
+        let expected = "feature maps that fit the address space together";
+        Error::new(ErrorKind::Plan, "arena", expected, format!("more, at batch {batch}"))
+    })?;
+    for (value, offset) in values.iter_mut().zip(offsets) {
+        value.offset = offset;
+    }
+    Ok(Built { nodes, values, image, head_logits, arena_len })
+}
+
+/// When each value is needed, counted in nodes; the image is there before the first.
+fn lifetimes(
+    nodes: &[Node],
+    values: &[Value],
+    batch: usize,
+    image: ValueId,
+    head_logits: [ValueId; 2],
+    keep_values: bool,
+) -> Result<Vec<Lifetime>> {
+    let mut lifetimes = Vec::with_capacity(values.len());
+    for value in values {
+        let len = value.checked_len(batch).ok_or_else(|| {
+            let place = format!("value {}", quoted(&value.name));
+            let expected = format!("a feature map of {batch} images that fits the address space");
+            Error::new(ErrorKind::Plan, place, expected, format!("{} with its halo", value.shape))
+        })?;
+        lifetimes.push(Lifetime { len, first: 0, last: 0 });
+    }
+    for (step, node) in nodes.iter().enumerate() {
+        lifetimes[node.output].first = step;
+        lifetimes[node.output].last = step;
+        let logits = match node.kernel {
+            Kernel::AwsGate { logits, .. } => Some(logits),
+            _ => None,
+        };
+        for read in [Some(node.input), node.epilogue.residual, logits].into_iter().flatten() {
+            lifetimes[read].last = step;
+        }
+    }
+    lifetimes[image].first = 0;
+    let end = nodes.len();
+    for value in 0..values.len() {
+        if keep_values {
+            (lifetimes[value].first, lifetimes[value].last) = (0, end);
+        } else if head_logits.contains(&value) {
+            lifetimes[value].last = end;
+        }
+    }
+    Ok(lifetimes)
+}
+
+impl<'a> Builder<'a> {
+    fn new(model: &Model, fused: &'a Fused, isa: Isa, batch: usize) -> Self {
+        let mut image_halo = Padding::default();
+        let mut layer_halos = vec![Padding::default(); model.layers.len()];
+        for step in &fused.steps {
+            if let Op::Conv2d(conv) = model.layers[step.layers[0]].op {
+                let halo = match step.input {
+                    Source::Image => &mut image_halo,
+                    Source::Layer(layer) => &mut layer_halos[layer],
+                };
+                *halo = halo.max(conv.padding);
+            }
+        }
+        let image = Value {
+            name: "image".into(),
+            branches: 1,
+            shape: model.input.shape,
+            lanes: 1,
+            halo: image_halo,
+            offset: 0,
+        };
+        Builder {
+            isa,
+            batch,
+            image_halo,
+            layer_halos,
+            fused,
+            values: vec![image],
+            nodes: Vec::new(),
+            image: 0,
+            image_blocks: None,
+            of_layer: vec![None; model.layers.len()],
+        }
+    }
+
+    fn value(&mut self, name: &str, branches: usize, shape: Shape, halo: Padding) -> ValueId {
+        let name = name.to_owned();
+        self.values.push(Value { name, branches, shape, lanes: self.isa.lanes(), halo, offset: 0 });
+        self.values.len() - 1
+    }
+
+    /// The value of a source in blocks of channels.
+    fn blocked(&mut self, source: Source) -> ValueId {
+        if let Source::Layer(layer) = source {
+            return self.of_layer[layer].unwrap_or(self.image);
+        }
+        if let Some(blocks) = self.image_blocks {
+            return blocks;
+        }
+        let shape = self.values[self.image].shape;
+        let output = self.value("image", 1, shape, self.image_halo);
+        self.push("image", Work::ImageBlocks, Kernel::ImageToBlocks, self.image, output, Epilogue::default(), 0, 0);
+        self.image_blocks = Some(output);
+        output
+    }
+
+    /// The value of a source for a kernel that can read the image as it is.
+    fn planar_or_blocked(&self, source: Source) -> ValueId {
+        match source {
+            Source::Image => self.image,
+            Source::Layer(layer) => self.of_layer[layer].unwrap_or(self.image),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call a field of the node")]
+    fn push(
+        &mut self,
+        name: &str,
+        work: Work,
+        kernel: Kernel,
+        input: ValueId,
+        output: ValueId,
+        epilogue: Epilogue,
+        flop: u64,
+        weight_bytes: u64,
+    ) {
+        let map_bytes = |id: ValueId| {
+            let value: &Value = &self.values[id];
+            (value.shape.len() * value.branches * size_of::<f32>()) as u64
+        };
+        let maps = [Some(input), Some(output), epilogue.residual];
+        let bytes = weight_bytes + maps.into_iter().flatten().map(map_bytes).sum::<u64>();
+        self.nodes.push(Node { name: name.to_owned(), work, kernel, input, output, epilogue, flop, bytes });
+    }
+
+    fn step(&mut self, model: &mut Model, step: &Step) -> Result<()> {
+        let (first, last) = (step.layers[0], step.last());
+        let name = model.layers[last].name.clone();
+        let shape = model.layers[last].output_shape;
+        let halo = self.layer_halos[last];
+        let unit = step.aws.and_then(|layer| model.layers[layer].aws.take());
+        let padded = shape.channels.next_multiple_of(self.isa.lanes());
+        let c = shape.channels;
+        let mix = match &unit {
+            Some(AwsUnit::Layer(a)) => Some(pack::mix(&name, c, padded, |to, from, _| a[to * 2 + from])?),
+            Some(AwsUnit::Channel(a)) => Some(pack::mix(&name, c, padded, |to, from, i| a[(to * 2 + from) * c + i])?),
+            _ => None,
+        };
+        let unit_apart = unit.filter(|_| mix.is_none());
+        // A unit of its own reads the map without halo; only what it gives needs one.
+        let halo_here = if unit_apart.is_some() { Padding::default() } else { halo };
+
+        let residual = step.residual.map(|source| self.blocked(source));
+        let fused_mix_flop = if mix.is_some() { 8 * shape.len() as u64 } else { 0 };
+        let mix_bytes = mix.as_ref().map_or(0, AlignedBuffer::bytes);
+        let epilogue = Epilogue { residual, activation: step.activation, mix };
+        let layer = &mut model.layers[first];
+        let (op, input_shape) = (layer.op, layer.input_shape);
+        let weights = layer.weights.take();
+        let op_flop = op.flop(input_shape, layer.output_shape).saturating_mul(2);
+        let flop = op_flop.saturating_add(fused_mix_flop);
+        let work = Work::Layers(step.layers.clone());
+
+        let output = match (op, weights) {
+            (Op::Conv2d(conv), Some(weights)) => {
+                let depthwise = conv.groups == input_shape.channels && conv.groups == c && conv.groups > 1;
+                if depthwise {
+                    let input = self.blocked(step.input);
+                    let output = self.value(&name, 2, shape, halo_here);
+                    let kernel = self.depthwise(&name, &conv, weights)?;
+                    let bytes = kernel.branches.iter().map(ConvWeights::bytes).sum::<u64>() + mix_bytes;
+                    self.push(&name, work, Kernel::Depthwise(Box::new(kernel)), input, output, epilogue, flop, bytes);
+                    output
+                } else {
+                    self.conv(&name, work, conv, step.input, shape, halo_here, epilogue, flop, weights)?
+                }
+            }
+            (Op::Linear, Some(weights)) => {
+                let conv = whole_map(input_shape);
+                self.conv(&name, work, conv, step.input, shape, halo_here, epilogue, flop, weights)?
+            }
+            (op, _) => {
+                let kernel = match op {
+                    Op::MaxPool2d(pool) => Kernel::MaxPool2d(pool),
+                    Op::AvgPool2d(pool) => Kernel::AvgPool2d(pool),
+                    Op::GlobalAvgPool2d => Kernel::GlobalAvgPool2d,
+                    _ => Kernel::Identity,
+                };
+                let input = self.blocked(step.input);
+                let output = self.value(&name, 2, shape, halo_here);
+                self.push(&name, work, kernel, input, output, epilogue, flop, mix_bytes);
+                output
+            }
+        };
+        let output = match unit_apart {
+            Some(unit) => self.unit(&name, last, &unit, output, shape, halo)?,
+            None => output,
+        };
+        self.of_layer[last] = Some(output);
+        Ok(())
+    }
+
+    /// A convolution, linear layer or the like with weights of its own for each branch.
+    #[expect(clippy::too_many_arguments, reason = "what a layer pair consists of")]
+    fn conv(
+        &mut self,
+        name: &str,
+        work: Work,
+        conv: Conv2d,
+        source: Source,
+        shape: Shape,
+        halo: Padding,
+        epilogue: Epilogue,
+        flop: u64,
+        weights: [Weights; 2],
+    ) -> Result<ValueId> {
+        let input = self.planar_or_blocked(source);
+        let input_channels = self.values[input].shape.channels;
+        let spec = ConvSpec {
+            kernel: conv.kernel,
+            stride: conv.stride,
+            dilation: conv.dilation,
+            padding: conv.padding,
+            groups: conv.groups,
+            input_channels,
+            reads: vec![0, 1],
+            reads_both: false,
+        };
+        let output = self.value(name, 2, shape, halo);
+        let mut kernel = self.conv_kernel(&spec, input, output, epilogue.residual);
+        let [kh, kw] = conv.kernel;
+        let (in_group, out_group) = (input_channels / conv.groups, shape.channels / conv.groups);
+        let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
+        for branch in weights {
+            let w = branch.folded();
+            let at = |o: usize, i: usize, ky: usize, kx: usize| w[((o * in_group + i) * kh + ky) * kw + kx];
+            let dense = |o, i, ky, kx| if o < shape.channels && i < in_group { at(o, i, ky, kx) } else { 0.0 };
+            let grouped = |o: usize, i: usize, ky, kx| {
+                let first_input = o / out_group * in_group;
+                let connected = o < shape.channels && (first_input..first_input + in_group).contains(&i);
+                if connected { at(o, i - first_input, ky, kx) } else { 0.0 }
+            };
+            let packed = match conv.groups {
+                1 => pack::conv(name, &kernel.groups, conv.kernel, input_lanes, lanes, dense)?,
+                _ => pack::conv(name, &kernel.groups, conv.kernel, input_lanes, lanes, grouped)?,
+            };
+            let bias = pack::per_channel(name, branch.bias(), shape.channels.next_multiple_of(lanes))?;
+            kernel.branches.push(ConvWeights { weights: packed, bias });
+        }
+        let bytes = kernel.branches.iter().map(ConvWeights::bytes).sum::<u64>()
+            + epilogue.mix.as_ref().map_or(0, AlignedBuffer::bytes);
+        self.push(name, work, Kernel::Conv2d(Box::new(kernel)), input, output, epilogue, flop, bytes);
+        Ok(output)
+    }
+
+    /// A 1x1 convolution of one or both branches that reads both branches of `input`, or a map of its own;
+    /// `weight(branch, output channel, input channel)`, both padded.
+    #[expect(clippy::too_many_arguments, reason = "what a matrix consists of")]
+    fn matrix(
+        &mut self,
+        name: &str,
+        work: Work,
+        input: ValueId,
+        shape: Shape,
+        branches: usize,
+        halo: Padding,
+        activation: Activation,
+        weight: impl Fn(usize, usize, usize) -> f32,
+        bias: &[f32],
+    ) -> Result<ValueId> {
+        let reads_both = self.values[input].branches == 2;
+        let input_channels = self.values[input].blocks() * self.values[input].lanes * if reads_both { 2 } else { 1 };
+        let spec = ConvSpec {
+            kernel: [1, 1],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::default(),
+            groups: 1,
+            input_channels,
+            reads: vec![0; branches],
+            reads_both,
+        };
+        let output = self.value(name, branches, shape, halo);
+        let mut kernel = self.conv_kernel(&spec, input, output, None);
+        let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
+        for branch in 0..branches {
+            let at = |o, i, _, _| weight(branch, o, i);
+            let weights = pack::conv(name, &kernel.groups, [1, 1], input_lanes, lanes, at)?;
+            let bias = pack::per_channel(name, bias, shape.channels.next_multiple_of(lanes))?;
+            kernel.branches.push(ConvWeights { weights, bias });
+        }
+        let bytes = kernel.branches.iter().map(ConvWeights::bytes).sum::<u64>();
+        let flop = 2 * (branches * shape.len() * input_channels) as u64;
+        let epilogue = Epilogue { activation, ..Epilogue::default() };
+        self.push(name, work, Kernel::Conv2d(Box::new(kernel)), input, output, epilogue, flop, bytes);
+        Ok(output)
+    }
+
+    /// A dense or gate unit behind `input`, which is u of both branches.
+    fn unit(
+        &mut self,
+        name: &str,
+        layer: usize,
+        unit: &AwsUnit,
+        input: ValueId,
+        shape: Shape,
+        halo: Padding,
+    ) -> Result<ValueId> {
+        let c = shape.channels;
+        let padded = c.next_multiple_of(self.isa.lanes());
+        // Both branches' blocks lie one behind the other, so that input channel i of branch s is s*padded + i.
+        let split = |i: usize| (i / padded, i % padded);
+        match unit {
+            AwsUnit::Dense(a) => {
+                let weight = |to: usize, o: usize, i: usize| {
+                    let (from, i) = split(i);
+                    if o < c && i < c { a[((to * 2 + from) * c + o) * c + i] } else { 0.0 }
+                };
+                self.matrix(name, Work::AwsUnit(layer), input, shape, 2, halo, Activation::None, weight, &[])
+            }
+            AwsUnit::Gate { gate, squeeze_weight, squeeze_bias, excite_weight, excite_bias } => {
+                let part = || Work::GatePart(layer);
+                let r = squeeze_bias.len();
+                let means = self.value(&format!("{name} means"), 2, Shape::new(c, 1, 1), Padding::default());
+                let flop = 2 * shape.len() as u64;
+                let value_name = format!("{name} means");
+                self.push(&value_name, part(), Kernel::GlobalAvgPool2d, input, means, Epilogue::default(), flop, 0);
+                let squeeze = |_, o: usize, i: usize| {
+                    let (from, i) = split(i);
+                    if o < r && i < c { squeeze_weight[o * 2 * c + from * c + i] } else { 0.0 }
+                };
+                let (value_name, hidden) = (format!("{name} squeeze"), Shape::new(r, 1, 1));
+                let none = Padding::default();
+                let hidden = self
+                    .matrix(&value_name, part(), means, hidden, 1, none, Activation::Relu, squeeze, squeeze_bias)?;
+                // The logits' channels are [to][from][padded channel], so that a block of them meets one of the map.
+                let excite = |_, o: usize, i: usize| {
+                    let (pair, o) = split(o);
+                    if o < c && i < r { excite_weight[(pair * c + o) * r + i] } else { 0.0 }
+                };
+                let mut bias = vec![0.0; 4 * padded];
+                for (pair, row) in excite_bias.chunks_exact(c).enumerate() {
+                    bias[pair * padded..][..c].copy_from_slice(row);
+                }
+                let (value_name, logits) = (format!("{name} excite"), Shape::new(4 * padded, 1, 1));
+                let logits =
+                    self.matrix(&value_name, part(), hidden, logits, 1, none, Activation::None, excite, &bias)?;
+                let output = self.value(name, 2, shape, halo);
+                let kernel = Kernel::AwsGate { gate: *gate, logits };
+                let flop = 8 * shape.len() as u64;
+                self.push(name, Work::AwsUnit(layer), kernel, input, output, Epilogue::default(), flop, 0);
+                Ok(output)
+            }
+            // Fused into the operator before them.
+            AwsUnit::Layer(_) | AwsUnit::Channel(_) => Ok(input),
+        }
+    }
+
+    /// The logits of a branch.
+    fn head(&mut self, model: &Model, branch: Branch) -> Result<ValueId> {
+        let head = model.head(branch);
+        let input = self.planar_or_blocked(self.fused.resolve(head.input()));
+        let conv = whole_map(head.input_shape);
+        let shape = Shape::new(head.labels.len(), 1, 1);
+        let spec = ConvSpec {
+            kernel: conv.kernel,
+            stride: conv.stride,
+            dilation: conv.dilation,
+            padding: conv.padding,
+            groups: 1,
+            input_channels: head.input_shape.channels,
+            reads: vec![branch as usize],
+            reads_both: false,
+        };
+        let name = format!("{} head", branch.name());
+        let output = self.value(&name, 1, shape, Padding::default());
+        let mut kernel = self.conv_kernel(&spec, input, output, None);
+        let ([kh, kw], c) = (conv.kernel, head.input_shape.channels);
+        let w = head.weights.folded();
+        let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
+        let at = |o: usize, i: usize, ky: usize, kx: usize| {
+            if o < shape.channels && i < c { w[((o * c + i) * kh + ky) * kw + kx] } else { 0.0 }
+        };
+        let weights = pack::conv(&name, &kernel.groups, conv.kernel, input_lanes, lanes, at)?;
+        let bias = pack::per_channel(&name, head.weights.bias(), shape.channels.next_multiple_of(lanes))?;
+        kernel.branches.push(ConvWeights { weights, bias });
+        let (flop, bytes) = (2 * w.len() as u64, kernel.branches[0].bytes());
+        let kernel = Kernel::Conv2d(Box::new(kernel));
+        self.push(&name, Work::Head(branch), kernel, input, output, Epilogue::default(), flop, bytes);
+        Ok(output)
+    }
+
+    /// View, tiles and groups of a convolution; the weights are still to be packed.
+    fn conv_kernel(
+        &self,
+        spec: &ConvSpec,
+        input: ValueId,
+        output: ValueId,
+        residual: Option<ValueId>,
+    ) -> ConvKernel {
+        let (input, output) = (&self.values[input], &self.values[output]);
+        let none = Padding::default();
+        let no_halos = [Some(input), Some(output), residual.map(|id| &self.values[id])]
+            .into_iter()
+            .flatten()
+            .all(|value| value.halo == none);
+        let view = if output.shape.pixels() == 1 {
+            View::Images
+        } else if spec.kernel == [1, 1] && spec.stride == [1, 1] && spec.padding == none && no_halos {
+            View::Line
+        } else {
+            View::Rows
+        };
+        let (rows, columns) = match view {
+            View::Rows => (output.shape.height, output.shape.width),
+            View::Line => (1, output.shape.pixels()),
+            View::Images => (self.batch, 1),
+        };
+        let tiling = tile::choose(self.isa, rows, columns, output.blocks());
+        let Tiling { tile, .. } = &tiling;
+        let task_rows = tile.rows * (TASK_PIXELS / (tile.rows * columns)).max(1);
+        let task_columns = match view {
+            View::Line => (TASK_PIXELS / tile.columns).max(1),
+            View::Rows | View::Images => tiling.columns.len(),
+        };
+        let groups = block_groups(spec, input, output, tile.blocks);
+        ConvKernel {
+            view,
+            rows,
+            task_rows,
+            task_columns,
+            kernel: spec.kernel,
+            stride: spec.stride,
+            dilation: spec.dilation,
+            padding: [spec.padding.top, spec.padding.left],
+            input_offsets: spec.reads.iter().map(|&branch| input.branch_offset(branch)).collect(),
+            branches: Vec::new(),
+            groups,
+            tiling,
+        }
+    }
+
+    fn depthwise(&self, name: &str, conv: &Conv2d, weights: [Weights; 2]) -> Result<DepthwiseKernel> {
+        let lanes = self.isa.lanes();
+        let taps = conv.kernel[0] * conv.kernel[1];
+        let mut branches = Vec::with_capacity(2);
+        for branch in weights {
+            let bias = pack::per_channel(name, branch.bias(), branch.bias().len().next_multiple_of(lanes))?;
+            branches.push(ConvWeights { weights: pack::depthwise(name, &branch.folded(), taps, lanes)?, bias });
+        }
+        Ok(DepthwiseKernel {
+            kernel: conv.kernel,
+            stride: conv.stride,
+            dilation: conv.dilation,
+            padding: [conv.padding.top, conv.padding.left],
+            branches,
+        })
+    }
+}
+
+/// A linear layer over a map, as the convolution that it equals.
+fn whole_map(input: Shape) -> Conv2d {
+    Conv2d {
+        kernel: [input.height, input.width],
+        stride: [1, 1],
+        padding: Padding::default(),
+        dilation: [1, 1],
+        groups: 1,
+    }
+}
+
+/// The output blocks that each pass computes, with the input blocks that any of their channels reads.
+fn block_groups(spec: &ConvSpec, input: &Value, output: &Value, blocks: usize) -> Vec<BlockGroup> {
+    let taps = spec.kernel[0] * spec.kernel[1];
+    let all_inputs = spec.input_channels.div_ceil(input.lanes);
+    let (in_group, out_group) = (spec.input_channels / spec.groups, output.shape.channels / spec.groups);
+    let mut weights = 0;
+    let mut groups = Vec::new();
+    for first_block in (0..output.blocks()).step_by(blocks) {
+        let blocks = blocks.min(output.blocks() - first_block);
+        let input_blocks = if spec.groups == 1 || spec.reads_both {
+            0..all_inputs
+        } else {
+            let first = first_block * output.lanes;
+            let last = ((first_block + blocks) * output.lanes).min(output.shape.channels) - 1;
+            let first_input = first / out_group * in_group;
+            let last_input = (last / out_group + 1) * in_group - 1;
+            first_input / input.lanes..last_input / input.lanes + 1
+        };
+        let group = BlockGroup { first_block, blocks, input_blocks, weights };
+        weights += group.weights_len(taps, input.lanes, output.lanes);
+        groups.push(group);
+    }
+    groups
+}

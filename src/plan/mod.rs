@@ -1,0 +1,237 @@
+//! Every decision about how a model runs, made once: fusion, kernels, tiles, memory, packed weights.
+//!
+//! [`Plan::build`] is pure: no file, no device, no thread. Behind it nobody chooses. `println!("{plan}")` shows
+//! what was chosen.
+
+mod arena;
+mod build;
+mod fuse;
+mod node;
+mod pack;
+mod target;
+pub mod tile;
+mod value;
+
+use std::fmt;
+
+pub(crate) use node::{ConvKernel, DepthwiseKernel, Kernel, View};
+pub use node::{Node, Work};
+pub(crate) use pack::AlignedBuffer;
+pub use target::{Isa, Precision, Target};
+pub use value::{Value, ValueId};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Input, Model};
+use crate::tensor::Branch;
+
+/// How a model is to run.
+#[derive(Clone, Debug)]
+pub struct PlanOptions {
+    /// The backend.
+    pub target: Target,
+    /// The type of the feature maps; `None` takes the backend's own, which is f32 on a CPU.
+    pub precision: Option<Precision>,
+    /// The most images that one run takes.
+    pub batch: usize,
+    /// Keeps every node's output until the run ends, for [`Session::value`](crate::Session::value).
+    pub keep_values: bool,
+}
+
+impl Default for PlanOptions {
+    /// One image at a time on the CPU at hand.
+    fn default() -> Self {
+        PlanOptions { target: Target::default(), precision: None, batch: 1, keep_values: false }
+    }
+}
+
+/// The scores that a head gives, and how they are read.
+#[derive(Clone, Debug)]
+pub(crate) struct HeadLabels {
+    pub labels: Vec<String>,
+    /// Empty for the emotion head.
+    pub thresholds: Vec<f32>,
+}
+
+/// A model prepared for one backend: what to launch, in which order, on which memory.
+#[derive(Debug)]
+pub struct Plan {
+    target: Target,
+    batch: usize,
+    input: Input,
+    heads: [HeadLabels; 2],
+    flop: u64,
+    keep_values: bool,
+    pub(crate) backend: BackendPlan,
+}
+
+/// What a plan holds for its backend.
+#[derive(Debug)]
+pub(crate) enum BackendPlan {
+    /// The reference runs the model layer by layer, as it stands.
+    Reference(Box<Model>),
+    Cpu(CpuPlan),
+}
+
+/// Nodes and memory for the CPU backend.
+#[derive(Debug)]
+pub(crate) struct CpuPlan {
+    pub isa: Isa,
+    pub nodes: Vec<Node>,
+    pub values: Vec<Value>,
+    pub image: ValueId,
+    pub head_logits: [ValueId; 2],
+    /// Elements of f32 in the arena.
+    pub arena_len: usize,
+}
+
+/// The largest batch: beyond it, indices of images and tasks could overflow.
+const MAX_BATCH: usize = 1 << 20;
+
+impl Plan {
+    /// Makes the plan for `model`.
+    ///
+    /// Takes the model, and frees its weights layer by layer as they are packed; clone it first, which is cheap, to
+    /// keep it. Errors: a batch of 0 or above 1048576, a precision that the backend does not have, feature maps
+    /// beyond the address space.
+    pub fn build(model: Model, options: &PlanOptions) -> Result<Self> {
+        let PlanOptions { target, precision, batch, keep_values } = *options;
+        if batch == 0 || batch > MAX_BATCH {
+            let expected = format!("from 1 to {MAX_BATCH} images");
+            return Err(Error::new(ErrorKind::Plan, "batch", expected, batch.to_string()));
+        }
+        if let Some(precision) = precision.filter(|&precision| precision != Precision::F32) {
+            let expected = format!("f32, the precision of {target}");
+            return Err(Error::new(ErrorKind::Plan, "precision", expected, precision.to_string()));
+        }
+        let input = model.input().clone();
+        let flop = model.flop();
+        let heads = Branch::BOTH.map(|branch| {
+            let head = model.head(branch);
+            HeadLabels { labels: head.labels().to_vec(), thresholds: head.thresholds().to_vec() }
+        });
+        let backend = match target {
+            Target::Reference => BackendPlan::Reference(Box::new(model)),
+            Target::Cpu(isa) => {
+                let build::Built { nodes, values, image, head_logits, arena_len } =
+                    build::build(model, isa, batch, keep_values)?;
+                BackendPlan::Cpu(CpuPlan { isa, nodes, values, image, head_logits, arena_len })
+            }
+        };
+        Ok(Plan { target, batch, input, heads, flop, keep_values, backend })
+    }
+
+    /// The backend the plan is made for.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// The most images that one run takes.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The image the network reads.
+    pub fn input(&self) -> &Input {
+        &self.input
+    }
+
+    /// Multiplications and additions for one image, as the model states them.
+    pub fn flop(&self) -> u64 {
+        self.flop
+    }
+
+    /// The labels of a branch's scores.
+    pub fn labels(&self, branch: Branch) -> &[String] {
+        &self.heads[branch as usize].labels
+    }
+
+    pub(crate) fn head(&self, branch: Branch) -> &HeadLabels {
+        &self.heads[branch as usize]
+    }
+
+    pub(crate) fn keeps_values(&self) -> bool {
+        self.keep_values
+    }
+
+    /// The nodes in the order in which they run; none for the reference, which runs the model itself.
+    pub fn nodes(&self) -> &[Node] {
+        match &self.backend {
+            BackendPlan::Reference(_) => &[],
+            BackendPlan::Cpu(plan) => &plan.nodes,
+        }
+    }
+
+    /// Launches a run takes.
+    pub fn launches(&self) -> usize {
+        self.nodes().iter().map(Node::launches).sum()
+    }
+
+    /// Bytes of feature maps that a session owns, for a whole batch.
+    pub fn arena_bytes(&self) -> u64 {
+        match &self.backend {
+            BackendPlan::Reference(_) => 0,
+            BackendPlan::Cpu(plan) => (plan.arena_len * size_of::<f32>()) as u64,
+        }
+    }
+
+    /// Bytes of packed weights.
+    pub fn weight_bytes(&self) -> u64 {
+        match &self.backend {
+            BackendPlan::Reference(model) => model.parameters() * size_of::<f32>() as u64,
+            BackendPlan::Cpu(plan) => plan.nodes.iter().map(Node::weight_bytes).sum(),
+        }
+    }
+}
+
+/// The plan as a table: a row a node, then the sums.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes = self.nodes();
+        let width = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max("node".len());
+        writeln!(f, "{} at batch {}", self.target, self.batch)?;
+        if !nodes.is_empty() {
+            writeln!(
+                f,
+                "{:<width$}  {:<17}  {:>7}  {:<28}  {:>9}  {:>9}",
+                "node", "kernel", "tile", "fused behind it", "KB", "MFLOP"
+            )?;
+        }
+        for node in nodes {
+            writeln!(
+                f,
+                "{:<width$}  {:<17}  {:>7}  {:<28}  {:>9.1}  {:>9.2}",
+                node.name,
+                node.kernel.name(),
+                node.tile(),
+                self.fused(node),
+                node.bytes as f64 / 1e3,
+                node.flop as f64 / 1e6,
+            )?;
+        }
+        write!(
+            f,
+            "{} launches, {:.2} MB of weights, {:.2} MB of arena, {:.1} MFLOP an image",
+            self.launches(),
+            self.weight_bytes() as f64 / 1e6,
+            self.arena_bytes() as f64 / 1e6,
+            self.flop as f64 / 1e6,
+        )
+    }
+}
+
+impl Plan {
+    /// The stages of a node's epilogue, in words.
+    fn fused(&self, node: &Node) -> String {
+        let mut stages = Vec::new();
+        if let (Some(residual), BackendPlan::Cpu(plan)) = (node.epilogue.residual, &self.backend) {
+            stages.push(format!("+ {}", plan.values[residual].name));
+        }
+        if node.epilogue.activation != crate::op::Activation::None {
+            stages.push(node.epilogue.activation.name().to_owned());
+        }
+        if node.epilogue.mix.is_some() {
+            stages.push("aws".to_owned());
+        }
+        stages.join(", ")
+    }
+}

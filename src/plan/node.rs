@@ -1,0 +1,213 @@
+//! What a plan consists of: one node per launch, in the order in which they run.
+
+use std::ops::Range;
+
+use super::pack::AlignedBuffer;
+use super::tile::Tiling;
+use super::value::ValueId;
+use crate::model::Gate;
+use crate::op::{Activation, Pool2d};
+use crate::tensor::Branch;
+
+/// One launch: an operator for both branches, and what is fused behind it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(crate) name: String,
+    pub(crate) work: Work,
+    pub(crate) kernel: Kernel,
+    pub(crate) input: ValueId,
+    pub(crate) output: ValueId,
+    pub(crate) epilogue: Epilogue,
+    pub(crate) flop: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Node {
+    /// The last layer the node computes, the head, or what it prepares.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What of the model the node computes.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// The name of the kernel that runs it, which is that of its file.
+    pub fn kernel(&self) -> String {
+        self.kernel.name().to_owned()
+    }
+
+    /// The register tile, rows x columns x channel blocks, of kernels that have one.
+    pub fn tile(&self) -> String {
+        match &self.kernel {
+            Kernel::Conv2d(conv) => conv.tiling.tile.to_string(),
+            _ => "-".to_owned(),
+        }
+    }
+
+    /// How many launches it takes.
+    pub fn launches(&self) -> usize {
+        1
+    }
+
+    /// Bytes of weights, of the input and the residual read, and of the output written, for one image.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Multiplications and additions for one image, a multiply-add counting 2.
+    pub fn flop(&self) -> u64 {
+        self.flop
+    }
+
+    /// Bytes of packed weights, biases and AWS-Units.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        let branches = match &self.kernel {
+            Kernel::Conv2d(conv) => &conv.branches[..],
+            Kernel::Depthwise(depthwise) => &depthwise.branches[..],
+            _ => &[],
+        };
+        let mix = self.epilogue.mix.as_ref().map_or(0, AlignedBuffer::bytes);
+        branches.iter().map(ConvWeights::bytes).sum::<u64>() + mix
+    }
+}
+
+/// The part of the model that a node computes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// These layers, one behind the other; all but the first are identities fused into it. A dense or gate unit of
+    /// the last one is left to a node of its own.
+    Layers(Vec<usize>),
+    /// The AWS-Unit of this layer.
+    AwsUnit(usize),
+    /// A part of a unit's computation that has no counterpart in the model: the means and hidden layers of a gate.
+    GatePart(usize),
+    /// The image in blocks of channels.
+    ImageBlocks,
+    /// The logits of a branch's head.
+    Head(Branch),
+}
+
+/// What happens to a node's sums before they are stored.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Epilogue {
+    /// A map that is added.
+    pub residual: Option<ValueId>,
+    pub activation: Activation,
+    /// The AWS-Unit's weights, [to][from][padded channel].
+    pub mix: Option<AlignedBuffer>,
+}
+
+/// The kernel that runs a node, with all it needs to know.
+#[derive(Clone, Debug)]
+pub(crate) enum Kernel {
+    Conv2d(Box<ConvKernel>),
+    Depthwise(Box<DepthwiseKernel>),
+    MaxPool2d(Pool2d),
+    AvgPool2d(Pool2d),
+    GlobalAvgPool2d,
+    Identity,
+    /// Mixes its input by a gate's logits, a value with the channels [to][from][padded channel].
+    AwsGate {
+        gate: Gate,
+        logits: ValueId,
+    },
+    ImageToBlocks,
+}
+
+impl Kernel {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Kernel::Conv2d(conv) => match conv.view {
+                View::Rows => "conv2d_direct",
+                View::Line => "conv2d_pointwise",
+                View::Images => "linear",
+            },
+            Kernel::Depthwise(_) => "conv2d_depthwise",
+            Kernel::MaxPool2d(_) => "max_pool2d",
+            Kernel::AvgPool2d(_) => "avg_pool2d",
+            Kernel::GlobalAvgPool2d => "global_avg_pool2d",
+            Kernel::Identity => "identity",
+            Kernel::AwsGate { .. } => "aws_gate",
+            Kernel::ImageToBlocks => "image_to_blocks",
+        }
+    }
+}
+
+/// What the direct convolution takes for the rows and columns of its tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// The rows and columns of each output map.
+    Rows,
+    /// One row of all pixels of a map: a 1x1 convolution over maps without halo.
+    Line,
+    /// The images of the batch as rows of one column: the output is 1x1.
+    Images,
+}
+
+/// A convolution, or what can be seen as one: linear layers, dense AWS-Units, heads.
+#[derive(Clone, Debug)]
+pub(crate) struct ConvKernel {
+    pub view: View,
+    /// Output rows of an image as the view has them.
+    pub rows: usize,
+    pub tiling: Tiling,
+    /// Rows that one task computes, a multiple of the tile's.
+    pub task_rows: usize,
+    /// Tiles of a row that one task computes.
+    pub task_columns: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    /// From a map's first pixel inside the halo back to the first that is read: rows and columns of padding.
+    pub padding: [usize; 2],
+    /// For each computed branch, where its input begins within an image.
+    pub input_offsets: Vec<usize>,
+    /// The computed branches' weights.
+    pub branches: Vec<ConvWeights>,
+    pub groups: Vec<BlockGroup>,
+}
+
+/// Output channel blocks that are computed together, and the input blocks they need.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct BlockGroup {
+    pub first_block: usize,
+    pub blocks: usize,
+    pub input_blocks: Range<usize>,
+    /// Where the group's weights begin, behind the branch's.
+    pub weights: usize,
+}
+
+impl BlockGroup {
+    /// Elements of its packed weights in one branch.
+    pub fn weights_len(&self, taps: usize, input_lanes: usize, lanes: usize) -> usize {
+        self.input_blocks.len() * taps * input_lanes * self.blocks * lanes
+    }
+}
+
+/// A branch's packed weights and bias.
+#[derive(Clone, Debug)]
+pub(crate) struct ConvWeights {
+    /// [group][input block][kh][kw][channel in block][output channels of the group], or [block][kh][kw][lane].
+    pub weights: AlignedBuffer,
+    /// [padded output channel]
+    pub bias: AlignedBuffer,
+}
+
+impl ConvWeights {
+    pub fn bytes(&self) -> u64 {
+        self.weights.bytes() + self.bias.bytes()
+    }
+}
+
+/// A depthwise convolution.
+#[derive(Clone, Debug)]
+pub(crate) struct DepthwiseKernel {
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    pub padding: [usize; 2],
+    pub branches: Vec<ConvWeights>,
+}
+

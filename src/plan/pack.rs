@@ -1,0 +1,114 @@
+//! Weights in the order in which the kernels read them, in aligned memory.
+
+use super::arena::ALIGNMENT;
+use super::node::BlockGroup;
+use crate::error::{Error, ErrorKind, Result};
+
+/// 64 bytes that begin at a multiple of 64.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; ALIGNMENT]);
+
+/// Elements of f32 that begin at a multiple of 64 bytes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AlignedBuffer {
+    lines: Vec<Line>,
+}
+
+impl AlignedBuffer {
+    /// `len` zeros; `what` names them where there is not enough memory.
+    pub(crate) fn zeros(len: usize, what: &str) -> Result<Self> {
+        let line_count = len.div_ceil(ALIGNMENT);
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(line_count).map_err(|_| {
+            let bytes = len.saturating_mul(size_of::<f32>());
+            Error::new(ErrorKind::Memory, what, format!("{bytes} bytes of memory"), "not enough")
+        })?;
+        lines.resize(line_count, Line([0.0; ALIGNMENT]));
+        Ok(AlignedBuffer { lines })
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        size_of_val(&self.lines[..]) as u64
+    }
+
+    pub(crate) fn as_slice(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.lines)
+    }
+}
+
+/// One value a channel, zeros up to `padded`.
+pub(crate) fn per_channel(place: &str, values: &[f32], padded: usize) -> Result<AlignedBuffer> {
+    let mut buffer = AlignedBuffer::zeros(padded, place)?;
+    buffer.as_mut_slice()[..values.len()].copy_from_slice(values);
+    Ok(buffer)
+}
+
+/// The weights of an AWS-Unit as [to][from][padded channel]; `weight(to, from, channel)`.
+pub(crate) fn mix(
+    place: &str,
+    channels: usize,
+    padded: usize,
+    weight: impl Fn(usize, usize, usize) -> f32,
+) -> Result<AlignedBuffer> {
+    let mut buffer = AlignedBuffer::zeros(4 * padded, place)?;
+    for (pair, row) in buffer.as_mut_slice().chunks_exact_mut(padded).take(4).enumerate() {
+        for (channel, value) in row[..channels].iter_mut().enumerate() {
+            *value = weight(pair / 2, pair % 2, channel);
+        }
+    }
+    Ok(buffer)
+}
+
+/// Convolution weights: for each group of output blocks [input block][kh][kw][channel in block][output channel].
+///
+/// `input_lanes` channels make an input block and `lanes` an output block. `weight(output channel, input channel,
+/// ky, kx)`, both channels counted with the padding of their blocks, gives 0 where the two are not connected or
+/// one is padding.
+pub(crate) fn conv(
+    place: &str,
+    groups: &[BlockGroup],
+    kernel: [usize; 2],
+    input_lanes: usize,
+    lanes: usize,
+    weight: impl Fn(usize, usize, usize, usize) -> f32,
+) -> Result<AlignedBuffer> {
+    let taps = kernel[0] * kernel[1];
+    let mut buffer =
+        AlignedBuffer::zeros(groups.iter().map(|g| g.weights_len(taps, input_lanes, lanes)).sum(), place)?;
+    let out = buffer.as_mut_slice();
+    for group in groups {
+        let len = group.weights_len(taps, input_lanes, lanes);
+        let mut rows = out[group.weights..][..len].chunks_exact_mut(group.blocks * lanes);
+        for block in group.input_blocks.clone() {
+            for ky in 0..kernel[0] {
+                for kx in 0..kernel[1] {
+                    let inputs = block * input_lanes..(block + 1) * input_lanes;
+                    for (input, row) in inputs.zip(rows.by_ref()) {
+                        for (lane, value) in row.iter_mut().enumerate() {
+                            *value = weight(group.first_block * lanes + lane, input, ky, kx);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(buffer)
+}
+
+/// Depthwise weights as [block][kh][kw][lane]; `weights` are [channel][kh][kw].
+pub(crate) fn depthwise(place: &str, weights: &[f32], taps: usize, lanes: usize) -> Result<AlignedBuffer> {
+    let channels = weights.len() / taps;
+    let mut buffer = AlignedBuffer::zeros(channels.div_ceil(lanes) * taps * lanes, place)?;
+    let out = buffer.as_mut_slice();
+    for (channel, row) in weights.chunks_exact(taps).enumerate() {
+        for (tap, &value) in row.iter().enumerate() {
+            out[(channel / lanes * taps + tap) * lanes + channel % lanes] = value;
+        }
+    }
+    Ok(buffer)
+}

@@ -1,0 +1,118 @@
+//! What a plan is made for: which backend, which instruction set, which precision.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind, Result, quoted};
+
+/// The instruction sets that the CPU backend has kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// x86-64 with AVX-512F: 16 lanes.
+    Avx512,
+    /// x86-64 with AVX2 and FMA: 8 lanes.
+    Avx2,
+    /// Any processor: 8 lanes, in whatever registers the compiler finds for them.
+    Portable,
+}
+
+impl Isa {
+    /// Every instruction set, the widest first.
+    pub const ALL: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+
+    /// The widest instruction set of the processor at hand.
+    pub fn detect() -> Isa {
+        Isa::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+    }
+
+    /// Whether the processor at hand can run this instruction set.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Portable => true,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// f32 values in a vector, which is also the number of channels in a block of a feature map.
+    pub fn lanes(self) -> usize {
+        match self {
+            Isa::Avx512 => 16,
+            Isa::Avx2 | Isa::Portable => 8,
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Portable => "portable",
+        })
+    }
+}
+
+/// The backend that a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Target {
+    /// Naive loops with sums in f64: the oracle.
+    Reference,
+    /// The CPU backend with the kernels of an instruction set.
+    Cpu(Isa),
+}
+
+impl Default for Target {
+    /// The CPU at hand.
+    fn default() -> Self {
+        Target::Cpu(Isa::detect())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Reference => f.write_str("reference"),
+            Target::Cpu(isa) => write!(f, "cpu ({isa})"),
+        }
+    }
+}
+
+/// The type in which feature maps are stored and multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// Half precision, sums in f32.
+    F16,
+    /// Brain floating point, sums in f32.
+    BF16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::BF16 => "bf16",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "f32" => Ok(Precision::F32),
+            "f16" => Ok(Precision::F16),
+            "bf16" => Ok(Precision::BF16),
+            other => Err(Error::new(ErrorKind::Input, "precision", "f32, f16 or bf16", quoted(other))),
+        }
+    }
+}

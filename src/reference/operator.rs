@@ -1,0 +1,102 @@
+//! The operators on one map, loops in the order of their formulas.
+
+use super::Map;
+use crate::op::{Conv2d, Op, Pool2d};
+use crate::tensor::Shape;
+
+/// z = operator(x), with the weight and bias of operators that have them.
+pub(super) fn apply(op: &Op, x: &Map, weight: &[f64], bias: &[f64]) -> Map {
+    match op {
+        Op::Conv2d(conv) => conv2d(conv, x, weight, bias),
+        Op::Linear => linear(x, weight, bias),
+        Op::MaxPool2d(pool) => pool2d(pool, x, |window, _| window.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+        Op::AvgPool2d(pool) => pool2d(pool, x, |window, elements| window.iter().sum::<f64>() / elements as f64),
+        Op::GlobalAvgPool2d => {
+            let mut z = Map::zeros(Shape::new(x.shape.channels, 1, 1));
+            for (c, z) in z.data.iter_mut().enumerate() {
+                *z = x.channel(c).iter().sum::<f64>() / x.shape.pixels() as f64;
+            }
+            z
+        }
+        Op::Identity => x.clone(),
+    }
+}
+
+/// The row or column of the input that output `index` meets at kernel element `tap`, unless it is padding.
+fn meets(index: usize, stride: usize, tap: usize, dilation: usize, before: usize, size: usize) -> Option<usize> {
+    (index * stride + tap * dilation).checked_sub(before).filter(|&i| i < size)
+}
+
+/// z[o][y][x] = b[o] + sum over i, ky, kx of w[o][i][ky][kx] * input[group(o) + i][y*s + ky*d - top][x*s + kx*d - left]
+fn conv2d(conv: &Conv2d, input: &Map, weight: &[f64], bias: &[f64]) -> Map {
+    let Shape { channels, height, width } = input.shape;
+    let [kh, kw] = conv.kernel;
+    let extent = |size: usize, before: usize, after: usize, axis: usize| {
+        (size + before + after - (conv.dilation[axis] * (conv.kernel[axis] - 1) + 1)) / conv.stride[axis] + 1
+    };
+    let out_height = extent(height, conv.padding.top, conv.padding.bottom, 0);
+    let out_width = extent(width, conv.padding.left, conv.padding.right, 1);
+    let (out_channels, in_group) = (bias.len(), channels / conv.groups);
+    let out_group = out_channels / conv.groups;
+    let mut z = Map::zeros(Shape::new(out_channels, out_height, out_width));
+    for o in 0..out_channels {
+        let map = z.channel_mut(o);
+        map.fill(bias[o]);
+        for i in 0..in_group {
+            let source = input.channel(o / out_group * in_group + i);
+            for ky in 0..kh {
+                for kx in 0..kw {
+                    let w = weight[((o * in_group + i) * kh + ky) * kw + kx];
+                    for y in 0..out_height {
+                        let Some(iy) = meets(y, conv.stride[0], ky, conv.dilation[0], conv.padding.top, height)
+                        else {
+                            continue;
+                        };
+                        for x in 0..out_width {
+                            let column = meets(x, conv.stride[1], kx, conv.dilation[1], conv.padding.left, width);
+                            if let Some(ix) = column {
+                                map[y * out_width + x] += w * source[iy * width + ix];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    z
+}
+
+/// z[o] = b[o] + sum over features of w[o][feature] * input[feature], features in (C, H, W) order
+fn linear(input: &Map, weight: &[f64], bias: &[f64]) -> Map {
+    let features = input.data.len();
+    let mut z = Map::zeros(Shape::new(bias.len(), 1, 1));
+    for (o, z) in z.data.iter_mut().enumerate() {
+        let row = &weight[o * features..][..features];
+        *z = bias[o] + row.iter().zip(&input.data).map(|(w, x)| w * x).sum::<f64>();
+    }
+    z
+}
+
+/// Each window's elements inside the map through `reduce`, which is also told the number of elements with padding.
+fn pool2d(pool: &Pool2d, input: &Map, reduce: impl Fn(&[f64], usize) -> f64) -> Map {
+    let Shape { channels, height, width } = input.shape;
+    let [kh, kw] = pool.kernel;
+    let out_height = (height + pool.padding.top + pool.padding.bottom - kh) / pool.stride[0] + 1;
+    let out_width = (width + pool.padding.left + pool.padding.right - kw) / pool.stride[1] + 1;
+    let mut z = Map::zeros(Shape::new(channels, out_height, out_width));
+    let mut window = Vec::with_capacity(kh * kw);
+    for c in 0..channels {
+        for y in 0..out_height {
+            for x in 0..out_width {
+                window.clear();
+                for iy in (0..kh).filter_map(|ky| meets(y, pool.stride[0], ky, 1, pool.padding.top, height)) {
+                    for ix in (0..kw).filter_map(|kx| meets(x, pool.stride[1], kx, 1, pool.padding.left, width)) {
+                        window.push(input.channel(c)[iy * width + ix]);
+                    }
+                }
+                z.channel_mut(c)[y * out_width + x] = reduce(&window, kh * kw);
+            }
+        }
+    }
+    z
+}

@@ -1,0 +1,264 @@
+//! Numbers in memory: element types, the shape of a feature map, tensors as a model file stores them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use half::{bf16, f16};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// One of the two parallel networks. As an index, emotion is 0 and au is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Branch {
+    /// Recognises the emotion.
+    Emotion = 0,
+    /// Detects the facial action units.
+    Au = 1,
+}
+
+impl Branch {
+    /// Both branches, in the order of their indices.
+    pub const BOTH: [Branch; 2] = [Branch::Emotion, Branch::Au];
+
+    /// The branch's name in tensor names and results: `emotion` or `au`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Branch::Emotion => "emotion",
+            Branch::Au => "au",
+        }
+    }
+}
+
+/// The element types a model file may store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    BF16,
+}
+
+impl DType {
+    /// Bytes an element.
+    pub fn size_bytes(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F16 | DType::BF16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "F32",
+            DType::F16 => "F16",
+            DType::BF16 => "BF16",
+        })
+    }
+}
+
+/// The shape of one image's feature map in one branch: channels x height x width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Channels.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Shape {
+    /// A feature map of `channels` x `height` x `width`.
+    pub fn new(channels: usize, height: usize, width: usize) -> Self {
+        Shape { channels, height, width }
+    }
+
+    /// The number of elements, where it fits the address space.
+    pub fn checked_len(&self) -> Option<usize> {
+        let len = self.channels.checked_mul(self.height)?.checked_mul(self.width)?;
+        (len <= isize::MAX as usize / size_of::<f64>()).then_some(len)
+    }
+
+    /// The number of elements of a shape that [`checked_len`](Self::checked_len) has passed.
+    pub fn len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// Whether the map has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of positions, height x width.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.channels, self.height, self.width)
+    }
+}
+
+/// The elements of a [`Tensor`], in the type they are stored in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Elements {
+    /// Single precision.
+    F32(Vec<f32>),
+    /// Half precision.
+    F16(Vec<f16>),
+    /// Brain floating point.
+    BF16(Vec<bf16>),
+}
+
+/// A dense row-major tensor of finite or unchecked numbers, in the type it is stored in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    dims: Vec<usize>,
+    elements: Elements,
+}
+
+impl Tensor {
+    /// A tensor of F32 elements; the product of `dims` must be the number of `elements`.
+    pub fn from_f32(dims: &[usize], elements: Vec<f32>) -> Result<Self> {
+        let len = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+        if len != Some(elements.len()) {
+            let found = format!("{} elements", elements.len());
+            return Err(Error::new(ErrorKind::Input, "tensor", format!("the elements of shape {dims:?}"), found));
+        }
+        Ok(Tensor { dims: dims.to_vec(), elements: Elements::F32(elements) })
+    }
+
+    /// The same numbers, rounded to nearest even where `dtype` is narrower.
+    pub fn to_dtype(&self, dtype: DType) -> Self {
+        let values = self.to_f32();
+        let elements = match dtype {
+            DType::F32 => Elements::F32(values.into_owned()),
+            DType::F16 => Elements::F16(values.iter().map(|&v| f16::from_f32(v)).collect()),
+            DType::BF16 => Elements::BF16(values.iter().map(|&v| bf16::from_f32(v)).collect()),
+        };
+        Tensor { dims: self.dims.clone(), elements }
+    }
+
+    /// A tensor of `len` elements, read by `read` from their little-endian bytes.
+    ///
+    /// `len` must be the product of `dims`. Memory that cannot be had is an error, and so is what `read` returns.
+    pub(crate) fn read(
+        dims: &[usize],
+        dtype: DType,
+        len: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<Self> {
+        fn fill<T: bytemuck::Pod>(len: usize, read: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Vec<T>> {
+            let mut elements = Vec::new();
+            elements.try_reserve_exact(len).map_err(|_| {
+                let bytes = len.saturating_mul(size_of::<T>());
+                Error::new(ErrorKind::Memory, "", format!("{bytes} bytes of memory for a tensor"), "not enough")
+            })?;
+            elements.resize(len, T::zeroed());
+            read(bytemuck::cast_slice_mut(&mut elements))?;
+            Ok(elements)
+        }
+        debug_assert_eq!(dims.iter().product::<usize>(), len);
+        let elements = match dtype {
+            DType::F32 => {
+                let mut elements = fill::<f32>(len, read)?;
+                if cfg!(target_endian = "big") {
+                    elements.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
+                }
+                Elements::F32(elements)
+            }
+            DType::F16 => {
+                let mut elements = fill::<f16>(len, read)?;
+                if cfg!(target_endian = "big") {
+                    elements.iter_mut().for_each(|v| *v = f16::from_bits(v.to_bits().swap_bytes()));
+                }
+                Elements::F16(elements)
+            }
+            DType::BF16 => {
+                let mut elements = fill::<bf16>(len, read)?;
+                if cfg!(target_endian = "big") {
+                    elements.iter_mut().for_each(|v| *v = bf16::from_bits(v.to_bits().swap_bytes()));
+                }
+                Elements::BF16(elements)
+            }
+        };
+        Ok(Tensor { dims: dims.to_vec(), elements })
+    }
+
+    /// The dimensions, outermost first.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// The type the elements are stored in.
+    pub fn dtype(&self) -> DType {
+        match self.elements {
+            Elements::F32(_) => DType::F32,
+            Elements::F16(_) => DType::F16,
+            Elements::BF16(_) => DType::BF16,
+        }
+    }
+
+    /// The elements, row-major.
+    pub fn elements(&self) -> &Elements {
+        &self.elements
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        match &self.elements {
+            Elements::F32(v) => v.len(),
+            Elements::F16(v) => v.len(),
+            Elements::BF16(v) => v.len(),
+        }
+    }
+
+    /// Whether the tensor has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements as `f32`: borrowed where that is how they are stored, else widened, which is exact.
+    pub fn to_f32(&self) -> Cow<'_, [f32]> {
+        match &self.elements {
+            Elements::F32(v) => Cow::Borrowed(v),
+            Elements::F16(v) => v.iter().map(|v| v.to_f32()).collect(),
+            Elements::BF16(v) => v.iter().map(|v| v.to_f32()).collect(),
+        }
+    }
+
+    /// The index and value of the first element that is NaN or infinite.
+    pub fn first_not_finite(&self) -> Option<(usize, f32)> {
+        fn find<T: Copy>(elements: &[T], widen: impl Fn(T) -> f32) -> Option<(usize, f32)> {
+            let index = elements.iter().position(|&v| !widen(v).is_finite())?;
+            Some((index, widen(elements[index])))
+        }
+        match &self.elements {
+            Elements::F32(v) => find(v, |v| v),
+            Elements::F16(v) => find(v, f16::to_f32),
+            Elements::BF16(v) => find(v, bf16::to_f32),
+        }
+    }
+
+    /// The elements' bytes as a model file stores them: little-endian.
+    pub fn to_le_bytes(&self) -> Cow<'_, [u8]> {
+        if cfg!(target_endian = "little") {
+            return Cow::Borrowed(match &self.elements {
+                Elements::F32(v) => bytemuck::cast_slice(v),
+                Elements::F16(v) => bytemuck::cast_slice(v),
+                Elements::BF16(v) => bytemuck::cast_slice(v),
+            });
+        }
+        match &self.elements {
+            Elements::F32(v) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Elements::F16(v) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Elements::BF16(v) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! A backend against the reference, node by node, each fed with the backend's own previous output.
+//!
+//! The reference sums in f64 what the backend sums in f32, on the same inputs. With S = sum of |a||b| + |bias| +
+//! |residual| of an output element and K the length of its sum, the two may differ by
+//!
+//! ```text
+//! bound = L * (1.5*K + 4) * 2^-24 * S + 2^-24 * |reference|
+//! ```
+//!
+//! where L is how much the fused activation magnifies an error at most. An AWS-Unit behind it maps bounds as it maps
+//! values, with |A|. An error above its bound is a fault, not noise.
+
+use crate::engine::{Engine, EngineOptions, Session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{AwsUnit, Gate, Layer, Model, Weights};
+use crate::op::Op;
+use crate::plan::{Plan, PlanOptions, Target, ValueId, Work};
+use crate::reference::{self, Map, Pair};
+use crate::tensor::{Branch, Shape};
+
+/// Half a unit in the last place of 1 in f32: the largest relative error of a rounding.
+const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
+
+/// How one node agrees with the reference.
+#[derive(Clone, Debug)]
+pub struct NodeAgreement {
+    /// The node's name in the plan.
+    pub name: String,
+    /// The kernel that computed it.
+    pub kernel: String,
+    /// The largest |error| / bound of all elements; at most 1 where all is well, and NaN where an element is.
+    pub worst: f64,
+    /// |error| of that element.
+    pub error: f64,
+    /// The bound of that element.
+    pub bound: f64,
+}
+
+/// Runs `images`, [N, C, H, W], on `target` and compares every node's output with the reference.
+///
+/// Gives a row for each node that computes layers, an AWS-Unit or a head, with the worst element over all images.
+/// Errors: those of [`Plan::build`], [`Engine::new`] and [`Session::run`]; the reference as the target, which has
+/// nothing to be compared with.
+pub fn layers(model: Model, target: Target, threads: usize, images: &[f32]) -> Result<Vec<NodeAgreement>> {
+    if target == Target::Reference {
+        let expected = "a backend to compare with the reference";
+        return Err(Error::new(ErrorKind::Input, "device", expected, "the reference itself"));
+    }
+    let image_len = model.input().shape.len();
+    let batch = (images.len() / image_len).max(1);
+    let options = PlanOptions { target, precision: None, batch, keep_values: true };
+    let plan = Plan::build(model.clone(), &options)?;
+    let engine = Engine::new(plan, &EngineOptions { threads })?;
+    let mut session = engine.session()?;
+    session.run(images)?;
+
+    let mut agreements = Vec::new();
+    for node in engine.plan().nodes() {
+        let mut worst = NodeAgreement {
+            name: node.name().to_owned(),
+            kernel: node.kernel(),
+            worst: 0.0,
+            error: 0.0,
+            bound: 0.0,
+        };
+        let mut compared = false;
+        for image in 0..batch {
+            let read = |value: ValueId| -> Pair { Branch::BOTH.map(|branch| read(&session, value, image, branch)) };
+            let input = || read(node.input);
+            let (expected, branches) = match node.work() {
+                Work::Layers(indices) => {
+                    let layers: Vec<&Layer> = indices.iter().map(|&index| &model.layers()[index]).collect();
+                    (layer_bounds(&layers, input(), node.epilogue.residual.map(read)), &Branch::BOTH[..])
+                }
+                Work::AwsUnit(index) => match model.layers()[*index].aws() {
+                    Some(unit) => (unit_bounds(unit, Bounded::exact(input())), &Branch::BOTH[..]),
+                    None => continue,
+                },
+                Work::Head(branch) => {
+                    let b = *branch as usize;
+                    (head_bounds(model.head(*branch).weights(), input()), &Branch::BOTH[b..b + 1])
+                }
+                Work::GatePart(_) | Work::ImageBlocks => continue,
+            };
+            compared = true;
+            let found = read(node.output);
+            for &branch in branches {
+                worst.compare(&found[branch as usize], &expected, branch);
+            }
+        }
+        if compared {
+            agreements.push(worst);
+        }
+    }
+    Ok(agreements)
+}
+
+fn read(session: &Session, value: ValueId, image: usize, branch: Branch) -> Map {
+    let (shape, data) = session.read(value, image, branch);
+    Map::from_f32(shape, &data)
+}
+
+impl NodeAgreement {
+    fn compare(&mut self, found: &Map, expected: &Bounded, branch: Branch) {
+        let (value, bound) = (&expected.value[branch as usize], &expected.bound[branch as usize]);
+        for ((found, value), bound) in found.data.iter().zip(&value.data).zip(&bound.data) {
+            let error = (found - value).abs();
+            let bound = bound + ROUNDING * value.abs();
+            let ratio = if error == 0.0 { 0.0 } else { error / bound };
+            // Not `ratio > worst`: a NaN must win, and stay.
+            if !self.worst.is_nan() && !(ratio <= self.worst) {
+                (self.worst, self.error, self.bound) = (ratio, error, bound);
+            }
+        }
+    }
+}
+
+/// What the reference computes, and how far from it a backend may be.
+struct Bounded {
+    value: Pair,
+    bound: Pair,
+}
+
+impl Bounded {
+    /// Values that are as the backend has them.
+    fn exact(value: Pair) -> Self {
+        let bound = [0, 1].map(|t: usize| Map::zeros(value[t].shape));
+        Bounded { value, bound }
+    }
+}
+
+/// A sum of `terms` products and a few more of magnitude `s`.
+fn sum_bound(terms: usize, s: f64) -> f64 {
+    (1.5 * terms as f64 + 4.0) * ROUNDING * s
+}
+
+/// The length of the sums that an operator computes.
+fn terms(op: &Op, input: Shape) -> usize {
+    match op {
+        Op::Conv2d(conv) => conv.kernel[0] * conv.kernel[1] * input.channels / conv.groups,
+        Op::Linear => input.len(),
+        Op::MaxPool2d(_) | Op::Identity => 0,
+        Op::AvgPool2d(pool) => pool.kernel[0] * pool.kernel[1],
+        Op::GlobalAvgPool2d => input.pixels(),
+    }
+}
+
+/// A layer and the identities fused behind it; a dense or gate unit is a node of its own.
+fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Pair>) -> Bounded {
+    let mut current = Bounded::exact(input);
+    for (index, layer) in layers.iter().enumerate() {
+        let mut next = Bounded::exact(current.value.clone());
+        for branch in Branch::BOTH {
+            let t = branch as usize;
+            let x = &current.value[t];
+            let weights = layer.weights(branch);
+            let mut z = reference::operator_map(layer.op(), x, weights);
+            let mut s = reference::operator_magnitude(layer.op(), x, weights);
+            if let (Some(residual), Some(_)) = (&residual, layer.residual()) {
+                z = z.zip(&residual[t], |z, r| z + r);
+                s = s.zip(&residual[t], |s, r| s + r.abs());
+            }
+            let lipschitz = layer.activation().lipschitz();
+            let terms = terms(layer.op(), x.shape);
+            let mut bound = s.map(|s| lipschitz * sum_bound(terms, s));
+            if index > 0 {
+                // An identity: what was uncertain before it still is.
+                bound = bound.zip(&current.bound[t], |bound, before| bound + lipschitz * before);
+            }
+            next.value[t] = z.map(|v| reference::activate(layer.activation(), v));
+            next.bound[t] = bound;
+        }
+        current = match layer.aws() {
+            Some(unit @ (AwsUnit::Layer(_) | AwsUnit::Channel(_))) => unit_bounds(unit, next),
+            _ => next,
+        };
+    }
+    current
+}
+
+/// y and its bound, from u and its bound.
+fn unit_bounds(unit: &AwsUnit, u: Bounded) -> Bounded {
+    let c = u.value[0].shape.channels;
+    let a = reference::aws_weights(unit, &u.value);
+    let dense = matches!(unit, AwsUnit::Dense(_));
+    let uncertain = match unit {
+        AwsUnit::Gate { gate, squeeze_weight, squeeze_bias, excite_weight, excite_bias } => {
+            gate_bounds(*gate, [squeeze_weight, squeeze_bias, excite_weight, excite_bias], &u)
+        }
+        _ => vec![0.0; 4 * c],
+    };
+    let terms = if dense { 2 * c } else { 2 };
+    let value = reference::aws_unit(unit, &u.value);
+    let bound = [0, 1].map(|t| {
+        let mut bound = Map::zeros(value[t].shape);
+        for s in 0..2 {
+            for o in 0..c {
+                for i in if dense { 0..c } else { o..o + 1 } {
+                    let weight = if dense { a[t][s][o * c + i] } else { a[t][s][o] }.abs();
+                    let weight_error = uncertain[(t * 2 + s) * c + o];
+                    let sources = u.value[s].channel(i).iter().zip(u.bound[s].channel(i));
+                    for (bound, (u, u_bound)) in bound.channel_mut(o).iter_mut().zip(sources) {
+                        *bound += weight * u_bound + weight_error * u.abs() + sum_bound(terms, weight * u.abs());
+                    }
+                }
+            }
+        }
+        bound
+    });
+    Bounded { value, bound }
+}
+
+/// How uncertain a gate's weights are, [to][from][channel], from sums over the maps and two small layers.
+fn gate_bounds(gate: Gate, [w0, b0, w1, b1]: [&[f32]; 4], u: &Bounded) -> Vec<f64> {
+    let magnitudes = |w: &[f32]| w.iter().map(|w| w.abs()).collect::<Vec<f32>>();
+    let (w0, b0, w1, b1) = (magnitudes(w0), magnitudes(b0), magnitudes(w1), magnitudes(b1));
+    let pixels = u.value[0].shape.pixels();
+    let (mut means, mut mean_bounds) = (Vec::new(), Vec::new());
+    for (value, bound) in u.value.iter().zip(&u.bound) {
+        for channel in 0..value.shape.channels {
+            let mean = value.channel(channel).iter().map(|v| v.abs()).sum::<f64>() / pixels as f64;
+            let uncertain = bound.channel(channel).iter().sum::<f64>() / pixels as f64;
+            means.push(mean);
+            mean_bounds.push(uncertain + sum_bound(pixels, mean));
+        }
+    }
+    let layer = |w: &[f32], b: &[f32], x: &[f64], x_bound: &[f64]| -> (Vec<f64>, Vec<f64>) {
+        let s = reference::affine(w, b, x);
+        let carried = reference::affine(w, &vec![0.0; b.len()], x_bound);
+        let bound = s.iter().zip(carried).map(|(&s, carried)| carried + sum_bound(x.len(), s)).collect();
+        (s, bound)
+    };
+    let (g, g_bound) = layer(&w0, &b0, &means, &mean_bounds);
+    let (_, l_bound) = layer(&w1, &b1, &g, &g_bound);
+    // The slope of a sigmoid is at most 1/4; its own roundings are of the order of one in the last place of 1.
+    let own = 8.0 * ROUNDING;
+    let c = u.value[0].shape.channels;
+    (0..4 * c)
+        .map(|index| {
+            let (pair, channel) = (index / c, index % c);
+            let from = l_bound[index];
+            match gate {
+                Gate::Sigmoid => from / 4.0 + own,
+                Gate::Softmax => (from + l_bound[(pair ^ 1) * c + channel]) / 4.0 + own,
+            }
+        })
+        .collect()
+}
+
+/// The logits of a head; both branches of `input` give the same rows, of which the caller takes its own.
+fn head_bounds(weights: &Weights, input: Pair) -> Bounded {
+    let value = [0, 1].map(|t: usize| reference::operator_map(&Op::Linear, &input[t], Some(weights)));
+    let bound = [0, 1].map(|t: usize| {
+        let s = reference::operator_magnitude(&Op::Linear, &input[t], Some(weights));
+        s.map(|s| sum_bound(input[t].shape.len(), s))
+    });
+    Bounded { value, bound }
+}

@@ -1,0 +1,120 @@
+//! The reference and every CPU backend against what an outside implementation computed.
+//!
+//! tests/golden holds small networks and, for each, an image batch with every layer's output, both heads' logits
+//! and probabilities; tools/outside/golden.py makes them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use awsnet::{Branch, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, reference, verify};
+use safetensors::SafeTensors;
+
+/// How far from the outside implementation a value may be, as a share of the largest of its tensor.
+const REFERENCE_TOLERANCE: f64 = 1e-6;
+const BACKEND_TOLERANCE: f64 = 1e-5;
+
+struct Case {
+    name: String,
+    model: Model,
+    expected: BTreeMap<String, Vec<f32>>,
+    images: usize,
+}
+
+fn cases() -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .expect("the folder of golden cases")
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.to_string_lossy().ends_with(".model.safetensors"))
+        .collect();
+    paths.sort();
+    assert!(paths.len() >= 25, "only {} golden cases", paths.len());
+    let load = |path: &PathBuf| {
+        let name = path.file_name().expect("a file").to_string_lossy().replace(".model.safetensors", "");
+        let bytes = std::fs::read(folder.join(format!("{name}.expected.safetensors"))).expect("expected values");
+        let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        let expected: BTreeMap<String, Vec<f32>> = file
+            .iter()
+            .map(|(name, tensor)| {
+                let floats = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                (name.to_owned(), floats.collect())
+            })
+            .collect();
+        let images = file.tensor("image").expect("the images").shape()[0];
+        Case { name, model: Model::load(path).expect("a valid model"), expected, images }
+    };
+    paths.iter().map(load).collect()
+}
+
+impl Case {
+    fn image(&self) -> &[f32] {
+        &self.expected["image"]
+    }
+
+    /// Compares one image's part of a tensor.
+    fn compare(&self, tensor: &str, image: usize, found: impl ExactSizeIterator<Item = f64>, tolerance: f64) {
+        let expected = self.expected.get(tensor).unwrap_or_else(|| panic!("{}: no {tensor}", self.name));
+        let largest = expected.iter().fold(1e-3f64, |largest, &v| largest.max(f64::from(v).abs()));
+        let len = expected.len() / self.images;
+        assert_eq!(found.len(), len, "{}: {tensor}", self.name);
+        for (index, (found, &expected)) in found.zip(&expected[image * len..][..len]).enumerate() {
+            let error = (found - f64::from(expected)).abs() / largest;
+            assert!(error <= tolerance, "{}: {tensor}[{image}][{index}]: {found}, expected {expected}", self.name);
+        }
+    }
+}
+
+#[test]
+fn the_reference_agrees_on_every_layer() {
+    for case in cases() {
+        let image_len = case.model.input().shape.len();
+        for (index, image) in case.image().chunks_exact(image_len).enumerate() {
+            let evaluation = reference::evaluate(&case.model, image);
+            for branch in Branch::BOTH {
+                for (layer, pair) in case.model.layers().iter().zip(&evaluation.layers) {
+                    let tensor = format!("{}/{}", branch.name(), layer.name());
+                    let found = pair[branch as usize].data.iter().copied();
+                    case.compare(&tensor, index, found, REFERENCE_TOLERANCE);
+                }
+                let found = evaluation.logits[branch as usize].iter().copied();
+                case.compare(&format!("{}.logits", branch.name()), index, found, REFERENCE_TOLERANCE);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_backend_agrees_on_logits_and_probabilities() {
+    let cpus = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Target::Cpu);
+    let targets: Vec<Target> = cpus.chain([Target::Reference]).collect();
+    for case in cases() {
+        for &target in &targets {
+            let options = PlanOptions { target, batch: case.images, ..PlanOptions::default() };
+            let plan = Plan::build(case.model.clone(), &options).expect("a plan");
+            let engine = Engine::new(plan, &EngineOptions { threads: 2 }).expect("an engine");
+            let mut session = engine.session().expect("a session");
+            let predictions = session.run(case.image()).expect("a run");
+            assert_eq!(predictions.len(), case.images);
+            for (index, prediction) in predictions.iter().enumerate() {
+                for branch in Branch::BOTH {
+                    let found = prediction.logits(branch).iter().map(|&v| f64::from(v));
+                    case.compare(&format!("{}.logits", branch.name()), index, found, BACKEND_TOLERANCE);
+                    let found = prediction.probabilities(branch).iter().map(|&v| f64::from(v));
+                    case.compare(&format!("{}.probabilities", branch.name()), index, found, BACKEND_TOLERANCE);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_node_stays_within_its_error_bound() {
+    for case in cases() {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let agreements = verify::layers(case.model.clone(), Target::Cpu(isa), 2, case.image()).expect("a run");
+            for node in agreements {
+                assert!(node.worst <= 1.0, "{} on {isa}: {node:?}", case.name);
+            }
+        }
+    }
+}
