@@ -56,7 +56,12 @@ impl Device {
                 let driver = cuda::probe()?;
                 if ordinal >= driver.devices.len() {
                     let expected = format!("a device number below {}", driver.devices.len());
-                    return Err(Error::new(ErrorKind::Device, self.to_string(), expected, ordinal.to_string()));
+                    return Err(Error::new(
+                        ErrorKind::Device,
+                        self.to_string(),
+                        expected,
+                        ordinal.to_string(),
+                    ));
                 }
                 Err(no_kernels(self))
             }
@@ -99,9 +104,13 @@ impl FromStr for Device {
             "cuda" => Ok(Device::Cuda { ordinal: 0 }),
             _ => {
                 let device = text.strip_prefix("cuda:").ok_or_else(unknown)?;
-                let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+                let digits = |text: &str| {
+                    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+                };
                 match device.strip_prefix("sm_") {
-                    Some(capability) => digits(capability).map(|capability| Device::CudaArchitecture { capability }),
+                    Some(capability) => {
+                        digits(capability).map(|capability| Device::CudaArchitecture { capability })
+                    }
                     None => digits(device).map(|ordinal| Device::Cuda { ordinal: ordinal as usize }),
                 }
                 .ok_or_else(unknown)

@@ -66,9 +66,17 @@ impl Engine {
             BackendPlan::Reference(_) => BackendSession::Reference,
             BackendPlan::Cpu(cpu_plan) => {
                 let bytes = plan.arena_bytes();
-                if let Some(available) = crate::memory::available_bytes().filter(|&available| available < bytes) {
-                    let expected = format!("{bytes} bytes of memory for feature maps at batch {}", plan.batch());
-                    return Err(Error::new(ErrorKind::Memory, "arena", expected, format!("{available} available")));
+                if let Some(available) =
+                    crate::memory::available_bytes().filter(|&available| available < bytes)
+                {
+                    let expected =
+                        format!("{bytes} bytes of memory for feature maps at batch {}", plan.batch());
+                    return Err(Error::new(
+                        ErrorKind::Memory,
+                        "arena",
+                        expected,
+                        format!("{available} available"),
+                    ));
                 }
                 BackendSession::Cpu(Box::new(CpuSession::new(cpu_plan, self.threads)?))
             }

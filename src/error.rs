@@ -165,7 +165,10 @@ mod tests {
         let error = Error::new(ErrorKind::Model, "layer `conv1`", "stride of at least 1", "0")
             .in_file(Path::new("a\nb.safetensors"))
             .in_file(Path::new("ignored"));
-        assert_eq!(error.to_string(), "a\\nb.safetensors: layer `conv1`: expected stride of at least 1, found 0");
+        assert_eq!(
+            error.to_string(),
+            "a\\nb.safetensors: layer `conv1`: expected stride of at least 1, found 0"
+        );
     }
 
     #[test]

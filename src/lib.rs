@@ -1,6 +1,6 @@
 //! Inference with AWS-Net.
-pub mod cuda;
 mod cpu;
+pub mod cuda;
 mod device;
 mod engine;
 mod error;

@@ -129,7 +129,12 @@ impl Tensor {
         let len = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
         if len != Some(elements.len()) {
             let found = format!("{} elements", elements.len());
-            return Err(Error::new(ErrorKind::Input, "tensor", format!("the elements of shape {dims:?}"), found));
+            return Err(Error::new(
+                ErrorKind::Input,
+                "tensor",
+                format!("the elements of shape {dims:?}"),
+                found,
+            ));
         }
         Ok(Tensor { dims: dims.to_vec(), elements: Elements::F32(elements) })
     }
@@ -158,7 +163,12 @@ impl Tensor {
             let mut elements = Vec::new();
             elements.try_reserve_exact(len).map_err(|_| {
                 let bytes = len.saturating_mul(size_of::<T>());
-                Error::new(ErrorKind::Memory, "", format!("{bytes} bytes of memory for a tensor"), "not enough")
+                Error::new(
+                    ErrorKind::Memory,
+                    "",
+                    format!("{bytes} bytes of memory for a tensor"),
+                    "not enough",
+                )
             })?;
             elements.resize(len, T::zeroed());
             read(bytemuck::cast_slice_mut(&mut elements))?;

@@ -65,7 +65,8 @@ pub fn layers(model: Model, target: Target, threads: usize, images: &[f32]) -> R
         };
         let mut compared = false;
         for image in 0..batch {
-            let read = |value: ValueId| -> Pair { Branch::BOTH.map(|branch| read(&session, value, image, branch)) };
+            let read =
+                |value: ValueId| -> Pair { Branch::BOTH.map(|branch| read(&session, value, image, branch)) };
             let input = || read(node.input);
             let (expected, branches) = match node.work() {
                 Work::Layers(indices) => {
@@ -200,7 +201,8 @@ fn unit_bounds(unit: &AwsUnit, u: Bounded) -> Bounded {
                     let weight_error = uncertain[(t * 2 + s) * c + o];
                     let sources = u.value[s].channel(i).iter().zip(u.bound[s].channel(i));
                     for (bound, (u, u_bound)) in bound.channel_mut(o).iter_mut().zip(sources) {
-                        *bound += weight * u_bound + weight_error * u.abs() + sum_bound(terms, weight * u.abs());
+                        *bound +=
+                            weight * u_bound + weight_error * u.abs() + sum_bound(terms, weight * u.abs());
                     }
                 }
             }

@@ -31,12 +31,14 @@ fn cases() -> Vec<Case> {
     assert!(paths.len() >= 25, "only {} golden cases", paths.len());
     let load = |path: &PathBuf| {
         let name = path.file_name().expect("a file").to_string_lossy().replace(".model.safetensors", "");
-        let bytes = std::fs::read(folder.join(format!("{name}.expected.safetensors"))).expect("expected values");
+        let bytes =
+            std::fs::read(folder.join(format!("{name}.expected.safetensors"))).expect("expected values");
         let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
         let expected: BTreeMap<String, Vec<f32>> = file
             .iter()
             .map(|(name, tensor)| {
-                let floats = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                let floats =
+                    tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
                 (name.to_owned(), floats.collect())
             })
             .collect();
@@ -59,7 +61,11 @@ impl Case {
         assert_eq!(found.len(), len, "{}: {tensor}", self.name);
         for (index, (found, &expected)) in found.zip(&expected[image * len..][..len]).enumerate() {
             let error = (found - f64::from(expected)).abs() / largest;
-            assert!(error <= tolerance, "{}: {tensor}[{image}][{index}]: {found}, expected {expected}", self.name);
+            assert!(
+                error <= tolerance,
+                "{}: {tensor}[{image}][{index}]: {found}, expected {expected}",
+                self.name
+            );
         }
     }
 }
@@ -100,7 +106,12 @@ fn every_backend_agrees_on_logits_and_probabilities() {
                     let found = prediction.logits(branch).iter().map(|&v| f64::from(v));
                     case.compare(&format!("{}.logits", branch.name()), index, found, BACKEND_TOLERANCE);
                     let found = prediction.probabilities(branch).iter().map(|&v| f64::from(v));
-                    case.compare(&format!("{}.probabilities", branch.name()), index, found, BACKEND_TOLERANCE);
+                    case.compare(
+                        &format!("{}.probabilities", branch.name()),
+                        index,
+                        found,
+                        BACKEND_TOLERANCE,
+                    );
                 }
             }
         }
@@ -111,7 +122,8 @@ fn every_backend_agrees_on_logits_and_probabilities() {
 fn every_node_stays_within_its_error_bound() {
     for case in cases() {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let agreements = verify::layers(case.model.clone(), Target::Cpu(isa), 2, case.image()).expect("a run");
+            let agreements =
+                verify::layers(case.model.clone(), Target::Cpu(isa), 2, case.image()).expect("a run");
             for node in agreements {
                 assert!(node.worst <= 1.0, "{} on {isa}: {node:?}", case.name);
             }

@@ -31,7 +31,9 @@ pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &Node, gate: Gate, logit
             Gate::Sigmoid => sigmoid::<S>(logit(t, s)),
         };
         let a = [[weight(0, 0), weight(0, 1)], [weight(1, 0), weight(1, 1)]];
-        let block = |value: &Value, branch| run.pixels(value, task.image, branch).add(task.block * value.block_stride());
+        let block = |value: &Value, branch| {
+            run.pixels(value, task.image, branch).add(task.block * value.block_stride())
+        };
         let (from, to) = ([block(input, 0), block(input, 1)], [block(output, 0), block(output, 1)]);
         for y in task.rows.clone() {
             for x in 0..output.shape.width {

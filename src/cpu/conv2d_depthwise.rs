@@ -33,15 +33,26 @@ pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &Node, kernel: &Depthwis
             map.add(input.origin() - padding).cast_const()
         };
         let from = [window(0), window(1)];
-        let weights = [0, 1].map(|b| kernel.branches[b].weights.as_slice().as_ptr().add(task.block * taps * S::LANES));
-        let bias = [0, 1].map(|b| S::load(kernel.branches[b].bias.as_slice().as_ptr().add(task.block * S::LANES)));
+        let weights =
+            [0, 1].map(|b| kernel.branches[b].weights.as_slice().as_ptr().add(task.block * taps * S::LANES));
+        let bias =
+            [0, 1].map(|b| S::load(kernel.branches[b].bias.as_slice().as_ptr().add(task.block * S::LANES)));
         let sink = PairSink::new::<S>(run, node, task.image, task.block);
         for y in task.rows.clone() {
             let row = y * kernel.stride[0] * input.row_stride();
             let width = output.shape.width;
             let mut x = 0;
             while x + PIXELS <= width {
-                pixels::<S, PIXELS>(kernel, input, from.map(|from| from.add(row)), weights, bias, &sink, y, x);
+                pixels::<S, PIXELS>(
+                    kernel,
+                    input,
+                    from.map(|from| from.add(row)),
+                    weights,
+                    bias,
+                    &sink,
+                    y,
+                    x,
+                );
                 x += PIXELS;
             }
             for x in x..width {
@@ -70,7 +81,9 @@ unsafe fn pixels<S: Simd, const N: usize>(
         let mut sums = [[bias[0]; N], [bias[1]; N]];
         for ky in 0..kernel.kernel[0] {
             for kx in 0..kernel.kernel[1] {
-                let at = ky * kernel.dilation[0] * input.row_stride() + kx * kernel.dilation[1] * S::LANES + x * step;
+                let at = ky * kernel.dilation[0] * input.row_stride()
+                    + kx * kernel.dilation[1] * S::LANES
+                    + x * step;
                 let tap = (ky * kernel.kernel[1] + kx) * S::LANES;
                 for (branch, sums) in sums.iter_mut().enumerate() {
                     let w = S::load(weights[branch].add(tap));

@@ -16,11 +16,14 @@
 //! Linear layers, heads and dense AWS-Units are convolutions too, with the images of the batch as the rows of a
 //! map of one column; a 1x1 convolution over maps without halo takes all their pixels for one row.
 
+use std::mem::MaybeUninit;
+
 use super::epilogue::activate;
 use super::kernels::{Compiled, Run};
 use super::simd::Simd;
 use crate::op::Activation;
-use crate::plan::{ConvKernel, Node, View, tile::ROWS};
+use crate::plan::tile::{ROWS, max_sums};
+use crate::plan::{ConvKernel, Isa, Node, View};
 
 /// Computes a tile of output pixels and stores it.
 pub(super) type TileFn = unsafe fn(&ConvTile);
@@ -62,6 +65,24 @@ struct Mix {
     emotion: *mut f32,
 }
 
+/// How far ahead of their use weights are fetched, in elements: 8 KB, which a core reads from memory while it waits
+/// for the first of them. Where a map is small, each weight is used once or twice and comes from memory each time.
+const PREFETCH: usize = 2048;
+
+/// The body for each column of a tile, written out: a loop of this length may stay one, and then an index that the
+/// compiler does not know keeps the sums out of the registers.
+macro_rules! each_column {
+    ($columns:ident, $column:ident, $body:expr) => {
+        each_column!(@ $columns, $column, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $columns:ident, $column:ident, $body:expr, $($index:literal)*) => {
+        $(if $index < $columns {
+            let $column = $index;
+            $body
+        })*
+    };
+}
+
 /// Computes one tile. `STEP` is the pixel step where it is known when compiling, else 0.
 ///
 /// # Safety
@@ -69,7 +90,7 @@ struct Mix {
 /// The tile's pointers and strides stay within the arena and the packed weights.
 #[inline(always)]
 pub(super) unsafe fn tile<
-    S: Simd,
+    S: Compiled,
     const ROWS: usize,
     const COLUMNS: usize,
     const BLOCKS: usize,
@@ -83,9 +104,7 @@ pub(super) unsafe fn tile<
         for block in 0..BLOCKS {
             let bias = S::load(t.bias.add(block * S::LANES));
             for row in &mut sums {
-                for pixel in row {
-                    pixel[block] = bias;
-                }
+                each_column!(COLUMNS, column, row[column][block] = bias);
             }
         }
         let mut weights = t.weights;
@@ -98,14 +117,16 @@ pub(super) unsafe fn tile<
                         let mut w = [S::splat(0.0); BLOCKS];
                         for (block, w) in w.iter_mut().enumerate() {
                             *w = S::load(weights.add(block * S::LANES));
+                            S::prefetch(weights.wrapping_add(block * S::LANES + PREFETCH));
                         }
                         for (row, sums) in sums.iter_mut().enumerate() {
-                            for (column, sums) in sums.iter_mut().enumerate() {
-                                let x = S::splat(*from.add(row * t.input_row + column * step));
-                                for (sum, w) in sums.iter_mut().zip(w) {
+                            let from = from.add(row * t.input_row);
+                            each_column!(COLUMNS, column, {
+                                let x = S::splat(*from.add(column * step));
+                                for (sum, w) in sums[column].iter_mut().zip(w) {
                                     *sum = S::mul_add(x, w, *sum);
                                 }
-                            }
+                            });
                         }
                         weights = weights.add(BLOCKS * S::LANES);
                         from = from.add(1);
@@ -113,29 +134,55 @@ pub(super) unsafe fn tile<
                 }
             }
         }
-        if !t.residual.is_null() {
-            for (row, sums) in sums.iter_mut().enumerate() {
-                for (column, sums) in sums.iter_mut().enumerate() {
-                    for (block, sum) in sums.iter_mut().enumerate() {
-                        let at = row * t.residual_row + column * S::LANES + block * t.residual_block;
-                        *sum = S::add(*sum, S::load(t.residual.add(at)));
-                    }
+        // The sums leave the registers here, so that nothing that follows can keep them out of there above.
+        let mut stored = Sums([const { MaybeUninit::uninit() }; SUMS_LEN]);
+        let to = stored.0.as_mut_ptr().cast::<f32>();
+        for (row, sums) in sums.iter().enumerate() {
+            each_column!(COLUMNS, column, {
+                for (block, &sum) in sums[column].iter().enumerate() {
+                    S::store(to.add(((row * COLUMNS + column) * BLOCKS + block) * S::LANES), sum);
                 }
-            }
-        }
-        for sum in sums.as_flattened_mut().as_flattened_mut() {
-            *sum = activate::<S>(t.activation, *sum);
-        }
-        for block in 0..BLOCKS {
-            let a = t.mix.as_ref().map(|mix| {
-                let at = |pair: usize| S::load(mix.weights.add(pair * mix.pair + block * S::LANES));
-                ([at(0), at(1), at(2), at(3)], mix.emotion)
             });
-            for (row, sums) in sums.iter().enumerate() {
-                for (column, sums) in sums.iter().enumerate() {
+        }
+        S::finish_conv_tile(t, to, [ROWS, COLUMNS, BLOCKS]);
+    }
+}
+
+/// Elements of the largest tile's sums.
+const SUMS_LEN: usize = 28 * 16;
+const _: () = assert!(SUMS_LEN >= max_sums(Isa::Avx512) * 16 && SUMS_LEN >= max_sums(Isa::Avx2) * 8);
+
+/// Room for a tile's sums, [row][column][block][lane].
+#[repr(align(64))]
+struct Sums([MaybeUninit<f32>; SUMS_LEN]);
+
+/// Residual, activation and AWS-Unit of a tile of `rows`, `columns` and `blocks`, and its store.
+///
+/// # Safety
+///
+/// As for [`tile`]; `sums` holds the tile's sums.
+#[inline(always)]
+pub(super) unsafe fn finish_tile<S: Simd>(
+    t: &ConvTile,
+    sums: *const f32,
+    [rows, columns, blocks]: [usize; 3],
+) {
+    unsafe {
+        for block in 0..blocks {
+            let mix = t.mix.as_ref().map(|mix| {
+                let a = |pair: usize| S::load(mix.weights.add(pair * mix.pair + block * S::LANES));
+                ([a(0), a(1), a(2), a(3)], mix.emotion)
+            });
+            for row in 0..rows {
+                for column in 0..columns {
+                    let mut u = S::load(sums.add(((row * columns + column) * blocks + block) * S::LANES));
+                    if !t.residual.is_null() {
+                        let at = row * t.residual_row + column * S::LANES + block * t.residual_block;
+                        u = S::add(u, S::load(t.residual.add(at)));
+                    }
+                    let mut y = activate::<S>(t.activation, u);
                     let at = row * t.output_row + column * S::LANES + block * t.output_block;
-                    let mut y = sums[block];
-                    if let Some((a, emotion)) = a {
+                    if let Some((a, emotion)) = mix {
                         let (u_emotion, u_au) = (S::load(emotion.add(at)), y);
                         S::store(emotion.add(at), S::mul_add(a[1], u_au, S::mul(a[0], u_emotion)));
                         y = S::mul_add(a[3], u_au, S::mul(a[2], u_emotion));
@@ -203,7 +250,8 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &Node, conv: &ConvKe
         unsafe {
             let input_map = run.map(input, image, 0).add(conv.input_offsets[branch]);
             let padding = conv.padding[0] * input.row_stride() + conv.padding[1] * input.lanes;
-            let input_first = input_map.add(input.origin() - padding + group.input_blocks.start * input.block_stride());
+            let input_first =
+                input_map.add(input.origin() - padding + group.input_blocks.start * input.block_stride());
             let output_first =
                 run.pixels(output, image, branch).add(group.first_block * output.block_stride());
             let residual_first = residual.map_or(std::ptr::null(), |value| {
@@ -235,10 +283,7 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &Node, conv: &ConvKe
                         input_blocks: group.input_blocks.len(),
                         input_lanes: input.lanes,
                         kernel: conv.kernel,
-                        tap_steps: [
-                            conv.dilation[0] * input.row_stride(),
-                            conv.dilation[1] * input.lanes,
-                        ],
+                        tap_steps: [conv.dilation[0] * input.row_stride(), conv.dilation[1] * input.lanes],
                         weights: weights.weights.as_slice().as_ptr().add(group.weights),
                         bias: weights.bias.as_slice().as_ptr().add(first_channel),
                         output: output_first.add(output_at),

@@ -136,7 +136,9 @@ impl BlockTask {
     pub unsafe fn zero_halo(&self, run: &Run, output: &Value) {
         for branch in 0..output.branches {
             // SAFETY: the task's block and rows are the caller's alone.
-            unsafe { run.zero_halo(output, self.image, branch, self.block..self.block + 1, self.rows.clone()) };
+            unsafe {
+                run.zero_halo(output, self.image, branch, self.block..self.block + 1, self.rows.clone())
+            };
         }
     }
 }

@@ -93,7 +93,15 @@ pub(super) struct Kernels {
 /// An instruction set with its convolution tiles compiled.
 pub(super) trait Compiled: Simd {
     /// The tile kernel for these sizes, where the table of tiles has them; see [`conv2d_direct`].
-    fn conv_tile(rows: usize, columns: usize, blocks: usize, pixel_step: usize) -> Option<conv2d_direct::TileFn>;
+    fn conv_tile(
+        rows: usize,
+        columns: usize,
+        blocks: usize,
+        pixel_step: usize,
+    ) -> Option<conv2d_direct::TileFn>;
+
+    /// [`conv2d_direct::finish_tile`], compiled once.
+    unsafe fn finish_conv_tile(tile: &conv2d_direct::ConvTile, sums: *const f32, sizes: [usize; 3]);
 }
 
 /// How many tasks a node has for `images` images.
@@ -102,7 +110,9 @@ pub(super) fn task_count(plan: &CpuPlan, node: &Node, images: usize) -> usize {
     match &node.kernel {
         Kernel::Conv2d(conv) => conv2d_direct::task_count(conv, images),
         Kernel::Depthwise(_) => conv2d_depthwise::task_count(output, images),
-        Kernel::MaxPool2d(_) | Kernel::AvgPool2d(_) | Kernel::GlobalAvgPool2d => pool2d::task_count(output, images),
+        Kernel::MaxPool2d(_) | Kernel::AvgPool2d(_) | Kernel::GlobalAvgPool2d => {
+            pool2d::task_count(output, images)
+        }
         Kernel::Identity => identity::task_count(output, images),
         Kernel::AwsGate { .. } => aws_gate::task_count(output, images),
         Kernel::ImageToBlocks => image_to_blocks::task_count(output, images),
@@ -147,7 +157,21 @@ macro_rules! entry_points {
             unsafe { $crate::cpu::conv2d_direct::tile::<$simd, ROWS, COLUMNS, BLOCKS, STEP>(tile) }
         }
 
+        $(#[$features])?
+        unsafe fn finish_conv_tile(tile: &$crate::cpu::conv2d_direct::ConvTile, sums: *const f32, sizes: [usize; 3]) {
+            unsafe { $crate::cpu::conv2d_direct::finish_tile::<$simd>(tile, sums, sizes) }
+        }
+
         impl $crate::cpu::kernels::Compiled for $simd {
+            #[inline(always)]
+            unsafe fn finish_conv_tile(
+                tile: &$crate::cpu::conv2d_direct::ConvTile,
+                sums: *const f32,
+                sizes: [usize; 3],
+            ) {
+                unsafe { finish_conv_tile(tile, sums, sizes) }
+            }
+
             fn conv_tile(
                 rows: usize,
                 columns: usize,

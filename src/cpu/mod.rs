@@ -87,13 +87,20 @@ impl CpuSession {
 
     /// The map of one image and branch of the last run as [C, H, W], if it is still there.
     pub(crate) fn map(&self, value: &Value, image: usize, branch: Branch) -> Vec<f32> {
-        let first = value.offset + image * value.image_stride() + value.branch_offset(branch as usize) + value.origin();
+        let first = value.offset
+            + image * value.image_stride()
+            + value.branch_offset(branch as usize)
+            + value.origin();
         let mut map = Vec::with_capacity(value.shape.len());
         for channel in 0..value.shape.channels {
             let (block, lane) = (channel / value.lanes, channel % value.lanes);
             for y in 0..value.shape.height {
                 for x in 0..value.shape.width {
-                    let at = first + block * value.block_stride() + y * value.row_stride() + x * value.lanes + lane;
+                    let at = first
+                        + block * value.block_stride()
+                        + y * value.row_stride()
+                        + x * value.lanes
+                        + lane;
                     map.push(self.arena.as_slice()[at]);
                 }
             }

@@ -42,7 +42,15 @@ pub(super) unsafe fn run_avg_task<S: Simd>(run: &Run, node: &Node, pool: &Pool2d
     unsafe {
         let elements = S::splat((pool.kernel[0] * pool.kernel[1]) as f32);
         let zero = S::splat(0.0);
-        run_window_task::<S>(run, node, pool, task, zero, |sum, x| S::add(sum, x), |sum| S::div(sum, elements));
+        run_window_task::<S>(
+            run,
+            node,
+            pool,
+            task,
+            zero,
+            |sum, x| S::add(sum, x),
+            |sum| S::div(sum, elements),
+        );
     }
 }
 
@@ -73,7 +81,8 @@ unsafe fn run_window_task<S: Simd>(
                 for iy in rows.clone() {
                     for ix in columns.clone() {
                         for (folded, map) in folded.iter_mut().zip(maps) {
-                            *folded = fold(*folded, S::load(map.add(iy * input.row_stride() + ix * S::LANES)));
+                            *folded =
+                                fold(*folded, S::load(map.add(iy * input.row_stride() + ix * S::LANES)));
                         }
                     }
                 }

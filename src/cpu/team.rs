@@ -93,7 +93,8 @@ impl Team {
         let mut team = Team { shared, others: Vec::new(), wake: Vec::new() };
         for index in 1..threads {
             let shared = Arc::clone(&team.shared);
-            let spawned = thread::Builder::new().name(format!("awsnet-{index}")).spawn(move || shared.serve());
+            let spawned =
+                thread::Builder::new().name(format!("awsnet-{index}")).spawn(move || shared.serve());
             let handle = spawned.map_err(|source| {
                 let expected = format!("{threads} threads");
                 Error::new(ErrorKind::Memory, "threads", expected, format!("{} and then: {source}", index))
@@ -114,7 +115,8 @@ impl Team {
         shared.arrived.store(0, Ordering::Relaxed);
         shared.left.store(0, Ordering::Relaxed);
         // SAFETY: only the lifetime changes; `run` returns after every member has left the job.
-        let pointer = unsafe { std::mem::transmute::<*const (dyn Job + '_), *const (dyn Job + 'static)>(job) };
+        let pointer =
+            unsafe { std::mem::transmute::<*const (dyn Job + '_), *const (dyn Job + 'static)>(job) };
         // SAFETY: no other member reads the pointer before `generation` changes: all have left the job before.
         unsafe { *shared.job.get() = Some(JobPointer(pointer)) };
         shared.generation.fetch_add(1, Ordering::Release);
@@ -126,7 +128,12 @@ impl Team {
         }
         match shared.panicked.load(Ordering::Relaxed) {
             false => Ok(()),
-            true => Err(Error::new(ErrorKind::Internal, "run", "every kernel to return", "a panic in one of them")),
+            true => Err(Error::new(
+                ErrorKind::Internal,
+                "run",
+                "every kernel to return",
+                "a panic in one of them",
+            )),
         }
     }
 }

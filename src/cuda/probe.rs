@@ -92,11 +92,26 @@ unsafe fn ask(library: &Library) -> Result<Driver> {
             call!(library, "cuDeviceGet", (*mut c_int, c_int), (&mut device, ordinal))?;
             let mut name = [0 as c_char; NAME_BYTES];
             let length = NAME_BYTES as c_int;
-            call!(library, "cuDeviceGetName", (*mut c_char, c_int, c_int), (name.as_mut_ptr(), length, device))?;
+            call!(
+                library,
+                "cuDeviceGetName",
+                (*mut c_char, c_int, c_int),
+                (name.as_mut_ptr(), length, device)
+            )?;
             name[NAME_BYTES - 1] = 0;
             let (mut major, mut minor): (c_int, c_int) = (0, 0);
-            call!(library, "cuDeviceGetAttribute", (*mut c_int, c_int, c_int), (&mut major, CAPABILITY_MAJOR, device))?;
-            call!(library, "cuDeviceGetAttribute", (*mut c_int, c_int, c_int), (&mut minor, CAPABILITY_MINOR, device))?;
+            call!(
+                library,
+                "cuDeviceGetAttribute",
+                (*mut c_int, c_int, c_int),
+                (&mut major, CAPABILITY_MAJOR, device)
+            )?;
+            call!(
+                library,
+                "cuDeviceGetAttribute",
+                (*mut c_int, c_int, c_int),
+                (&mut minor, CAPABILITY_MINOR, device)
+            )?;
             let mut memory_bytes: usize = 0;
             call!(library, "cuDeviceTotalMem_v2", (*mut usize, c_int), (&mut memory_bytes, device))?;
             devices.push(DeviceInfo {

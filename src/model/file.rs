@@ -58,7 +58,11 @@ impl<R: Read + Seek> TensorFile<R> {
         let header_len = u64::from_le_bytes(length);
         let most = MAX_HEADER_BYTES.min(file_len - 8);
         if header_len > most {
-            return Err(error("header", format!("a length of at most {most} bytes"), format!("{header_len}")));
+            return Err(error(
+                "header",
+                format!("a length of at most {most} bytes"),
+                format!("{header_len}"),
+            ));
         }
         let mut header = vec![0; header_len as usize];
         read_exactly(&mut reader, &mut header)?;
@@ -95,7 +99,11 @@ impl<R: Read + Seek> TensorFile<R> {
         }
         let data_len = self.file_len - self.data_start;
         if end != data_len {
-            return Err(error("", format!("{end} bytes of tensors behind the header"), format!("{data_len} bytes")));
+            return Err(error(
+                "",
+                format!("{end} bytes of tensors behind the header"),
+                format!("{data_len} bytes"),
+            ));
         }
         Ok(())
     }
@@ -230,7 +238,9 @@ fn read_entry(name: &str, value: Json) -> Result<Entry> {
                 text.into_deserializer();
             Dtype::deserialize(deserializer).ok()
         })
-        .ok_or_else(|| object.error("dtype", "an element type of safetensors, such as F32", dtype_name.to_string()))?;
+        .ok_or_else(|| {
+            object.error("dtype", "an element type of safetensors, such as F32", dtype_name.to_string())
+        })?;
     let as_usize = |v: &Json| match v {
         Json::Number(number) => number.as_u64().and_then(|n| usize::try_from(n).ok()),
         _ => None,
@@ -253,7 +263,11 @@ fn read_entry(name: &str, value: Json) -> Result<Entry> {
     let len = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
     let bytes = len.and_then(|len| len.checked_mul(dtype.bitsize())).map(|bits| bits.div_ceil(8));
     let (Some(len), Some(bytes)) = (len, bytes) else {
-        return Err(error(place(), "a shape whose size in bytes fits the address space", format!("{} dimensions of a larger product", dims.len())));
+        return Err(error(
+            place(),
+            "a shape whose size in bytes fits the address space",
+            format!("{} dimensions of a larger product", dims.len()),
+        ));
     };
     if bytes != end - start {
         let expected = format!("{bytes} bytes of data for its shape and type {dtype}");

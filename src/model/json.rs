@@ -71,7 +71,9 @@ impl<'de> Deserialize<'de> for Json {
                 Ok(Json::Number(v.into()))
             }
             fn visit_f64<E: de::Error>(self, v: f64) -> Result<Json, E> {
-                serde_json::Number::from_f64(v).map(Json::Number).ok_or_else(|| E::custom("a number that is not finite"))
+                serde_json::Number::from_f64(v)
+                    .map(Json::Number)
+                    .ok_or_else(|| E::custom("a number that is not finite"))
             }
             fn visit_str<E: de::Error>(self, v: &str) -> Result<Json, E> {
                 Ok(Json::String(v.to_owned()))
@@ -162,7 +164,12 @@ impl Object {
     }
 
     /// The integer of at least `min` under `key`, or `default`.
-    pub(crate) fn take_integer(&mut self, key: &'static str, min: u32, default: Option<usize>) -> Result<usize> {
+    pub(crate) fn take_integer(
+        &mut self,
+        key: &'static str,
+        min: u32,
+        default: Option<usize>,
+    ) -> Result<usize> {
         let expected = format!("an integer from {min} to {}", u32::MAX);
         let value = match (self.take(key), default) {
             (Some(value), _) => value,

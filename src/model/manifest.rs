@@ -107,7 +107,11 @@ impl Manifest {
         let mut object = Object::new("manifest", Json::parse("manifest", text.as_bytes())?)?;
         let version = object.require("version", "1")?;
         if version != Json::Number(VERSION.into()) {
-            return Err(object.error("version", format!("{VERSION}, the version this library reads"), version.to_string()));
+            return Err(object.error(
+                "version",
+                format!("{VERSION}, the version this library reads"),
+                version.to_string(),
+            ));
         }
         let name = object.take_string("name")?;
         let input = parse_input(object.require("input", "an object")?)?;
@@ -220,7 +224,8 @@ fn parse_layer(index: usize, value: Json, names: &HashMap<String, usize>) -> Res
 
 fn parse_op(object: &mut Object) -> Result<Op> {
     const OPS: &str = "conv2d, linear, max_pool2d, avg_pool2d, global_avg_pool2d or identity";
-    let op = object.take_string("op")?.ok_or_else(|| object.error("op", OPS, "nothing: the key is missing"))?;
+    let op =
+        object.take_string("op")?.ok_or_else(|| object.error("op", OPS, "nothing: the key is missing"))?;
     Ok(match op.as_str() {
         "conv2d" => Op::Conv2d(Conv2d {
             kernel: require_pair(object, "kernel")?,
@@ -281,7 +286,9 @@ fn parse_activation(object: &mut Object) -> Result<Activation> {
             Activation::LeakyRelu { negative_slope: object.take_f32("negative_slope")?.unwrap_or(0.01) }
         }
         Some("silu") => Activation::Silu,
-        Some(other) => return Err(object.error("activation", "none, relu, leaky_relu or silu", quoted(other))),
+        Some(other) => {
+            return Err(object.error("activation", "none, relu, leaky_relu or silu", quoted(other)));
+        }
     };
     Ok(activation)
 }

@@ -146,7 +146,10 @@ fn aws_tensors(kind: AwsKind, layer: &str, c: usize, r: usize) -> Vec<(String, V
 const BATCH_NORM_TENSORS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 /// Finds the tensors of every layer and head, infers and compares all shapes.
-pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifest) -> Result<Vec<LayerShapes>> {
+pub(super) fn claim<R: Read + Seek>(
+    file: &mut TensorFile<R>,
+    manifest: &Manifest,
+) -> Result<Vec<LayerShapes>> {
     let mut shapes: Vec<LayerShapes> = Vec::with_capacity(manifest.layers.len());
     for layer in &manifest.layers {
         let input = source_shape(layer.input, manifest.input.shape, &shapes);
@@ -174,7 +177,12 @@ pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifes
                         Some(&r) if r > 0 => r,
                         _ => {
                             let found = format!("{dims:?}");
-                            return Err(Error::new(ErrorKind::Model, tensor_place(&name), format!("shape {shape}, r at least 1"), found));
+                            return Err(Error::new(
+                                ErrorKind::Model,
+                                tensor_place(&name),
+                                format!("shape {shape}, r at least 1"),
+                                found,
+                            ));
                         }
                     }
                 }
@@ -208,7 +216,8 @@ fn claim_layer<R: Read + Seek>(file: &mut TensorFile<R>, layer: &LayerEntry, inp
     // The emotion branch's weight says how many channels the layer has; the au branch must agree.
     let first = format!("{}.{}.weight", Branch::Emotion.name(), layer.name);
     let pattern = layer.op.weight_dims(input, 0).unwrap_or_default();
-    let shape = format!("[out, {}]", pattern[1..].iter().map(usize::to_string).collect::<Vec<_>>().join(", "));
+    let shape =
+        format!("[out, {}]", pattern[1..].iter().map(usize::to_string).collect::<Vec<_>>().join(", "));
     let out_channels = match file.dims(&first, &shape)?.first() {
         Some(&channels) if channels > 0 => channels,
         found => {
@@ -246,7 +255,8 @@ pub(super) fn assemble(
     for (entry, shape) in manifest.layers.into_iter().zip(shapes) {
         let weights = match entry.op.has_weight() {
             true => {
-                let [emotion, au] = Branch::BOTH.map(|b| branch_weights(&tensors, b, &entry.name, entry.batch_norm.as_ref()));
+                let [emotion, au] =
+                    Branch::BOTH.map(|b| branch_weights(&tensors, b, &entry.name, entry.batch_norm.as_ref()));
                 Some([emotion?, au?])
             }
             false => None,
@@ -337,7 +347,12 @@ fn fold(
         if spread <= 0.0 {
             let place = tensor_place(&format!("{prefix}.running_var"));
             let expected = format!("variances greater than -eps = -{}", norm.eps);
-            return Err(Error::new(ErrorKind::Model, place, expected, format!("{} at index {channel}", variance[channel])));
+            return Err(Error::new(
+                ErrorKind::Model,
+                place,
+                expected,
+                format!("{} at index {channel}", variance[channel]),
+            ));
         }
         let factor = f64::from(gamma[channel]) / spread.sqrt();
         let shifted = (f64::from(*bias) - f64::from(mean[channel])) * factor + f64::from(beta[channel]);

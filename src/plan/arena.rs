@@ -93,7 +93,10 @@ mod tests {
             }
             let bound = lower_bound(&lifetimes);
             assert!(arena_len >= bound, "seed {seed}");
-            assert!(arena_len * 2 <= bound * 3, "seed {seed}: {arena_len} elements for a lower bound of {bound}");
+            assert!(
+                arena_len * 2 <= bound * 3,
+                "seed {seed}: {arena_len} elements for a lower bound of {bound}"
+            );
             used += arena_len;
             needed += bound;
         }

@@ -173,7 +173,16 @@ impl<'a> Builder<'a> {
         }
         let shape = self.values[self.image].shape;
         let output = self.value("image", 1, shape, self.image_halo);
-        self.push("image", Work::ImageBlocks, Kernel::ImageToBlocks, self.image, output, Epilogue::default(), 0, 0);
+        self.push(
+            "image",
+            Work::ImageBlocks,
+            Kernel::ImageToBlocks,
+            self.image,
+            output,
+            Epilogue::default(),
+            0,
+            0,
+        );
         self.image_blocks = Some(output);
         output
     }
@@ -217,7 +226,9 @@ impl<'a> Builder<'a> {
         let c = shape.channels;
         let mix = match &unit {
             Some(AwsUnit::Layer(a)) => Some(pack::mix(&name, c, padded, |to, from, _| a[to * 2 + from])?),
-            Some(AwsUnit::Channel(a)) => Some(pack::mix(&name, c, padded, |to, from, i| a[(to * 2 + from) * c + i])?),
+            Some(AwsUnit::Channel(a)) => {
+                Some(pack::mix(&name, c, padded, |to, from, i| a[(to * 2 + from) * c + i])?)
+            }
             _ => None,
         };
         let unit_apart = unit.filter(|_| mix.is_none());
@@ -243,7 +254,16 @@ impl<'a> Builder<'a> {
                     let output = self.value(&name, 2, shape, halo_here);
                     let kernel = self.depthwise(&name, &conv, weights)?;
                     let bytes = kernel.branches.iter().map(ConvWeights::bytes).sum::<u64>() + mix_bytes;
-                    self.push(&name, work, Kernel::Depthwise(Box::new(kernel)), input, output, epilogue, flop, bytes);
+                    self.push(
+                        &name,
+                        work,
+                        Kernel::Depthwise(Box::new(kernel)),
+                        input,
+                        output,
+                        epilogue,
+                        flop,
+                        bytes,
+                    );
                     output
                 } else {
                     self.conv(&name, work, conv, step.input, shape, halo_here, epilogue, flop, weights)?
@@ -308,7 +328,8 @@ impl<'a> Builder<'a> {
         for branch in weights {
             let w = branch.folded();
             let at = |o: usize, i: usize, ky: usize, kx: usize| w[((o * in_group + i) * kh + ky) * kw + kx];
-            let dense = |o, i, ky, kx| if o < shape.channels && i < in_group { at(o, i, ky, kx) } else { 0.0 };
+            let dense =
+                |o, i, ky, kx| if o < shape.channels && i < in_group { at(o, i, ky, kx) } else { 0.0 };
             let grouped = |o: usize, i: usize, ky, kx| {
                 let first_input = o / out_group * in_group;
                 let connected = o < shape.channels && (first_input..first_input + in_group).contains(&i);
@@ -343,7 +364,8 @@ impl<'a> Builder<'a> {
         bias: &[f32],
     ) -> Result<ValueId> {
         let reads_both = self.values[input].branches == 2;
-        let input_channels = self.values[input].blocks() * self.values[input].lanes * if reads_both { 2 } else { 1 };
+        let input_channels =
+            self.values[input].blocks() * self.values[input].lanes * if reads_both { 2 } else { 1 };
         let spec = ConvSpec {
             kernel: [1, 1],
             stride: [1, 1],
@@ -398,15 +420,33 @@ impl<'a> Builder<'a> {
                 let means = self.value(&format!("{name} means"), 2, Shape::new(c, 1, 1), Padding::default());
                 let flop = 2 * shape.len() as u64;
                 let value_name = format!("{name} means");
-                self.push(&value_name, part(), Kernel::GlobalAvgPool2d, input, means, Epilogue::default(), flop, 0);
+                self.push(
+                    &value_name,
+                    part(),
+                    Kernel::GlobalAvgPool2d,
+                    input,
+                    means,
+                    Epilogue::default(),
+                    flop,
+                    0,
+                );
                 let squeeze = |_, o: usize, i: usize| {
                     let (from, i) = split(i);
                     if o < r && i < c { squeeze_weight[o * 2 * c + from * c + i] } else { 0.0 }
                 };
                 let (value_name, hidden) = (format!("{name} squeeze"), Shape::new(r, 1, 1));
                 let none = Padding::default();
-                let hidden = self
-                    .matrix(&value_name, part(), means, hidden, 1, none, Activation::Relu, squeeze, squeeze_bias)?;
+                let hidden = self.matrix(
+                    &value_name,
+                    part(),
+                    means,
+                    hidden,
+                    1,
+                    none,
+                    Activation::Relu,
+                    squeeze,
+                    squeeze_bias,
+                )?;
                 // The logits' channels are [to][from][padded channel], so that a block of them meets one of the map.
                 let excite = |_, o: usize, i: usize| {
                     let (pair, o) = split(o);
@@ -417,8 +457,17 @@ impl<'a> Builder<'a> {
                     bias[pair * padded..][..c].copy_from_slice(row);
                 }
                 let (value_name, logits) = (format!("{name} excite"), Shape::new(4 * padded, 1, 1));
-                let logits =
-                    self.matrix(&value_name, part(), hidden, logits, 1, none, Activation::None, excite, &bias)?;
+                let logits = self.matrix(
+                    &value_name,
+                    part(),
+                    hidden,
+                    logits,
+                    1,
+                    none,
+                    Activation::None,
+                    excite,
+                    &bias,
+                )?;
                 let output = self.value(name, 2, shape, halo);
                 let kernel = Kernel::AwsGate { gate: *gate, logits };
                 let flop = 8 * shape.len() as u64;
@@ -520,7 +569,8 @@ impl<'a> Builder<'a> {
         let mut branches = Vec::with_capacity(2);
         for branch in weights {
             let bias = pack::per_channel(name, branch.bias(), branch.bias().len().next_multiple_of(lanes))?;
-            branches.push(ConvWeights { weights: pack::depthwise(name, &branch.folded(), taps, lanes)?, bias });
+            branches
+                .push(ConvWeights { weights: pack::depthwise(name, &branch.folded(), taps, lanes)?, bias });
         }
         Ok(DepthwiseKernel {
             kernel: conv.kernel,

@@ -210,4 +210,3 @@ pub(crate) struct DepthwiseKernel {
     pub padding: [usize; 2],
     pub branches: Vec<ConvWeights>,
 }
-

@@ -157,13 +157,15 @@ pub fn aws_weights(unit: &AwsUnit, u: &Pair) -> [[Vec<f64>; 2]; 2] {
         AwsUnit::Layer(a) => [0, 1].map(|t| [0, 1].map(|s| vec![f64::from(a[t * 2 + s]); c])),
         AwsUnit::Channel(a) | AwsUnit::Dense(a) => {
             let len = a.len() / 4;
-            let row = |t: usize, s: usize| a[(t * 2 + s) * len..][..len].iter().map(|&v| f64::from(v)).collect();
+            let row =
+                |t: usize, s: usize| a[(t * 2 + s) * len..][..len].iter().map(|&v| f64::from(v)).collect();
             [0, 1].map(|t| [0, 1].map(|s| row(t, s)))
         }
         AwsUnit::Gate { gate, squeeze_weight, squeeze_bias, excite_weight, excite_bias } => {
             let mean = |map: &Map, i: usize| map.channel(i).iter().sum::<f64>() / map.shape.pixels() as f64;
             let means: Vec<f64> = u.iter().flat_map(|map| (0..c).map(move |i| mean(map, i))).collect();
-            let g: Vec<f64> = affine(squeeze_weight, squeeze_bias, &means).into_iter().map(|v| v.max(0.0)).collect();
+            let g: Vec<f64> =
+                affine(squeeze_weight, squeeze_bias, &means).into_iter().map(|v| v.max(0.0)).collect();
             let logits = affine(excite_weight, excite_bias, &g);
             let l = |t: usize, s: usize, i: usize| logits[(t * 2 + s) * c + i];
             let weight = |t: usize, s: usize, i: usize| match gate {

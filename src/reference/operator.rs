@@ -9,8 +9,12 @@ pub(super) fn apply(op: &Op, x: &Map, weight: &[f64], bias: &[f64]) -> Map {
     match op {
         Op::Conv2d(conv) => conv2d(conv, x, weight, bias),
         Op::Linear => linear(x, weight, bias),
-        Op::MaxPool2d(pool) => pool2d(pool, x, |window, _| window.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
-        Op::AvgPool2d(pool) => pool2d(pool, x, |window, elements| window.iter().sum::<f64>() / elements as f64),
+        Op::MaxPool2d(pool) => {
+            pool2d(pool, x, |window, _| window.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+        }
+        Op::AvgPool2d(pool) => {
+            pool2d(pool, x, |window, elements| window.iter().sum::<f64>() / elements as f64)
+        }
         Op::GlobalAvgPool2d => {
             let mut z = Map::zeros(Shape::new(x.shape.channels, 1, 1));
             for (c, z) in z.data.iter_mut().enumerate() {
@@ -23,7 +27,14 @@ pub(super) fn apply(op: &Op, x: &Map, weight: &[f64], bias: &[f64]) -> Map {
 }
 
 /// The row or column of the input that output `index` meets at kernel element `tap`, unless it is padding.
-fn meets(index: usize, stride: usize, tap: usize, dilation: usize, before: usize, size: usize) -> Option<usize> {
+fn meets(
+    index: usize,
+    stride: usize,
+    tap: usize,
+    dilation: usize,
+    before: usize,
+    size: usize,
+) -> Option<usize> {
     (index * stride + tap * dilation).checked_sub(before).filter(|&i| i < size)
 }
 
@@ -48,12 +59,14 @@ fn conv2d(conv: &Conv2d, input: &Map, weight: &[f64], bias: &[f64]) -> Map {
                 for kx in 0..kw {
                     let w = weight[((o * in_group + i) * kh + ky) * kw + kx];
                     for y in 0..out_height {
-                        let Some(iy) = meets(y, conv.stride[0], ky, conv.dilation[0], conv.padding.top, height)
+                        let Some(iy) =
+                            meets(y, conv.stride[0], ky, conv.dilation[0], conv.padding.top, height)
                         else {
                             continue;
                         };
                         for x in 0..out_width {
-                            let column = meets(x, conv.stride[1], kx, conv.dilation[1], conv.padding.left, width);
+                            let column =
+                                meets(x, conv.stride[1], kx, conv.dilation[1], conv.padding.left, width);
                             if let Some(ix) = column {
                                 map[y * out_width + x] += w * source[iy * width + ix];
                             }
@@ -90,7 +103,9 @@ fn pool2d(pool: &Pool2d, input: &Map, reduce: impl Fn(&[f64], usize) -> f64) -> 
             for x in 0..out_width {
                 window.clear();
                 for iy in (0..kh).filter_map(|ky| meets(y, pool.stride[0], ky, 1, pool.padding.top, height)) {
-                    for ix in (0..kw).filter_map(|kx| meets(x, pool.stride[1], kx, 1, pool.padding.left, width)) {
+                    for ix in
+                        (0..kw).filter_map(|kx| meets(x, pool.stride[1], kx, 1, pool.padding.left, width))
+                    {
                         window.push(input.channel(c)[iy * width + ix]);
                     }
                 }

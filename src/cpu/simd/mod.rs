@@ -25,6 +25,8 @@ pub(super) trait Simd: Copy {
     type V: Copy;
 
     unsafe fn splat(value: f32) -> Self::V;
+    /// Asks for the line at `from`, which need not be valid, to be brought near.
+    unsafe fn prefetch(from: *const f32);
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, v: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;

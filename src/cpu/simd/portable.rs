@@ -21,6 +21,8 @@ impl Simd for Portable {
         [value; 8]
     }
     #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+    #[inline(always)]
     unsafe fn load(from: *const f32) -> [f32; 8] {
         // SAFETY: the caller's pointer is valid for a whole vector.
         unsafe { from.cast::<[f32; 8]>().read_unaligned() }
