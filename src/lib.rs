@@ -1,4 +1,50 @@
-//! Inference with AWS-Net.
+//! Inference with AWS-Net: two parallel CNN branches, one for emotions and one for facial action units (AUs), that
+//! share what they learn.
+//!
+//! Behind each layer pair an AWS-Unit mixes the two branches with learnt weights, which say where and how much each
+//! task borrows from the other. A [model file](Model::load) holds such a network; this crate runs it.
+//!
+//! # The walk
+//!
+//! ```text
+//! file --Model::load--> Model --Plan::build--> Plan --Engine::new--> Engine --Session::run--> Predictions
+//! ```
+//!
+//! Each arrow is one function, and the only place for its kind of error: the file, the shapes, the device, the
+//! input. An [`Engine`] is immutable and shared between threads; a [`Session`] is one caller's memory and needs no
+//! lock.
+//!
+//! ```
+//! use awsnet::model::init::{Architecture, InitOptions, init};
+//! use awsnet::{Branch, Engine, EngineOptions, Model, Plan, PlanOptions};
+//!
+//! # fn main() -> awsnet::Result<()> {
+//! // A network with random weights; `Model::load("file.safetensors")` reads a trained one.
+//! let bytes = init(&InitOptions { architecture: Architecture::Tiny, ..InitOptions::default() })?;
+//! let model = Model::from_bytes(&bytes)?;
+//!
+//! let plan = Plan::build(model, &PlanOptions { batch: 4, ..PlanOptions::default() })?;
+//! println!("{plan}"); // every choice that was made
+//! let engine = Engine::new(plan, &EngineOptions { threads: 2 })?;
+//!
+//! let mut session = engine.session()?;
+//! let images = vec![0.0; 3 * engine.plan().input().shape.len()]; // three images, [N, C, H, W], normalised
+//! for prediction in session.run(&images)?.iter() {
+//!     println!("{} {:?}", prediction.emotion(), prediction.active().collect::<Vec<_>>());
+//!     assert_eq!(prediction.probabilities(Branch::Emotion).len(), prediction.labels(Branch::Emotion).len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where what is
+//!
+//! [`model`] is the file format, [`op`] the operators, [`plan`] every decision made before running, [`reference`]
+//! the oracle in naive loops, [`verify`] a backend against it. The CPU backend is private: a [`Target`] selects it.
+//! `image` (a feature of this name) decodes and fits image files.
+
+#![warn(missing_docs)]
+
 mod cpu;
 pub mod cuda;
 mod device;

@@ -1,7 +1,8 @@
 //! Fusion: an `identity` layer moves into the epilogue of the layer before it.
 //!
 //! An epilogue runs its stages in a fixed order: residual, activation, AWS-Unit. An identity joins the layer that
-//! it reads when nobody else reads that layer and each of its stages comes behind those the layer has already.
+//! it reads when nobody else reads that layer, each of its stages comes behind those the layer has already, and its
+//! residual is computed before that layer.
 //! An identity with no stage at all is another name for what it reads.
 
 use crate::model::{Model, Source};
@@ -96,8 +97,14 @@ pub(crate) fn fuse(model: &Model) -> Fused {
                 Source::Layer(before) if readers[before] == 1 => step_of[before],
                 _ => None,
             };
+            // What the identity adds may be computed only behind the step that it would join.
+            let residual_is_there = |step_index: usize| match residual {
+                Some(Source::Layer(layer)) => step_of[layer].is_some_and(|step| step < step_index),
+                Some(Source::Image) | None => true,
+            };
             if let Some(step_index) = before
                 && first_stage >= steps[step_index].next_stage()
+                && residual_is_there(step_index)
             {
                 let step = &mut steps[step_index];
                 step.layers.push(index);

@@ -174,9 +174,12 @@ mod tests {
 
     #[test]
     fn usual_maps_get_full_tiles() {
-        let chosen = |rows, columns| choose(Isa::Avx512, rows, columns, 8).tile.to_string();
-        assert_eq!(chosen(56, 56), "2x14x1");
-        assert_eq!(chosen(14, 14), "1x14x2");
-        assert_eq!(chosen(4, 4), "4x4x1");
+        let tile = |rows, columns| choose(Isa::Avx512, rows, columns, 8).tile;
+        for (rows, columns) in [(56, 56), (28, 28), (14, 14), (7, 7)] {
+            let tile = tile(rows, columns);
+            assert_eq!(tile.rows * tile.columns * tile.blocks, max_sums(Isa::Avx512), "{rows}x{columns}: {tile}");
+        }
+        // All of a small map at once, so that each weight is read once.
+        assert_eq!(tile(4, 4), Tile { rows: 4, columns: 4, blocks: 1 });
     }
 }

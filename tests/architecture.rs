@@ -1,0 +1,106 @@
+//! The direction of the arrows between modules.
+//!
+//! ```text
+//! error <- tensor <- op <- model <- plan <- { reference | cpu | cuda } <- engine <- { capi | bin }
+//! ```
+//!
+//! An arrow reads "is used by". Each module may name the ones listed for it and nothing else of this crate.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A module (file or folder of src/), and what it may use.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("memory", &[]),
+    ("tensor", &["error"]),
+    ("op", &["error", "tensor"]),
+    ("model", &["error", "tensor", "op"]),
+    ("plan", &["error", "tensor", "op", "model"]),
+    ("reference", &["op", "tensor", "model"]),
+    ("predictions", &["error", "tensor", "plan"]),
+    ("cpu", &["error", "tensor", "op", "model", "plan", "predictions"]),
+    ("cuda", &["error", "tensor", "op", "model", "plan", "predictions"]),
+    ("engine", &["error", "memory", "tensor", "plan", "predictions", "reference", "cpu", "cuda"]),
+    ("device", &["error", "plan", "cuda"]),
+    ("verify", &["error", "tensor", "op", "model", "plan", "reference", "engine"]),
+    ("image", &["error"]),
+    ("capi", &[]),
+];
+
+fn rust_files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = std::fs::read_dir(path).expect("a folder of the source");
+    entries.flat_map(|entry| rust_files(&entry.expect("a readable folder").path())).collect()
+}
+
+/// The text without comments and without what follows a test module's attribute.
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).expect("a source file");
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The names that follow `prefix` in a text.
+fn names_after<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+    let name = |at: usize| {
+        let rest = &text[at..];
+        &rest[..rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())]
+    };
+    text.match_indices(prefix).map(|(at, _)| name(at + prefix.len())).collect()
+}
+
+#[test]
+fn modules_use_only_those_below_them() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let modules: BTreeSet<&str> = ALLOWED.iter().map(|(module, _)| *module).collect();
+    for entry in std::fs::read_dir(&src).expect("the folder src") {
+        let path = entry.expect("a readable folder").path();
+        let module = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        if module == "lib" || module == "bin" {
+            continue;
+        }
+        let (_, allowed) = ALLOWED
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("src/{module} has no place in the architecture: give it one here"));
+        for file in rust_files(&path) {
+            let code = code(&file);
+            let prefixes = ["crate::", "$crate::"];
+            for used in prefixes.iter().flat_map(|prefix| names_after(&code, prefix)) {
+                // Types re-exported at the root count as their modules.
+                let used = match used {
+                    "Error" | "ErrorKind" | "Result" => "error",
+                    "Branch" | "DType" | "Shape" | "Tensor" => "tensor",
+                    used => used,
+                };
+                assert!(!used.is_empty(), "{} has a use of crate::{{..}}: one path a line", file.display());
+                assert!(modules.contains(used), "{} names crate::{used}: which module is that?", file.display());
+                let fine = used == module || allowed.contains(&used);
+                assert!(fine, "{} uses {used}, but {module} may use only {allowed:?}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_command_line_uses_the_public_interface_only() {
+    let bin = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin");
+    for file in rust_files(&bin) {
+        let text = code(&file);
+        assert!(!text.contains("#[path"), "{} reaches into the library by path", file.display());
+    }
+}
+
+#[test]
+fn unsafe_code_stays_where_it_is_expected() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in rust_files(&src) {
+        let place = file.strip_prefix(&src).expect("a path below src").to_string_lossy().into_owned();
+        let expected = ["cpu/", "cuda/", "capi"].iter().any(|prefix| place.starts_with(prefix));
+        assert!(expected || !code(&file).contains("unsafe"), "unsafe code in {place}");
+    }
+}
