@@ -1,1 +1,96 @@
-fn main() {}
+//! The command line: a thin shell around the library's public interface, a file a command.
+//!
+//! Results go to stdout, everything else to stderr. Exit code 0: all done; 1: something failed, the rest was done;
+//! 2: the call is wrong; 130: interrupted.
+
+mod bench;
+mod common;
+mod doctor;
+mod figure;
+mod files;
+mod info;
+mod init;
+mod output;
+mod plan;
+mod predict;
+mod run;
+mod sharing;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Emotions and facial action units from face images, with AWS-Net.
+///
+/// A model file holds two networks, one for emotions and one for action units, that borrow from one another. Results
+/// go to stdout, everything else to stderr. Exit code 0: all done; 1: something failed, the rest was done; 2: the
+/// call is wrong.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Predict(predict::Args),
+    Run(run::Args),
+    Info(info::Args),
+    Plan(plan::Args),
+    Verify(verify::Args),
+    Bench(bench::Args),
+    Init(init::Args),
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            // A reader that has gone needs no help text.
+            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::from(1) };
+        }
+    };
+    let outcome = match command {
+        Command::Predict(args) => predict::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Info(args) => info::main(&args),
+        Command::Plan(args) => plan::main(&args),
+        Command::Verify(args) => verify::main(&args),
+        Command::Bench(args) => bench::main(&args),
+        Command::Init(args) => init::main(&args),
+        Command::Doctor(args) => doctor::main(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                output::note(message);
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::Failure;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn failures_have_the_contracts_exit_codes() {
+        let error = || "reference".parse::<awsnet::Precision>().expect_err("no precision");
+        assert_eq!(Failure::from(error()).code(), 1);
+        assert_eq!(Failure::usage("x").code(), 2);
+        assert_eq!(Failure::interrupted("x").code(), 130);
+    }
+}

@@ -1,0 +1,134 @@
+//! What the commands share: how they fail, and the options of those that run a model.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use awsnet::{Device, Engine, EngineOptions, Error, Model, Plan, PlanOptions, Precision, Target};
+
+use crate::output;
+
+/// Why a command ends early, and with which exit code.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: Option<String>,
+}
+
+impl Failure {
+    /// The call is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Failure { code: 2, message: Some(message.into()) }
+    }
+
+    /// Something failed, and nothing more is to be said.
+    pub fn reported() -> Self {
+        Failure { code: 1, message: None }
+    }
+
+    /// Something failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Failure { code: 1, message: Some(message.into()) }
+    }
+
+    /// The user has had enough: the code that shells use for it.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Failure { code: 130, message: Some(message.into()) }
+    }
+
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::failed(error.to_string())
+    }
+}
+
+pub type Outcome = Result<(), Failure>;
+
+/// Options of every command that runs a model.
+#[derive(clap::Args)]
+pub struct RunOptions {
+    /// Where to run: auto, cpu, reference, cuda or cuda:N
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: Device,
+
+    /// Type of the feature maps: f32, f16 or bf16 [default: f32 on the CPU, f16 on a GPU]
+    #[arg(long, value_parser = parse_precision)]
+    pub precision: Option<Precision>,
+
+    /// Threads [default: one a processor]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+}
+
+/// A device, as clap wants to hear of it.
+pub fn parse_device(text: &str) -> Result<Device, String> {
+    text.parse().map_err(|e: Error| format!("expected {}", e.expected()))
+}
+
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    text.parse().map_err(|e: Error| format!("expected {}", e.expected()))
+}
+
+impl RunOptions {
+    /// The target on this machine; says once why `auto` takes no GPU.
+    pub fn target(&self) -> Result<Target, Failure> {
+        let resolved = self.device.resolve()?;
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        if let Some(note) = resolved.note
+            && !TOLD.swap(true, Ordering::Relaxed)
+        {
+            output::note(&format!("running on {}: {note}", resolved.target));
+        }
+        Ok(resolved.target)
+    }
+
+    pub fn threads(&self) -> usize {
+        self.threads.map_or(0, |threads| threads as usize)
+    }
+
+    /// A plan for this machine.
+    pub fn plan(&self, model: Model, batch: u32) -> Result<Plan, Failure> {
+        let options =
+            PlanOptions { target: self.target()?, precision: self.precision, batch: batch as usize, keep_values: false };
+        Ok(Plan::build(model, &options)?)
+    }
+
+    /// An engine for this machine.
+    pub fn engine(&self, model: Model, batch: u32) -> Result<Engine, Failure> {
+        Ok(Engine::new(self.plan(model, batch)?, &EngineOptions { threads: self.threads() })?)
+    }
+}
+
+/// A model file to load.
+#[derive(clap::Args)]
+pub struct ModelPath {
+    /// The model file (.safetensors)
+    #[arg(value_name = "MODEL")]
+    pub path: PathBuf,
+}
+
+impl ModelPath {
+    pub fn load(&self) -> Result<Model, Failure> {
+        Ok(Model::load(&self.path)?)
+    }
+
+    /// The model's name, or its file's.
+    pub fn title(&self, model: &Model) -> String {
+        let stem = || self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        model.name().filter(|name| !name.is_empty()).map_or_else(stem, str::to_owned)
+    }
+}
+
+/// A path as a message shows it: one line whatever it holds.
+pub fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}

@@ -1,0 +1,278 @@
+//! `awsnet predict`: image files in, one result an image out.
+//!
+//! Threads decode ahead while the network runs. An image keeps its place in line: results come out in the order in
+//! which the files were found, whoever decoded them, and only so many wait in memory however many there are.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use awsnet::image::{self, FaceBox, Fit, Limits};
+use awsnet::model::Input;
+use awsnet::{Branch, Error, Prediction, Session};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use crate::common::{Failure, ModelPath, Outcome, RunOptions};
+use crate::files::{self, Found};
+use crate::output::{self, Results};
+
+/// Classify the faces in image files
+///
+/// Folders are searched recursively for .jpg, .jpeg, .png, .webp and .bmp; files named here are taken whatever they
+/// are called. An image that cannot be read is named, and the others are done.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    awsnet predict model.safetensors photo.jpg\n  \
+    awsnet predict model.safetensors --box 165,60,120,140 --fit letterbox photo.jpg\n  \
+    awsnet predict model.safetensors --json faces/ > results.jsonl")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelPath,
+
+    /// Image files and folders
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// How a picture becomes the network's input: crop (its centre), letterbox (black bars) or stretch
+    #[arg(long, default_value = "crop", value_parser = parse_fit)]
+    fit: Fit,
+
+    /// Take a face out first: x,y,w,h in pixels of the upright picture
+    #[arg(long = "box", value_name = "X,Y,W,H", value_parser = parse_box)]
+    face: Option<FaceBox>,
+
+    /// Images that run together
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: u32,
+
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+fn parse_fit(text: &str) -> Result<Fit, String> {
+    text.parse().map_err(|e: Error| format!("expected {}", e.expected()))
+}
+
+fn parse_box(text: &str) -> Result<FaceBox, String> {
+    text.parse().map_err(|e: Error| format!("expected {}", e.expected()))
+}
+
+/// A file's pixels, normalised, or why there are none.
+type Decoded = Result<Vec<f32>, String>;
+
+pub fn main(args: &Args) -> Outcome {
+    let model = args.model.load()?;
+    let found = files::find(&args.paths);
+    let batch = args.batch.min(u32::try_from(found.len()).unwrap_or(u32::MAX).max(1));
+    let engine = args.options.engine(model, batch)?;
+    let mut session = engine.session()?;
+    let input = engine.plan().input().clone();
+    output::catch_interrupt();
+
+    let bar = output::progress(found.len() as u64);
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let decoders = std::thread::available_parallelism().map_or(1, usize::from).min(found.len()).min(16);
+    // Each decoder may be a batch ahead.
+    let room = batch as usize * (decoders + 1);
+    let outcome = std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(room);
+        for index in 0..decoders {
+            let (sender, found, input, next, stop) = (sender.clone(), &found, &input, &next, &stop);
+            let decoder = move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(file) = found.get(index) else { break };
+                    if sender.send((index, decode(file, args, input))).is_err() {
+                        break;
+                    }
+                }
+            };
+            if let Err(error) = std::thread::Builder::new().name(format!("decode-{index}")).spawn_scoped(scope, decoder) {
+                stop.store(true, Ordering::Relaxed);
+                return Err(Failure::failed(format!("threads: expected one to decode images, found {error}")));
+            }
+        }
+        drop(sender);
+        let writer = Writer { results: Results::new(), json: args.json, failures: 0, done: 0 };
+        let outcome = consume(writer, &receiver, &found, &mut session, batch as usize, &bar);
+        stop.store(true, Ordering::Relaxed);
+        drop(receiver); // a decoder that waits for room gives up
+        outcome
+    });
+    bar.finish_and_clear();
+    outcome
+}
+
+fn decode(file: &Found, args: &Args, input: &Input) -> Decoded {
+    if let Some(error) = &file.error {
+        return Err(error.clone());
+    }
+    let decode = || -> awsnet::Result<Vec<f32>> {
+        let picture = image::open(&file.path, &Limits::default())?;
+        // The format holds a side to 32 bits.
+        let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+        let fitted = image::prepare(&picture, args.face, args.fit, side(input.shape.width), side(input.shape.height))?;
+        let mut pixels = vec![0.0; input.shape.len()];
+        image::normalise(&fitted, &input.mean, &input.std, &mut pixels)?;
+        Ok(pixels)
+    };
+    decode().map_err(|e| match e.file() {
+        Some(_) => e.to_string(),
+        None => format!("{}: {e}", crate::common::shown(&file.path)),
+    })
+}
+
+/// Takes images in their order, runs them in batches, writes the results.
+fn consume(
+    mut writer: Writer,
+    receiver: &Receiver<(usize, Decoded)>,
+    found: &[Found],
+    session: &mut Session,
+    batch: usize,
+    bar: &indicatif::ProgressBar,
+) -> Outcome {
+    let mut early = BTreeMap::new(); // decoded before their turn
+    let mut waiting: Vec<(usize, Option<String>)> = Vec::new(); // decoded or failed, not yet written
+    let mut pixels: Vec<f32> = Vec::new(); // of those that wait and did not fail
+    let mut images = 0;
+    for turn in 0..found.len() {
+        let decoded = loop {
+            if let Some(decoded) = early.remove(&turn) {
+                break decoded;
+            }
+            match receiver.recv() {
+                Ok((index, decoded)) => {
+                    early.insert(index, decoded);
+                }
+                Err(_) => return Err(Failure::failed("decoding: expected every image, found an early end")),
+            }
+        };
+        match decoded {
+            Ok(image) => {
+                pixels.extend(image);
+                images += 1;
+                waiting.push((turn, None));
+            }
+            Err(error) => waiting.push((turn, Some(error))),
+        }
+        let last = turn + 1 == found.len() || output::interrupted();
+        if images == batch || (last && !waiting.is_empty()) || waiting.len() >= 4 * batch {
+            let predictions = if images > 0 { Some(session.run(&pixels)?) } else { None };
+            let mut predicted = predictions.iter().flat_map(|predictions| predictions.iter());
+            for (index, error) in waiting.drain(..) {
+                match error {
+                    Some(error) => writer.error(&found[index], &error)?,
+                    None => {
+                        if let Some(prediction) = predicted.next() {
+                            writer.prediction(&found[index], &prediction)?;
+                        }
+                    }
+                }
+                bar.inc(1);
+            }
+            pixels.clear();
+            images = 0;
+        }
+        if output::interrupted() {
+            let text = format!("interrupted: {} of {} images are done", writer.done, found.len());
+            return Err(Failure::interrupted(text));
+        }
+    }
+    match writer.failures {
+        0 => Ok(()),
+        failures if found.len() > 1 => {
+            Err(Failure::failed(format!("{failures} of {} images could not be read; the rest is done", found.len())))
+        }
+        _ => Err(Failure::reported()),
+    }
+}
+
+struct Writer {
+    results: Results,
+    json: bool,
+    failures: usize,
+    done: usize,
+}
+
+/// An image's line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    image: &'a str,
+    emotion: Emotion<'a>,
+    au: Au<'a>,
+}
+
+#[derive(Serialize)]
+struct Emotion<'a> {
+    label: &'a str,
+    scores: Scores<'a>,
+}
+
+#[derive(Serialize)]
+struct Au<'a> {
+    active: Vec<&'a str>,
+    scores: Scores<'a>,
+}
+
+/// Label to probability, in the model's order.
+struct Scores<'a> {
+    labels: &'a [String],
+    probabilities: &'a [f32],
+}
+
+impl<'a> Scores<'a> {
+    fn new(prediction: &Prediction<'a>, branch: Branch) -> Self {
+        Scores { labels: prediction.labels(branch), probabilities: prediction.probabilities(branch) }
+    }
+}
+
+impl Serialize for Scores<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.labels.len()))?;
+        for (label, probability) in self.labels.iter().zip(self.probabilities) {
+            map.serialize_entry(label, probability)?;
+        }
+        map.end()
+    }
+}
+
+impl Writer {
+    fn prediction(&mut self, file: &Found, prediction: &Prediction) -> Outcome {
+        self.done += 1;
+        let path = file.path.to_string_lossy();
+        let active: Vec<&str> = prediction.active().collect();
+        if self.json {
+            return self.results.json(&Line {
+                image: &path,
+                emotion: Emotion { label: prediction.emotion(), scores: Scores::new(prediction, Branch::Emotion) },
+                au: Au { active, scores: Scores::new(prediction, Branch::Au) },
+            });
+        }
+        let probabilities = prediction.probabilities(Branch::Emotion);
+        let top = prediction.labels(Branch::Emotion).iter().position(|label| label == prediction.emotion());
+        let probability = top.map_or(f32::NAN, |top| probabilities[top]);
+        let active = if active.is_empty() { "no AU".to_owned() } else { active.join(" ") };
+        self.results.line(&format!(
+            "{}  {} {probability:.2}  {active}",
+            crate::common::shown(&file.path),
+            prediction.emotion()
+        ))
+    }
+
+    fn error(&mut self, file: &Found, error: &str) -> Outcome {
+        self.done += 1;
+        self.failures += 1;
+        if self.json {
+            return self.results.json(&serde_json::json!({"image": file.path.to_string_lossy(), "error": error}));
+        }
+        output::note(error);
+        Ok(())
+    }
+}
