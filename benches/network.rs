@@ -3,8 +3,8 @@
 //! `cargo bench --bench network`. Each network's output is compared with the reference's decision first, so that
 //! nothing fast and wrong is timed.
 
-use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::AwsKind;
+use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::{Branch, Engine, EngineOptions, Model, Plan, PlanOptions, reference};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -21,7 +21,8 @@ fn image(len: usize) -> Vec<f32> {
 fn networks(criterion: &mut Criterion) {
     let aws = Some(AwsKind::Channel);
     for (architecture, size) in [(Architecture::ResNet18, 112), (Architecture::MobileNet, 112)] {
-        let bytes = init(&InitOptions { architecture, size, aws, ..InitOptions::default() }).expect("a model");
+        let bytes =
+            init(&InitOptions { architecture, size, aws, ..InitOptions::default() }).expect("a model");
         let model = Model::from_bytes(&bytes).expect("a valid model");
         let mut group = criterion.benchmark_group(format!("network/{architecture}/{size}"));
         group.sample_size(20);
@@ -38,7 +39,10 @@ fn networks(criterion: &mut Criterion) {
                 let expected = &expected[branch as usize];
                 let largest = expected.iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
                 for (found, expected) in predictions.get(0).logits(branch).iter().zip(expected) {
-                    assert!((f64::from(*found) - expected).abs() <= 1e-4 * largest, "{architecture}: {branch:?}");
+                    assert!(
+                        (f64::from(*found) - expected).abs() <= 1e-4 * largest,
+                        "{architecture}: {branch:?}"
+                    );
                 }
             }
 

@@ -133,27 +133,29 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("`{}`", escaped(name))
 }
 
-/// Text from outside with control characters escaped, and its middle left out where it is long.
+/// Text from outside with control characters escaped, and its middle left out where that is long.
 pub(crate) fn escaped(text: &str) -> String {
     const SHOWN_CHARS: usize = 120;
-    let escape = |part: &str| -> String {
-        part.chars()
-            .flat_map(|c| {
-                let (plain, escaped) = match c.is_control() {
-                    false => (Some(c), None),
-                    true => (None, Some(c.escape_default())),
-                };
-                plain.into_iter().chain(escaped.into_iter().flatten())
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    // Whole characters, from either end, while they fit.
+    let fitting = |most: usize, chars: &mut dyn Iterator<Item = char>| -> Vec<String> {
+        let mut len = 0;
+        chars
+            .map(escape)
+            .take_while(|c| {
+                len += c.len();
+                len <= most
             })
             .collect()
     };
-    let chars = text.chars().count();
-    if chars <= SHOWN_CHARS {
-        return escape(text);
+    let whole = fitting(SHOWN_CHARS, &mut text.chars());
+    if whole.len() == text.chars().count() {
+        return whole.concat();
     }
-    let head: String = text.chars().take(SHOWN_CHARS / 2).collect();
-    let tail: String = text.chars().skip(chars - SHOWN_CHARS / 2).collect();
-    format!("{}...{} ({} bytes)", escape(&head), escape(&tail), text.len())
+    let head = fitting(SHOWN_CHARS / 2, &mut text.chars());
+    let mut tail = fitting(SHOWN_CHARS / 2, &mut text.chars().rev());
+    tail.reverse();
+    format!("{}...{} ({} bytes)", head.concat(), tail.concat(), text.len())
 }
 
 #[cfg(test)]

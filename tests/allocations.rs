@@ -34,7 +34,8 @@ fn a_run_allocates_nothing_after_the_first() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for case in ["everything", "aws_dense", "aws_gate_softmax", "conv2d_depthwise"] {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let model = Model::load(folder.join(format!("{case}.model.safetensors"))).expect("a golden model");
+            let model =
+                Model::load(folder.join(format!("{case}.model.safetensors"))).expect("a golden model");
             let options = PlanOptions { target: Target::Cpu(isa), batch: 3, ..PlanOptions::default() };
             let plan = Plan::build(model, &options).expect("a plan");
             let engine = Engine::new(plan, &EngineOptions { threads: 3 }).expect("an engine");

@@ -78,7 +78,11 @@ fn modules_use_only_those_below_them() {
                     used => used,
                 };
                 assert!(!used.is_empty(), "{} has a use of crate::{{..}}: one path a line", file.display());
-                assert!(modules.contains(used), "{} names crate::{used}: which module is that?", file.display());
+                assert!(
+                    modules.contains(used),
+                    "{} names crate::{used}: which module is that?",
+                    file.display()
+                );
                 let fine = used == module || allowed.contains(&used);
                 assert!(fine, "{} uses {used}, but {module} may use only {allowed:?}", file.display());
             }

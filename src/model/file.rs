@@ -41,6 +41,14 @@ fn error(place: impl Into<String>, expected: impl Into<String>, found: impl Into
     Error::new(ErrorKind::Model, place, expected, found)
 }
 
+/// Dimensions as a message shows them: short.
+pub(crate) fn shown_dims(dims: &[usize]) -> String {
+    match dims.len() {
+        0..=8 => format!("{dims:?}"),
+        rank => format!("{rank} dimensions"),
+    }
+}
+
 /// The place of an error about a tensor.
 pub(crate) fn tensor_place(name: &str) -> String {
     format!("tensor {}", quoted(name))
@@ -135,11 +143,7 @@ impl<R: Read + Seek> TensorFile<R> {
             return Err(error(place(), format!("a tensor of shape {dims:?}"), "none of this name"));
         };
         if entry.dims != dims {
-            let found = match entry.dims.len() {
-                0..=8 => format!("{:?}", entry.dims),
-                rank => format!("{rank} dimensions"),
-            };
-            return Err(error(place(), format!("shape {dims:?}"), found));
+            return Err(error(place(), format!("shape {dims:?}"), shown_dims(&entry.dims)));
         }
         if dtype(entry.dtype).is_none() {
             return Err(error(place(), "elements of type F32, F16 or BF16", entry.dtype.to_string()));

@@ -27,6 +27,17 @@ impl Json {
     }
 }
 
+impl Json {
+    /// Whether it is shown in a few characters, also beside others.
+    fn is_short(&self) -> bool {
+        match self {
+            Json::String(text) => text.len() <= 20,
+            Json::Array(_) => false,
+            _ => true,
+        }
+    }
+}
+
 /// The value as a message shows it: short.
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,7 +46,7 @@ impl fmt::Display for Json {
             Json::Bool(v) => write!(f, "{v}"),
             Json::Number(v) => write!(f, "{v}"),
             Json::String(v) => write!(f, "\"{}\"", escaped(v)),
-            Json::Array(v) if v.len() <= 4 => {
+            Json::Array(v) if v.len() <= 4 && v.iter().all(Json::is_short) => {
                 f.write_str("[")?;
                 for (i, element) in v.iter().enumerate() {
                     write!(f, "{}{element}", if i == 0 { "" } else { ", " })?;

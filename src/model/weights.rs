@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{Read, Seek};
 use std::sync::Arc;
 
-use super::file::{TensorFile, tensor_place};
+use super::file::{TensorFile, shown_dims, tensor_place};
 use super::manifest::{AwsKind, BatchNormEntry, Gate, LayerEntry, Manifest, Source};
 use super::{Head, Layer, Model};
 use crate::error::{Error, ErrorKind, Result, quoted};
@@ -176,7 +176,7 @@ pub(super) fn claim<R: Read + Seek>(
                     match dims.first() {
                         Some(&r) if r > 0 => r,
                         _ => {
-                            let found = format!("{dims:?}");
+                            let found = shown_dims(dims);
                             return Err(Error::new(
                                 ErrorKind::Model,
                                 tensor_place(&name),

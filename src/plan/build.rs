@@ -60,7 +60,7 @@ struct Builder<'a> {
 /// Builds the nodes of `model` for a CPU; with `keep_values`, no two values share memory.
 pub(super) fn build(mut model: Model, isa: Isa, batch: usize, keep_values: bool) -> Result<Built> {
     let fused = fuse(&model);
-    let mut builder = Builder::new(&model, &fused, isa, batch);
+    let mut builder = Builder::new(&model, &fused, isa, batch)?;
     for step in &fused.steps {
         builder.step(&mut model, step)?;
     }
@@ -81,6 +81,25 @@ pub(super) fn build(mut model: Model, isa: Isa, batch: usize, keep_values: bool)
     Ok(Built { nodes, values, image, head_logits, arena_len })
 }
 
+/// The widest row of a map: a plan lists the tiles of a row.
+const MOST_WIDTH: usize = 1 << 24;
+/// The most pixels that are taken for one row; larger maps keep their rows.
+const MOST_LINE_PIXELS: usize = 1 << 20;
+
+/// Elements of a value for a whole batch.
+fn checked_len(value: &Value, batch: usize) -> Result<usize> {
+    if value.shape.width > MOST_WIDTH {
+        let place = format!("value {}", quoted(&value.name));
+        let expected = format!("rows of at most {MOST_WIDTH} pixels");
+        return Err(Error::new(ErrorKind::Plan, place, expected, value.shape.to_string()));
+    }
+    value.checked_len(batch).ok_or_else(|| {
+        let place = format!("value {}", quoted(&value.name));
+        let expected = format!("a feature map of {batch} images that fits the address space");
+        Error::new(ErrorKind::Plan, place, expected, format!("{} with its halo", value.shape))
+    })
+}
+
 /// When each value is needed, counted in nodes; the image is there before the first.
 fn lifetimes(
     nodes: &[Node],
@@ -92,12 +111,7 @@ fn lifetimes(
 ) -> Result<Vec<Lifetime>> {
     let mut lifetimes = Vec::with_capacity(values.len());
     for value in values {
-        let len = value.checked_len(batch).ok_or_else(|| {
-            let place = format!("value {}", quoted(&value.name));
-            let expected = format!("a feature map of {batch} images that fits the address space");
-            Error::new(ErrorKind::Plan, place, expected, format!("{} with its halo", value.shape))
-        })?;
-        lifetimes.push(Lifetime { len, first: 0, last: 0 });
+        lifetimes.push(Lifetime { len: checked_len(value, batch)?, first: 0, last: 0 });
     }
     for (step, node) in nodes.iter().enumerate() {
         lifetimes[node.output].first = step;
@@ -123,7 +137,7 @@ fn lifetimes(
 }
 
 impl<'a> Builder<'a> {
-    fn new(model: &Model, fused: &'a Fused, isa: Isa, batch: usize) -> Self {
+    fn new(model: &Model, fused: &'a Fused, isa: Isa, batch: usize) -> Result<Self> {
         let mut image_halo = Padding::default();
         let mut layer_halos = vec![Padding::default(); model.layers.len()];
         for step in &fused.steps {
@@ -143,7 +157,8 @@ impl<'a> Builder<'a> {
             halo: image_halo,
             offset: 0,
         };
-        Builder {
+        checked_len(&image, batch)?;
+        Ok(Builder {
             isa,
             batch,
             image_halo,
@@ -154,25 +169,41 @@ impl<'a> Builder<'a> {
             image: 0,
             image_blocks: None,
             of_layer: vec![None; model.layers.len()],
-        }
+        })
     }
 
-    fn value(&mut self, name: &str, branches: usize, shape: Shape, halo: Padding) -> ValueId {
+    /// A new value, whose size is known to fit the address space: strides and offsets within it cannot overflow.
+    fn value(&mut self, name: &str, branches: usize, shape: Shape, halo: Padding) -> Result<ValueId> {
         let name = name.to_owned();
-        self.values.push(Value { name, branches, shape, lanes: self.isa.lanes(), halo, offset: 0 });
-        self.values.len() - 1
+        let value = Value { name, branches, shape, lanes: self.isa.lanes(), halo, offset: 0 };
+        checked_len(&value, self.batch)?;
+        self.values.push(value);
+        Ok(self.values.len() - 1)
+    }
+
+    /// The value that a layer's readers read; fusion has put the layer before them.
+    fn value_of(&self, layer: usize) -> Result<ValueId> {
+        self.of_layer[layer].ok_or_else(|| {
+            let expected = "steps in the order of what they read";
+            Error::new(
+                ErrorKind::Internal,
+                "plan",
+                expected,
+                format!("layer {layer} read before it is computed"),
+            )
+        })
     }
 
     /// The value of a source in blocks of channels.
-    fn blocked(&mut self, source: Source) -> ValueId {
+    fn blocked(&mut self, source: Source) -> Result<ValueId> {
         if let Source::Layer(layer) = source {
-            return self.of_layer[layer].unwrap_or(self.image);
+            return self.value_of(layer);
         }
         if let Some(blocks) = self.image_blocks {
-            return blocks;
+            return Ok(blocks);
         }
         let shape = self.values[self.image].shape;
-        let output = self.value("image", 1, shape, self.image_halo);
+        let output = self.value("image", 1, shape, self.image_halo)?;
         self.push(
             "image",
             Work::ImageBlocks,
@@ -184,14 +215,14 @@ impl<'a> Builder<'a> {
             0,
         );
         self.image_blocks = Some(output);
-        output
+        Ok(output)
     }
 
     /// The value of a source for a kernel that can read the image as it is.
-    fn planar_or_blocked(&self, source: Source) -> ValueId {
+    fn planar_or_blocked(&self, source: Source) -> Result<ValueId> {
         match source {
-            Source::Image => self.image,
-            Source::Layer(layer) => self.of_layer[layer].unwrap_or(self.image),
+            Source::Image => Ok(self.image),
+            Source::Layer(layer) => self.value_of(layer),
         }
     }
 
@@ -209,10 +240,10 @@ impl<'a> Builder<'a> {
     ) {
         let map_bytes = |id: ValueId| {
             let value: &Value = &self.values[id];
-            (value.shape.len() * value.branches * size_of::<f32>()) as u64
+            (value.shape.len() as u64).saturating_mul((value.branches * size_of::<f32>()) as u64)
         };
         let maps = [Some(input), Some(output), epilogue.residual];
-        let bytes = weight_bytes + maps.into_iter().flatten().map(map_bytes).sum::<u64>();
+        let bytes = maps.into_iter().flatten().map(map_bytes).fold(weight_bytes, u64::saturating_add);
         self.nodes.push(Node { name: name.to_owned(), work, kernel, input, output, epilogue, flop, bytes });
     }
 
@@ -235,7 +266,7 @@ impl<'a> Builder<'a> {
         // A unit of its own reads the map without halo; only what it gives needs one.
         let halo_here = if unit_apart.is_some() { Padding::default() } else { halo };
 
-        let residual = step.residual.map(|source| self.blocked(source));
+        let residual = step.residual.map(|source| self.blocked(source)).transpose()?;
         let fused_mix_flop = if mix.is_some() { 8 * shape.len() as u64 } else { 0 };
         let mix_bytes = mix.as_ref().map_or(0, AlignedBuffer::bytes);
         let epilogue = Epilogue { residual, activation: step.activation, mix };
@@ -250,8 +281,8 @@ impl<'a> Builder<'a> {
             (Op::Conv2d(conv), Some(weights)) => {
                 let depthwise = conv.groups == input_shape.channels && conv.groups == c && conv.groups > 1;
                 if depthwise {
-                    let input = self.blocked(step.input);
-                    let output = self.value(&name, 2, shape, halo_here);
+                    let input = self.blocked(step.input)?;
+                    let output = self.value(&name, 2, shape, halo_here)?;
                     let kernel = self.depthwise(&name, &conv, weights)?;
                     let bytes = kernel.branches.iter().map(ConvWeights::bytes).sum::<u64>() + mix_bytes;
                     self.push(
@@ -280,8 +311,8 @@ impl<'a> Builder<'a> {
                     Op::GlobalAvgPool2d => Kernel::GlobalAvgPool2d,
                     _ => Kernel::Identity,
                 };
-                let input = self.blocked(step.input);
-                let output = self.value(&name, 2, shape, halo_here);
+                let input = self.blocked(step.input)?;
+                let output = self.value(&name, 2, shape, halo_here)?;
                 self.push(&name, work, kernel, input, output, epilogue, flop, mix_bytes);
                 output
             }
@@ -308,7 +339,7 @@ impl<'a> Builder<'a> {
         flop: u64,
         weights: [Weights; 2],
     ) -> Result<ValueId> {
-        let input = self.planar_or_blocked(source);
+        let input = self.planar_or_blocked(source)?;
         let input_channels = self.values[input].shape.channels;
         let spec = ConvSpec {
             kernel: conv.kernel,
@@ -320,7 +351,7 @@ impl<'a> Builder<'a> {
             reads: vec![0, 1],
             reads_both: false,
         };
-        let output = self.value(name, 2, shape, halo);
+        let output = self.value(name, 2, shape, halo)?;
         let mut kernel = self.conv_kernel(&spec, input, output, epilogue.residual);
         let [kh, kw] = conv.kernel;
         let (in_group, out_group) = (input_channels / conv.groups, shape.channels / conv.groups);
@@ -376,7 +407,7 @@ impl<'a> Builder<'a> {
             reads: vec![0; branches],
             reads_both,
         };
-        let output = self.value(name, branches, shape, halo);
+        let output = self.value(name, branches, shape, halo)?;
         let mut kernel = self.conv_kernel(&spec, input, output, None);
         let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
         for branch in 0..branches {
@@ -417,7 +448,8 @@ impl<'a> Builder<'a> {
             AwsUnit::Gate { gate, squeeze_weight, squeeze_bias, excite_weight, excite_bias } => {
                 let part = || Work::GatePart(layer);
                 let r = squeeze_bias.len();
-                let means = self.value(&format!("{name} means"), 2, Shape::new(c, 1, 1), Padding::default());
+                let means =
+                    self.value(&format!("{name} means"), 2, Shape::new(c, 1, 1), Padding::default())?;
                 let flop = 2 * shape.len() as u64;
                 let value_name = format!("{name} means");
                 self.push(
@@ -468,7 +500,7 @@ impl<'a> Builder<'a> {
                     excite,
                     &bias,
                 )?;
-                let output = self.value(name, 2, shape, halo);
+                let output = self.value(name, 2, shape, halo)?;
                 let kernel = Kernel::AwsGate { gate: *gate, logits };
                 let flop = 8 * shape.len() as u64;
                 self.push(name, Work::AwsUnit(layer), kernel, input, output, Epilogue::default(), flop, 0);
@@ -482,7 +514,7 @@ impl<'a> Builder<'a> {
     /// The logits of a branch.
     fn head(&mut self, model: &Model, branch: Branch) -> Result<ValueId> {
         let head = model.head(branch);
-        let input = self.planar_or_blocked(self.fused.resolve(head.input()));
+        let input = self.planar_or_blocked(self.fused.resolve(head.input()))?;
         let conv = whole_map(head.input_shape);
         let shape = Shape::new(head.labels.len(), 1, 1);
         let spec = ConvSpec {
@@ -496,7 +528,7 @@ impl<'a> Builder<'a> {
             reads_both: false,
         };
         let name = format!("{} head", branch.name());
-        let output = self.value(&name, 1, shape, Padding::default());
+        let output = self.value(&name, 1, shape, Padding::default())?;
         let mut kernel = self.conv_kernel(&spec, input, output, None);
         let ([kh, kw], c) = (conv.kernel, head.input_shape.channels);
         let w = head.weights.folded();
@@ -529,7 +561,12 @@ impl<'a> Builder<'a> {
             .all(|value| value.halo == none);
         let view = if output.shape.pixels() == 1 {
             View::Images
-        } else if spec.kernel == [1, 1] && spec.stride == [1, 1] && spec.padding == none && no_halos {
+        } else if spec.kernel == [1, 1]
+            && spec.stride == [1, 1]
+            && spec.padding == none
+            && no_halos
+            && output.shape.pixels() <= MOST_LINE_PIXELS
+        {
             View::Line
         } else {
             View::Rows

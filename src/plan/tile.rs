@@ -103,8 +103,10 @@ pub fn choose(isa: Isa, rows: usize, columns: usize, blocks: usize) -> Tiling {
         }
     }
     // A map has at least one row, column and block, for which the tile 1x1x1 exists.
-    best.map(|(_, tiling)| tiling)
-        .unwrap_or(Tiling { tile: Tile { rows: 1, columns: 1, blocks: 1 }, columns: vec![1; columns] })
+    best.map(|(_, tiling)| tiling).unwrap_or_else(|| Tiling {
+        tile: Tile { rows: 1, columns: 1, blocks: 1 },
+        columns: vec![1; columns],
+    })
 }
 
 /// How many tiles of which height cover `rows`: as many full ones as fit, then smaller ones.
@@ -177,7 +179,11 @@ mod tests {
         let tile = |rows, columns| choose(Isa::Avx512, rows, columns, 8).tile;
         for (rows, columns) in [(56, 56), (28, 28), (14, 14), (7, 7)] {
             let tile = tile(rows, columns);
-            assert_eq!(tile.rows * tile.columns * tile.blocks, max_sums(Isa::Avx512), "{rows}x{columns}: {tile}");
+            assert_eq!(
+                tile.rows * tile.columns * tile.blocks,
+                max_sums(Isa::Avx512),
+                "{rows}x{columns}: {tile}"
+            );
         }
         // All of a small map at once, so that each weight is read once.
         assert_eq!(tile(4, 4), Tile { rows: 4, columns: 4, blocks: 1 });

@@ -10,11 +10,9 @@ pub(super) fn apply(op: &Op, x: &Map, weight: &[f64], bias: &[f64]) -> Map {
         Op::Conv2d(conv) => conv2d(conv, x, weight, bias),
         Op::Linear => linear(x, weight, bias),
         Op::MaxPool2d(pool) => {
-            pool2d(pool, x, |window, _| window.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+            pool2d(pool, x, |elements, _| elements.iter().copied().fold(f64::NEG_INFINITY, f64::max))
         }
-        Op::AvgPool2d(pool) => {
-            pool2d(pool, x, |window, elements| window.iter().sum::<f64>() / elements as f64)
-        }
+        Op::AvgPool2d(pool) => pool2d(pool, x, |elements, count| elements.iter().sum::<f64>() / count),
         Op::GlobalAvgPool2d => {
             let mut z = Map::zeros(Shape::new(x.shape.channels, 1, 1));
             for (c, z) in z.data.iter_mut().enumerate() {
@@ -90,26 +88,30 @@ fn linear(input: &Map, weight: &[f64], bias: &[f64]) -> Map {
     z
 }
 
-/// Each window's elements inside the map through `reduce`, which is also told the number of elements with padding.
-fn pool2d(pool: &Pool2d, input: &Map, reduce: impl Fn(&[f64], usize) -> f64) -> Map {
+/// The rows or columns of the input that the window of output `index` meets, padding left out.
+fn window(index: usize, stride: usize, kernel: usize, before: usize, size: usize) -> std::ops::Range<usize> {
+    let begin = index * stride;
+    begin.saturating_sub(before)..(begin + kernel).saturating_sub(before).min(size)
+}
+
+/// Each window's elements inside the map through `reduce`, which is also told their number with padding.
+fn pool2d(pool: &Pool2d, input: &Map, reduce: impl Fn(&[f64], f64) -> f64) -> Map {
     let Shape { channels, height, width } = input.shape;
     let [kh, kw] = pool.kernel;
     let out_height = (height + pool.padding.top + pool.padding.bottom - kh) / pool.stride[0] + 1;
     let out_width = (width + pool.padding.left + pool.padding.right - kw) / pool.stride[1] + 1;
     let mut z = Map::zeros(Shape::new(channels, out_height, out_width));
-    let mut window = Vec::with_capacity(kh * kw);
+    let mut elements = Vec::new();
     for c in 0..channels {
         for y in 0..out_height {
             for x in 0..out_width {
-                window.clear();
-                for iy in (0..kh).filter_map(|ky| meets(y, pool.stride[0], ky, 1, pool.padding.top, height)) {
-                    for ix in
-                        (0..kw).filter_map(|kx| meets(x, pool.stride[1], kx, 1, pool.padding.left, width))
-                    {
-                        window.push(input.channel(c)[iy * width + ix]);
+                elements.clear();
+                for iy in window(y, pool.stride[0], kh, pool.padding.top, height) {
+                    for ix in window(x, pool.stride[1], kw, pool.padding.left, width) {
+                        elements.push(input.channel(c)[iy * width + ix]);
                     }
                 }
-                z.channel_mut(c)[y * out_width + x] = reduce(&window, kh * kw);
+                z.channel_mut(c)[y * out_width + x] = reduce(&elements, kh as f64 * kw as f64);
             }
         }
     }

@@ -91,7 +91,10 @@ pub fn main(args: &Args) -> Outcome {
         for _ in 0..runs {
             timed(&mut times)?;
             if output::interrupted() {
-                return Err(Failure::interrupted(format!("interrupted after {} of {runs} runs", times.len())));
+                return Err(Failure::interrupted(format!(
+                    "interrupted after {} of {runs} runs",
+                    times.len()
+                )));
             }
         }
         let median = percentile(&mut times, 0.5);

@@ -96,8 +96,12 @@ impl RunOptions {
 
     /// A plan for this machine.
     pub fn plan(&self, model: Model, batch: u32) -> Result<Plan, Failure> {
-        let options =
-            PlanOptions { target: self.target()?, precision: self.precision, batch: batch as usize, keep_values: false };
+        let options = PlanOptions {
+            target: self.target()?,
+            precision: self.precision,
+            batch: batch as usize,
+            keep_values: false,
+        };
         Ok(Plan::build(model, &options)?)
     }
 

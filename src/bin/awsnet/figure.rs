@@ -1,7 +1,7 @@
 //! A figure of what the tasks borrow: over depth, where and to what extent each task borrows from the other.
 //!
-//! The figure is an SVG whose unit is the point, one journal column (85 mm) wide; many units make it wider, and the
-//! 60 of a deep network fill the width of a page. From top to bottom:
+//! The figure is an SVG whose unit is the point, one journal column (85 mm) wide; many units make it wider, and
+//! the 60 of a deep network fill the width of a page. From top to bottom:
 //!
 //! ```text
 //! title      model, number and kinds of the AWS-Units
@@ -12,8 +12,8 @@
 //! notes      what needs saying: gates, gaps
 //! ```
 //!
-//! A direction keeps its colour, marker and dash everywhere, so that it is told apart in grey print and with any
-//! colour vision. Hovering over a unit's column shows its numbers. The same input gives the same bytes.
+//! The directions differ in colour, marker and dash, so that they are told apart in grey print and with any colour
+//! vision. Hovering over a unit's column shows its numbers. The same input gives the same bytes.
 
 use super::sharing::UnitShare;
 
@@ -144,7 +144,7 @@ pub fn svg(title: &str, units: &[UnitShare]) -> String {
         let axis = "AWS-Unit behind layer, from input to output";
         body += &text(middle, bottom, NORMAL, INK, r#"text-anchor="middle""#, axis);
         bottom += 3.0;
-        for note in notes(units, &summaries) {
+        for note in notes(&layout, units, &summaries) {
             bottom += LINE;
             body += &text(4.0, bottom, SMALL, MUTED, "", &note);
         }
@@ -347,8 +347,11 @@ fn layer_names(layout: &Layout, units: &[UnitShare]) -> (String, f64) {
 }
 
 /// What the reader has to know about these units.
-fn notes(units: &[UnitShare], summaries: &[[Option<Summary>; 2]]) -> Vec<String> {
+fn notes(layout: &Layout, units: &[UnitShare], summaries: &[[Option<Summary>; 2]]) -> Vec<String> {
     let mut notes = Vec::new();
+    if layout.branches.is_some() {
+        notes.push("Arrows: into the borrower, as wide as the share.".to_string());
+    }
     if summaries.iter().flatten().flatten().any(|s| s.spread.is_some()) {
         notes.push("Points: means over channels. Bars: 10th to 90th percentile.".to_string());
     }
@@ -409,16 +412,18 @@ fn path(Direction { colour, dash, .. }: &Direction, data: &str) -> String {
 /// Text on a base line; `attributes` as they stand in the tag.
 fn text(x: f64, y: f64, size: f64, fill: &str, attributes: &str, content: &str) -> String {
     let place = format!(r#"x="{x:.2}" y="{y:.2}" font-size="{size:.2}""#);
-    format!(r#"<text {place} fill="{fill}" {attributes}>{}</text>"#, escape(content)) + "\n"
+    let space = if attributes.is_empty() { "" } else { " " };
+    format!(r#"<text {place} fill="{fill}"{space}{attributes}>{}</text>"#, escape(content)) + "\n"
 }
 
 /// The text without control characters, marks of reading direction, and what XML does not allow.
 fn clean(text: &str) -> String {
-    let unwanted = |c: char| {
-        let direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        c.is_control() || direction || matches!(c, '\u{fffe}' | '\u{ffff}')
+    let wanted = |c: &char| match c {
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => false,
+        '\u{fffe}' | '\u{ffff}' => false,
+        c => !c.is_control(),
     };
-    text.chars().filter(|c| !unwanted(*c)).collect()
+    text.chars().filter(wanted).collect()
 }
 
 fn escape(text: &str) -> String {
@@ -450,4 +455,239 @@ fn text_width(text: &str, size: f64) -> f64 {
         _ => 1.0,
     };
     size * text.chars().map(em).sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(layer: &str, emotion: &[f32], au: &[f32]) -> UnitShare {
+        let borrowed = [emotion.to_vec(), au.to_vec()];
+        UnitShare { layer: layer.to_string(), kind: "channel", borrowed, depends_on_image: false }
+    }
+
+    fn many(count: usize) -> Vec<UnitShare> {
+        let share = |i: usize| (i * 37 % 101) as f32 / 100.0;
+        let unit_at = |i: usize| {
+            let name = format!("layer{}.{}.conv2", i / 4 + 1, i % 4);
+            unit(&name, &[share(i), share(i + 1), share(i + 2)], &[share(3 * i), 0.0, 1.0])
+        };
+        (0..count).map(unit_at).collect()
+    }
+
+    /// An element: its name, its attributes, the text directly in it.
+    struct Element {
+        name: String,
+        attributes: Vec<(String, String)>,
+        content: String,
+    }
+
+    impl Element {
+        fn get(&self, key: &str) -> Option<&str> {
+            self.attributes.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        }
+
+        fn number(&self, key: &str) -> f64 {
+            self.get(key).unwrap().trim_end_matches("pt").parse().unwrap()
+        }
+
+        /// The numbers of an attribute, whatever stands between them.
+        fn numbers(&self, key: &str) -> Vec<f64> {
+            let parts = self.get(key).unwrap().split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'));
+            parts.filter(|part| !part.is_empty()).map(|part| part.parse().unwrap()).collect()
+        }
+    }
+
+    fn unescape(text: &str) -> String {
+        let plain = text.replace("&lt;", "").replace("&gt;", "").replace("&quot;", "").replace("&amp;", "");
+        assert!(!plain.contains(['&', '<', '>']), "not escaped: {text}");
+        text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
+    }
+
+    /// Reads the subset of XML that the figure uses, and panics at anything else.
+    fn parse(svg: &str) -> Vec<Element> {
+        let mut elements: Vec<Element> = Vec::new();
+        let mut open: Vec<usize> = Vec::new();
+        let mut rest = svg;
+        while let Some((before, after)) = rest.split_once('<') {
+            match open.last() {
+                Some(&i) => elements[i].content += &unescape(before),
+                None => assert_eq!(before.trim(), ""),
+            }
+            let (tag, behind) = after.split_once('>').expect("a tag ends");
+            rest = behind;
+            if let Some(name) = tag.strip_prefix('/') {
+                assert_eq!(elements[open.pop().expect("an open element")].name, name);
+                continue;
+            }
+            let inner = tag.strip_suffix('/').unwrap_or(tag);
+            let (name, mut list) = inner.split_once(' ').unwrap_or((inner, ""));
+            let mut attributes = Vec::new();
+            while let Some((key, value)) = list.split_once("=\"") {
+                let (value, behind) = value.split_once('"').expect("a value ends");
+                assert!(attributes.iter().all(|(k, _)| k != key), "{key} twice in {tag}");
+                attributes.push((key.to_string(), unescape(value)));
+                list = behind.strip_prefix(' ').unwrap_or(behind);
+            }
+            assert_eq!(list, "", "in {tag}");
+            if inner == tag {
+                open.push(elements.len());
+            }
+            elements.push(Element { name: name.to_string(), attributes, content: String::new() });
+        }
+        assert!(open.is_empty() && rest.trim().is_empty());
+        elements
+    }
+
+    /// Where an element's corners are, text by its estimated width.
+    fn corners(element: &Element) -> Vec<(f64, f64)> {
+        let pairs = |numbers: Vec<f64>| numbers.chunks(2).map(|p| (p[0], p[1])).collect::<Vec<_>>();
+        match element.name.as_str() {
+            "rect" => {
+                let [x, y, w, h] = ["x", "y", "width", "height"].map(|key| element.number(key));
+                vec![(x, y), (x + w, y + h)]
+            }
+            "circle" => {
+                let [x, y, r] = ["cx", "cy", "r"].map(|key| element.number(key));
+                vec![(x - r, y - r), (x + r, y + r)]
+            }
+            "line" => pairs(["x1", "y1", "x2", "y2"].map(|key| element.number(key)).to_vec()),
+            "polygon" => pairs(element.numbers("points")),
+            "path" => pairs(element.numbers("d")),
+            "text" => {
+                let width = text_width(&element.content, element.number("font-size"));
+                let start = match element.get("text-anchor") {
+                    None => 0.0,
+                    Some("middle") => -width / 2.0,
+                    _ => -width,
+                };
+                let [x, y] = ["x", "y"].map(|key| element.number(key));
+                let turn = match element.get("transform") {
+                    None => vec![0.0; 3],
+                    Some(_) => element.numbers("transform"),
+                };
+                let (sin, cos) = turn[2].to_radians().sin_cos();
+                let place = |along: f64| (turn[0] + along * cos - y * sin, turn[1] + along * sin + y * cos);
+                vec![place(x + start), place(x + start + width)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Parses a figure and checks that everything in it is well placed.
+    fn check(title: &str, units: &[UnitShare]) -> Vec<Element> {
+        let figure = svg(title, units);
+        assert!(!figure.contains("NaN") && !figure.contains("inf"));
+        let elements = parse(&figure);
+        let view = elements[0].numbers("viewBox");
+        assert_eq!(view, [0.0, 0.0, elements[0].number("width"), elements[0].number("height")]);
+        for element in &elements[1..] {
+            for (x, y) in corners(element) {
+                let inside = (0.0..=view[2]).contains(&x) && (0.0..=view[3]).contains(&y);
+                assert!(inside, "{} \"{}\" at {x}, {y} of {view:?}", element.name, element.content);
+            }
+        }
+        for unit in units {
+            let start = format!("{} ({}", clean(&unit.layer), unit.kind);
+            assert!(elements.iter().any(|e| e.name == "title" && e.content.starts_with(&start)), "{start}");
+        }
+        elements
+    }
+
+    fn texts(elements: &[Element]) -> Vec<&str> {
+        elements.iter().filter(|e| e.name == "text").map(|e| e.content.as_str()).collect()
+    }
+
+    #[test]
+    fn any_number_of_units_is_well_formed_and_inside() {
+        for count in [0, 1, 2, 3, 4, 9, 17, 18, 24, 25, 60, 300] {
+            let units = many(count);
+            let elements = check("resnet18", &units);
+            for unit in &units {
+                assert!(texts(&elements).contains(&unit.layer.as_str()), "{} of {count}", unit.layer);
+            }
+            let circles = elements.iter().filter(|e| e.name == "circle").count();
+            assert_eq!(circles, if count == 0 { 0 } else { count + 1 }); // one in the legend
+        }
+        assert_eq!(svg("resnet18", &many(9)), svg("resnet18", &many(9)));
+    }
+
+    #[test]
+    fn no_units_are_said() {
+        let elements = check("tiny", &[]);
+        assert_eq!(texts(&elements)[..2], ["tiny", "0 AWS-Units"]);
+        assert!(texts(&elements)[2].starts_with("Nothing to draw"));
+    }
+
+    #[test]
+    fn shares_stand_where_the_axis_says() {
+        let elements = check("tiny", &[unit("conv1", &[0.25], &[1.0])]);
+        let place = |number: &str| {
+            let label = elements.iter().find(|e| e.name == "text" && e.content == number).unwrap();
+            label.number("y") - 2.2 // from the base line to the middle of the digits
+        };
+        let disc = elements.iter().rfind(|e| e.name == "circle").unwrap();
+        assert!((disc.number("cy") - place("0.25")).abs() < 0.02);
+        let square = elements.iter().rfind(|e| e.name == "rect").unwrap();
+        assert!((square.number("y") + square.number("height") / 2.0 - place("1")).abs() < 0.02);
+    }
+
+    #[test]
+    fn percentiles_are_linear_between_values() {
+        let tenths: Vec<f32> = (0..=10).map(|i| i as f32).collect();
+        assert_eq!([0.0, 0.1, 0.9, 1.0].map(|p| percentile(&tenths, p)), [0.0, 1.0, 9.0, 10.0]);
+        assert_eq!(percentile(&[1.0, 2.0], 0.25), 1.25);
+        assert_eq!(percentile(&[3.0], 0.9), 3.0);
+    }
+
+    #[test]
+    fn shares_that_are_not_numbers_are_gaps_and_said() {
+        let mut units = many(5);
+        units[2].borrowed[0].fill(f32::NAN);
+        units[3].borrowed[1][0] = f32::NAN;
+        let elements = check("gaps", &units);
+        let lines: Vec<_> = elements.iter().filter(|e| e.name == "path").filter_map(|e| e.get("d")).collect();
+        // Behind the two lines of the legend.
+        let starts = |line: &str| line.matches('M').count();
+        assert_eq!(lines[2..].iter().map(|line| starts(line)).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(elements.iter().filter(|e| e.get("fill") == Some(SHADE)).count(), 1);
+        assert!(texts(&elements).iter().any(|t| t.starts_with("Shaded:")));
+        assert!(texts(&elements).iter().any(|t| t.starts_with("Left out: 1 channel,")));
+
+        for borrowed in [[vec![], vec![]], [vec![f32::NAN; 4], vec![f32::NAN; 4]]] {
+            check("nothing", &[UnitShare { borrowed, ..unit("conv1", &[], &[]) }]);
+        }
+    }
+
+    #[test]
+    fn gates_are_marked() {
+        let mut units = many(3);
+        units[1].kind = "gate";
+        units[1].depends_on_image = true;
+        let elements = check("gates", &units);
+        assert!(texts(&elements).contains(&"layer1.1.conv2*"));
+        assert!(texts(&elements).contains(&"3 AWS-Units: 2 channel, 1 gate"));
+        assert!(texts(&elements).iter().any(|t| t.contains("at g = 0")));
+    }
+
+    #[test]
+    fn any_text_may_be_given() {
+        let hostile =
+            "</text><script>alert(\"1\" && '2')</script>]]>&amp;\u{0}\u{1b}\u{9f}\u{202e}\u{ffff}\r\n";
+        let long = "W".repeat(100_000);
+        for name in [hostile, &long, "", " ", "表情", "e\u{301}"] {
+            let elements =
+                check(name, &[unit(name, &[0.5], &[0.5]), unit("conv2", &[0.1, 0.2], &[0.0, 0.0])]);
+            assert!(elements.iter().all(|e| e.name != "script"));
+        }
+        assert_eq!(clean(hostile), "</text><script>alert(\"1\" && '2')</script>]]>&amp;");
+    }
+
+    #[test]
+    fn cutting_keeps_both_ends() {
+        let short = cut("backbone.stages.3.blocks.11.conv2", SMALL, 60.0);
+        assert!(short.starts_with("backbone") && short.ends_with(".conv2") && short.contains('…'), "{short}");
+        assert!(text_width(&short, SMALL) <= 60.0);
+        assert_eq!(cut("conv1", SMALL, 60.0), "conv1");
+    }
 }

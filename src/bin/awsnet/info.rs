@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use awsnet::model::Source;
+use awsnet::model::{Layer, Source};
 use awsnet::{Branch, Model};
 use serde_json::{Value, json};
 
@@ -89,17 +89,33 @@ fn to_json(model: &Model, shares: &[Option<UnitShare>]) -> Value {
     })
 }
 
+/// A layer's operator, and what follows it before the AWS-Unit.
+fn operator(model: &Model, layer: &Layer) -> String {
+    let mut operator = layer.op().to_string();
+    if let Some(residual) = layer.residual() {
+        operator.push_str(&format!(" + {}", model.layers()[residual].name()));
+    }
+    if layer.activation() != awsnet::op::Activation::None {
+        operator.push_str(&format!(", {}", layer.activation().name()));
+    }
+    operator
+}
+
 fn to_table(title: &str, model: &Model, shares: &[Option<UnitShare>]) -> String {
-    let width = model.layers().iter().map(|layer| layer.name().len()).max().unwrap_or(0).max("layer".len());
+    let operators: Vec<String> = model.layers().iter().map(|layer| operator(model, layer)).collect();
+    let widest =
+        |header: &str, lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0).max(header.len());
+    let width = widest("layer", &mut model.layers().iter().map(|layer| layer.name().len()));
+    let operator_width = widest("operator, both branches", &mut operators.iter().map(String::len));
     let escaped: String = title.chars().flat_map(char::escape_debug).collect();
     let mut lines = vec![
         format!("{escaped}: reads {} images", model.input().shape),
         format!(
-            "{:<width$}  {:<26}  {:>12}  {:>10}  {:>9}  {:<8} {:>9} {:>9}",
+            "{:<width$}  {:<operator_width$}  {:>12}  {:>10}  {:>9}  {:<8} {:>9} {:>9}",
             "layer", "operator, both branches", "gives", "parameters", "MFLOP", "aws", "emotion<-", "au<-"
         ),
     ];
-    for (layer, share) in model.layers().iter().zip(shares) {
+    for ((layer, share), operator) in model.layers().iter().zip(shares).zip(&operators) {
         let (kind, borrowed) = match share {
             None => ("", ["".to_owned(), "".to_owned()]),
             Some(share) => {
@@ -107,15 +123,8 @@ fn to_table(title: &str, model: &Model, shares: &[Option<UnitShare>]) -> String 
                 (share.kind, [0, 1].map(|to| format!("{mark}{:.1}%", 100.0 * share.mean(to))))
             }
         };
-        let mut operator = layer.op().to_string();
-        if let Some(residual) = layer.residual() {
-            operator.push_str(&format!(" + {}", model.layers()[residual].name()));
-        }
-        if layer.activation() != awsnet::op::Activation::None {
-            operator.push_str(&format!(", {}", layer.activation().name()));
-        }
         lines.push(format!(
-            "{:<width$}  {:<26}  {:>12}  {:>10}  {:>9.2}  {:<8} {:>9} {:>9}",
+            "{:<width$}  {:<operator_width$}  {:>12}  {:>10}  {:>9.2}  {:<8} {:>9} {:>9}",
             layer.name(),
             operator,
             layer.output_shape().to_string(),
@@ -132,13 +141,18 @@ fn to_table(title: &str, model: &Model, shares: &[Option<UnitShare>]) -> String 
             Source::Image => "image",
             Source::Layer(index) => model.layers()[index].name(),
         };
-        let labels: Vec<String> = head.labels().iter().map(|label| label.escape_debug().to_string()).collect();
+        let labels: Vec<String> =
+            head.labels().iter().map(|label| label.escape_debug().to_string()).collect();
         lines.push(format!("{} head, reads {reads}: {}", branch.name(), labels.join(", ")));
     }
     if shares.iter().flatten().any(|share| share.depends_on_image) {
         lines.push("~ depends on the image: what the gate's bias alone would give".to_owned());
     }
     let (parameters, flop) = (model.parameters(), model.flop());
-    lines.push(format!("{:.3} M parameters, {:.1} MFLOP an image", parameters as f64 / 1e6, flop as f64 / 1e6));
+    lines.push(format!(
+        "{:.3} M parameters, {:.1} MFLOP an image",
+        parameters as f64 / 1e6,
+        flop as f64 / 1e6
+    ));
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }

@@ -14,7 +14,9 @@ use crate::output;
 ///
 /// Two networks of the same architecture, named as in torchvision, with an AWS-Unit behind the stem and each block.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  awsnet init --arch resnet18 --size 112 --aws channel -o resnet18.safetensors")]
+#[command(
+    after_help = "Example:\n  awsnet init --arch resnet18 --size 112 --aws channel -o resnet18.safetensors"
+)]
 pub struct Args {
     /// The network: resnet18, resnet50, vgg11, mobilenet or tiny
     #[arg(long, value_name = "NAME", value_parser = parse_architecture)]

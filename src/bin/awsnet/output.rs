@@ -30,7 +30,8 @@ impl Results {
             out.write_all(format!("{text}\n").as_bytes())?;
             out.flush()
         };
-        write(&mut self.out).map_err(|e| Failure::failed(format!("stdout: expected to write the results, found {e}")))
+        write(&mut self.out)
+            .map_err(|e| Failure::failed(format!("stdout: expected to write the results, found {e}")))
     }
 
     /// A value as one line of JSON.

@@ -94,9 +94,13 @@ pub fn main(args: &Args) -> Outcome {
                     }
                 }
             };
-            if let Err(error) = std::thread::Builder::new().name(format!("decode-{index}")).spawn_scoped(scope, decoder) {
+            if let Err(error) =
+                std::thread::Builder::new().name(format!("decode-{index}")).spawn_scoped(scope, decoder)
+            {
                 stop.store(true, Ordering::Relaxed);
-                return Err(Failure::failed(format!("threads: expected one to decode images, found {error}")));
+                return Err(Failure::failed(format!(
+                    "threads: expected one to decode images, found {error}"
+                )));
             }
         }
         drop(sender);
@@ -118,7 +122,8 @@ fn decode(file: &Found, args: &Args, input: &Input) -> Decoded {
         let picture = image::open(&file.path, &Limits::default())?;
         // The format holds a side to 32 bits.
         let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
-        let fitted = image::prepare(&picture, args.face, args.fit, side(input.shape.width), side(input.shape.height))?;
+        let fitted =
+            image::prepare(&picture, args.face, args.fit, side(input.shape.width), side(input.shape.height))?;
         let mut pixels = vec![0.0; input.shape.len()];
         image::normalise(&fitted, &input.mean, &input.std, &mut pixels)?;
         Ok(pixels)
@@ -187,9 +192,10 @@ fn consume(
     }
     match writer.failures {
         0 => Ok(()),
-        failures if found.len() > 1 => {
-            Err(Failure::failed(format!("{failures} of {} images could not be read; the rest is done", found.len())))
-        }
+        failures if found.len() > 1 => Err(Failure::failed(format!(
+            "{failures} of {} images could not be read; the rest is done",
+            found.len()
+        ))),
         _ => Err(Failure::reported()),
     }
 }
@@ -251,7 +257,10 @@ impl Writer {
         if self.json {
             return self.results.json(&Line {
                 image: &path,
-                emotion: Emotion { label: prediction.emotion(), scores: Scores::new(prediction, Branch::Emotion) },
+                emotion: Emotion {
+                    label: prediction.emotion(),
+                    scores: Scores::new(prediction, Branch::Emotion),
+                },
                 au: Au { active, scores: Scores::new(prediction, Branch::Au) },
             });
         }
@@ -270,7 +279,9 @@ impl Writer {
         self.done += 1;
         self.failures += 1;
         if self.json {
-            return self.results.json(&serde_json::json!({"image": file.path.to_string_lossy(), "error": error}));
+            return self
+                .results
+                .json(&serde_json::json!({"image": file.path.to_string_lossy(), "error": error}));
         }
         output::note(error);
         Ok(())

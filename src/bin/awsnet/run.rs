@@ -42,7 +42,9 @@ pub fn main(args: &Args) -> Outcome {
     };
     if same(&args.input) || same(&args.model.path) {
         let place = shown(&args.output);
-        return Err(Failure::usage(format!("{place}: expected an output apart from the inputs, found one of them")));
+        return Err(Failure::usage(format!(
+            "{place}: expected an output apart from the inputs, found one of them"
+        )));
     }
     let images = read_images(args, [shape.channels, shape.height, shape.width])?;
     let count = images.len() / shape.len();
@@ -58,7 +60,9 @@ pub fn main(args: &Args) -> Outcome {
         let predictions = session.run(chunk)?;
         for branch in Branch::BOTH {
             let scores = predictions.scores(branch);
-            for (column, values) in columns[branch as usize].iter_mut().zip([scores.logits, scores.probabilities]) {
+            for (column, values) in
+                columns[branch as usize].iter_mut().zip([scores.logits, scores.probabilities])
+            {
                 column.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             }
         }
@@ -86,7 +90,9 @@ pub fn main(args: &Args) -> Outcome {
 /// The images of the input file, checked against the model's input.
 fn read_images(args: &Args, shape: [usize; 3]) -> Result<Vec<f32>, Failure> {
     let place = shown(&args.input);
-    let failed = |expected: &str, found: String| Failure::failed(format!("{place}: expected {expected}, found {found}"));
+    let failed = |expected: &str, found: String| {
+        Failure::failed(format!("{place}: expected {expected}, found {found}"))
+    };
     let metadata = std::fs::metadata(&args.input).map_err(|e| failed("a readable file", e.to_string()))?;
     if !metadata.is_file() {
         let found = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };

@@ -48,14 +48,27 @@ pub fn main(args: &Args) -> Outcome {
                        "error": number(node.error), "bound": number(node.bound)})
             })
             .collect();
-        results.json(&json!({"device": target.to_string(), "seed": args.seed, "nodes": rows, "ok": failed.is_empty()}))?;
+        results.json(
+            &json!({"device": target.to_string(), "seed": args.seed, "nodes": rows, "ok": failed.is_empty()}),
+        )?;
     } else {
         let width = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max("node".len());
-        let mut lines = vec![format!("{:<width$}  {:<17}  {:>11}  {:>10}  {:>10}", "node", "kernel", "error/bound", "error", "bound")];
+        let mut lines = vec![format!(
+            "{:<width$}  {:<17}  {:>11}  {:>10}  {:>10}",
+            "node", "kernel", "error/bound", "error", "bound"
+        )];
         lines.extend(nodes.iter().map(|node| {
-            format!("{:<width$}  {:<17}  {:>11.4}  {:>10.3e}  {:>10.3e}", node.name, node.kernel, node.worst, node.error, node.bound)
+            format!(
+                "{:<width$}  {:<17}  {:>11.4}  {:>10.3e}  {:>10.3e}",
+                node.name, node.kernel, node.worst, node.error, node.bound
+            )
         }));
-        lines.push(format!("{target}, seed {}: {} of {} nodes within their bounds", args.seed, nodes.len() - failed.len(), nodes.len()));
+        lines.push(format!(
+            "{target}, seed {}: {} of {} nodes within their bounds",
+            args.seed,
+            nodes.len() - failed.len(),
+            nodes.len()
+        ));
         results.line(&lines.join("\n"))?;
     }
     match failed.first() {

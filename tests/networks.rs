@@ -1,0 +1,491 @@
+//! Properties of every network, on several hundred random ones: agreement with the reference within the error
+//! bound, bit equality where it is promised, and memory that no run leaves a trace in.
+//!
+//! A failure prints its seed; `network(seed, numbers)` makes the network again.
+
+mod common;
+#[path = "networks/random.rs"]
+mod random;
+
+use std::collections::BTreeMap;
+
+use awsnet::model::{AwsUnit, Source};
+use awsnet::reference::{self, Map};
+use awsnet::{
+    Branch, Engine, EngineOptions, ErrorKind, Isa, Model, Plan, PlanOptions, Session, Target, verify,
+};
+use common::{Network, Numbers, Rng};
+use random::network;
+use serde_json::{Value, json};
+
+fn isas() -> impl Iterator<Item = Isa> {
+    Isa::ALL.into_iter().filter(|isa| isa.is_available())
+}
+
+fn session(model: &Model, target: Target, batch: usize, threads: usize, keep_values: bool) -> Session {
+    let options = PlanOptions { target, batch, keep_values, ..PlanOptions::default() };
+    let plan = Plan::build(model.clone(), &options).expect("a plan");
+    Engine::new(plan, &EngineOptions { threads }).expect("an engine").session().expect("a session")
+}
+
+/// Images that differ, with numbers of about 1.
+fn images(model: &Model, seed: u64, count: usize) -> Vec<f32> {
+    let mut rng = Rng::new(!seed);
+    (0..count * model.input().shape.len()).map(|_| rng.between(-2.0, 2.0)).collect()
+}
+
+/// The bits of every image's logits and probabilities.
+fn bits(session: &mut Session, images: &[f32]) -> Vec<Vec<u32>> {
+    let predictions = session.run(images).expect("a run");
+    let of = |prediction: awsnet::Prediction| {
+        let scores = Branch::BOTH.map(|b| [prediction.logits(b), prediction.probabilities(b)]);
+        scores.as_flattened().concat().iter().map(|v| v.to_bits()).collect()
+    };
+    predictions.iter().map(of).collect()
+}
+
+#[test]
+fn every_node_stays_within_its_error_bound() {
+    let mut worst: BTreeMap<String, f64> = BTreeMap::new();
+    for seed in 0..250 {
+        let model = network(seed, Numbers::Real).model();
+        let images = images(&model, seed, 2);
+        for isa in isas() {
+            for node in verify::layers(model.clone(), Target::Cpu(isa), 1, &images).expect("a run") {
+                assert!(node.worst <= 1.0, "seed {seed} on {isa}: {node:?}");
+                let worst = worst.entry(node.kernel).or_default();
+                *worst = worst.max(node.worst);
+            }
+        }
+    }
+    println!("the worst error / bound of each kernel: {worst:#?}");
+    let kernels = [
+        "conv2d_direct",
+        "conv2d_pointwise",
+        "linear",
+        "conv2d_depthwise",
+        "max_pool2d",
+        "avg_pool2d",
+        "global_avg_pool2d",
+        "identity",
+        "aws_gate",
+    ];
+    for kernel in kernels {
+        // An error of 0 everywhere, in sums of random numbers, would mean that nothing was compared.
+        assert!(worst.get(kernel).is_some_and(|&ratio| ratio > 0.0), "{kernel}: {:?}", worst.get(kernel));
+    }
+    assert_eq!(worst.len(), kernels.len(), "a kernel that this test does not know: {worst:?}");
+}
+
+#[test]
+fn logits_and_decisions_agree_with_the_reference_end_to_end() {
+    /// Norm of the difference as a share of the norm of the logits, or of 1 where they are smaller.
+    const TOLERANCE: f64 = 2e-5;
+    let mut worst: f64 = 0.0;
+    for seed in 0..250 {
+        let model = network(seed, Numbers::Real).model();
+        let images = images(&model, seed, 2);
+        let image_len = model.input().shape.len();
+        let expected: Vec<_> =
+            images.chunks(image_len).map(|image| reference::evaluate(&model, image).logits).collect();
+        for isa in isas() {
+            let mut session = session(&model, Target::Cpu(isa), 2, 2, false);
+            for (found, expected) in session.run(&images).expect("a run").iter().zip(&expected) {
+                for branch in Branch::BOTH {
+                    let expected = &expected[branch as usize];
+                    let pairs = found.logits(branch).iter().zip(expected);
+                    let error = pairs.map(|(&found, e)| (f64::from(found) - e).powi(2)).sum::<f64>().sqrt();
+                    let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt().max(1.0);
+                    assert!(
+                        error <= TOLERANCE * norm,
+                        "seed {seed} on {isa}: {error} of {norm} in {branch:?}"
+                    );
+                    worst = worst.max(error / norm);
+                }
+                // A decision may differ only where the reference is undecided.
+                let undecided = |distance: f64| distance.abs() < 1e-3;
+                let [emotion, au] = expected;
+                let labels = found.labels(Branch::Emotion);
+                let top = labels.iter().position(|label| label == found.emotion()).expect("a label");
+                let best = emotion.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                assert!(emotion[top] == best || undecided(emotion[top] - best), "seed {seed} on {isa}");
+                let active: Vec<&str> = found.active().collect();
+                let head = model.head(Branch::Au);
+                for ((label, logit), &threshold) in head.labels().iter().zip(au).zip(head.thresholds()) {
+                    let probability = 1.0 / (1.0 + (-logit).exp());
+                    let agrees = active.contains(&label.as_str()) == (probability >= f64::from(threshold));
+                    assert!(
+                        agrees || undecided(probability - f64::from(threshold)),
+                        "seed {seed} on {isa}: {label}"
+                    );
+                }
+            }
+        }
+    }
+    println!("the worst relative error of the logits: {worst:e}");
+}
+
+#[test]
+fn integer_networks_agree_bit_for_bit() {
+    let mut compared = 0;
+    for seed in 0..400 {
+        let model = network(seed, Numbers::Integer).model();
+        let mut rng = Rng::new(!seed);
+        let image: Vec<f32> = (0..model.input().shape.len()).map(|_| rng.integer(3)).collect();
+        if largest_sum(&model, &image) >= f64::from(1 << 24) {
+            continue;
+        }
+        compared += 1;
+        let expected = reference::evaluate(&model, &image).logits;
+        for isa in isas() {
+            let mut session = session(&model, Target::Cpu(isa), 1, 1, false);
+            let predictions = session.run(&image).expect("a run");
+            for branch in Branch::BOTH {
+                let found: Vec<f64> =
+                    predictions.get(0).logits(branch).iter().map(|&v| f64::from(v)).collect();
+                assert_eq!(found, expected[branch as usize], "seed {seed} on {isa}: {branch:?}");
+            }
+        }
+    }
+    assert!(compared >= 300, "only {compared} networks have small sums");
+}
+
+/// The largest sum of magnitudes that any layer of an integer network meets, in units of its smallest fraction: means
+/// over a power of two divide, and an f32 holds 24 bits.
+fn largest_sum(model: &Model, image: &[f32]) -> f64 {
+    let evaluation = reference::evaluate(model, image);
+    let image = Map::from_f32(model.input().shape, image);
+    let image = [image.clone(), image];
+    let of = |source: Source| match source {
+        Source::Image => &image,
+        Source::Layer(index) => &evaluation.layers[index],
+    };
+    let top = |map: &Map| map.data.iter().fold(0.0f64, |top, v| top.max(v.abs()));
+    let (mut largest, mut units) = (0.0f64, 1.0);
+    for layer in model.layers() {
+        units *= match layer.op() {
+            awsnet::op::Op::AvgPool2d(pool) => (pool.kernel[0] * pool.kernel[1]) as f64,
+            awsnet::op::Op::GlobalAvgPool2d => layer.input_shape().pixels() as f64,
+            _ => 1.0,
+        };
+        // |u| is at most the sum behind it; an average's sum is larger than the average itself.
+        let u = Branch::BOTH.map(|branch| {
+            let b = branch as usize;
+            let s = reference::operator_magnitude(layer.op(), &of(layer.input())[b], layer.weights(branch));
+            let input = top(&of(layer.input())[b]);
+            largest = largest.max(input * units);
+            match layer.residual() {
+                Some(residual) => s.zip(&evaluation.layers[residual][b], |s, r| s + r.abs()),
+                None => s,
+            }
+        });
+        let magnitudes = |a: &[f32]| a.iter().map(|a| a.abs()).collect();
+        let y = match layer.aws() {
+            Some(AwsUnit::Layer(a)) => reference::aws_unit(&AwsUnit::Layer(magnitudes(a)), &u),
+            Some(AwsUnit::Channel(a)) => reference::aws_unit(&AwsUnit::Channel(magnitudes(a)), &u),
+            Some(AwsUnit::Dense(a)) => reference::aws_unit(&AwsUnit::Dense(magnitudes(a)), &u),
+            Some(AwsUnit::Gate { .. }) => panic!("a gate in an integer network"),
+            None => u.clone(),
+        };
+        largest = u.iter().chain(&y).map(top).fold(largest, |largest, sum| largest.max(sum * units));
+    }
+    for branch in Branch::BOTH {
+        let head = model.head(branch);
+        let input = &of(head.input())[branch as usize];
+        let sum = reference::operator_magnitude(&awsnet::op::Op::Linear, input, Some(head.weights()));
+        largest = largest.max(top(&sum) * units);
+    }
+    largest
+}
+
+#[test]
+fn threads_batches_positions_and_repetition_leave_the_bits_alone() {
+    for seed in 0..120 {
+        let model = network(seed, Numbers::Real).model();
+        let all = images(&model, seed, 3);
+        let len = model.input().shape.len();
+        let [a, b, c] = [0, 1, 2].map(|i| &all[i * len..][..len]);
+        for isa in isas() {
+            let target = Target::Cpu(isa);
+            let place = format!("seed {seed} on {isa}");
+            let mut one = session(&model, target, 3, 1, false);
+            let expected = bits(&mut one, &all);
+            assert_eq!(bits(&mut one, &all), expected, "{place}: a second run");
+            for threads in [2, 3, 5] {
+                let found = bits(&mut session(&model, target, 3, threads, false), &all);
+                assert_eq!(found, expected, "{place}: {threads} threads");
+            }
+            let found = bits(&mut session(&model, target, 3, 2, true), &all);
+            assert_eq!(found, expected, "{place}: all values kept");
+            let mut alone = session(&model, target, 1, 1, false);
+            for (index, image) in [a, b, c].into_iter().enumerate() {
+                assert_eq!(bits(&mut alone, image), expected[index..=index], "{place}: image {index} alone");
+                assert_eq!(
+                    bits(&mut one, image),
+                    expected[index..=index],
+                    "{place}: image {index}, room for 3"
+                );
+            }
+            let found = bits(&mut one, &[c, a, b].concat());
+            let rotated = [&expected[2], &expected[0], &expected[1]];
+            assert!(found.iter().eq(rotated), "{place}: other positions");
+            assert_eq!(bits(&mut one, &[b, c].concat()), expected[1..], "{place}: two of three");
+        }
+    }
+}
+
+#[test]
+fn a_run_leaves_no_trace_in_the_next_one() {
+    for seed in 0..120 {
+        let model = network(seed, Numbers::Real).model();
+        for isa in isas() {
+            for (batch, threads) in [(1, 1), (2, 2), (3, 1)] {
+                let target = Target::Cpu(isa);
+                let place = format!("seed {seed} on {isa}, batch {batch}");
+                let (good, other) = (images(&model, seed, batch), images(&model, seed + 1_000, batch));
+                let expected = bits(&mut session(&model, target, batch, threads, false), &good);
+                let mut session = session(&model, target, batch, threads, false);
+                assert_eq!(bits(&mut session, &good), expected, "{place}: fresh");
+                for poison in [f32::NAN, f32::INFINITY, 3e38] {
+                    bits(&mut session, &vec![poison; good.len()]);
+                    assert_eq!(bits(&mut session, &good), expected, "{place}: behind {poison}");
+                }
+                bits(&mut session, &other);
+                assert_eq!(bits(&mut session, &good), expected, "{place}: behind other images");
+                // One bad image among good ones spoils itself only.
+                let mut mixed = good.clone();
+                mixed[..model.input().shape.len()].fill(f32::NAN);
+                assert_eq!(bits(&mut session, &mixed)[1..], expected[1..], "{place}: beside NaN");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_session_refuses_wrong_lengths_and_works_on() {
+    let model = network(7, Numbers::Real).model();
+    let len = model.input().shape.len();
+    for target in isas().map(Target::Cpu).chain([Target::Reference]) {
+        let good = images(&model, 7, 2);
+        let mut session = session(&model, target, 2, 2, false);
+        let expected = bits(&mut session, &good);
+        for wrong in [0, 1, len - 1, len + 1, 2 * len - 1, 2 * len + 1, 3 * len, 100 * len] {
+            if wrong == len {
+                continue; // an image of one value
+            }
+            let error = session.run(&vec![0.0; wrong]).expect_err("a wrong length");
+            assert_eq!(error.kind(), ErrorKind::Input, "{error}");
+            assert_eq!(error.place(), "images");
+            assert!(error.expected().contains("from 1 to 2 images"), "{error}");
+            assert!(error.found().contains(&wrong.to_string()), "{error}");
+            assert_eq!(bits(&mut session, &good), expected, "{target}: behind {wrong} values");
+        }
+    }
+    for batch in [0, (1 << 20) + 1, usize::MAX] {
+        let options = PlanOptions { batch, ..PlanOptions::default() };
+        let error = Plan::build(model.clone(), &options).expect_err("a batch out of range");
+        assert_eq!((error.kind(), error.place()), (ErrorKind::Plan, "batch"), "{error}");
+    }
+}
+
+/// A network of these layers over a 3x5x5 image, each convolution with 4 channels.
+fn small(layers: &[Value], heads: [&str; 2]) -> Model {
+    let mut network = Network::new(1, Numbers::Real, [3, 5, 5]);
+    for layer in layers {
+        network.layer(layer.clone(), 4);
+    }
+    network.heads((heads[0], 3), (heads[1], 2)).model()
+}
+
+fn conv(name: &str) -> Value {
+    json!({"name": name, "op": "conv2d", "kernel": 3, "padding": 1})
+}
+
+/// `layer` with more keys.
+fn with(mut layer: Value, more: Value) -> Value {
+    layer.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    layer
+}
+
+fn identity(name: &str, more: Value) -> Value {
+    with(json!({"name": name, "op": "identity"}), more)
+}
+
+/// A small graph, and the nodes that its plan has before those of the heads.
+struct Fusion {
+    what: &'static str,
+    layers: Vec<Value>,
+    heads: [&'static str; 2],
+    nodes: &'static [&'static str],
+}
+
+fn fusions() -> Vec<Fusion> {
+    let fusion =
+        |what, layers: &[Value], heads, nodes| Fusion { what, layers: layers.to_vec(), heads, nodes };
+    vec![
+        fusion("activation", &[conv("a"), identity("b", json!({"activation": "relu"}))], ["b"; 2], &["b"]),
+        fusion("AWS-Unit", &[conv("a"), identity("b", json!({"aws": "channel"}))], ["b"; 2], &["b"]),
+        fusion(
+            "residual, activation and AWS-Unit of one identity",
+            &[
+                conv("r"),
+                conv("a"),
+                identity("b", json!({"residual": "r", "activation": "silu", "aws": "layer"})),
+            ],
+            ["b"; 2],
+            &["r", "b"],
+        ),
+        fusion(
+            "residual, activation and AWS-Unit of three",
+            &[
+                conv("r"),
+                conv("a"),
+                identity("b", json!({"residual": "r"})),
+                identity("c", json!({"activation": "relu"})),
+                identity("d", json!({"aws": "layer"})),
+            ],
+            ["d"; 2],
+            &["r", "d"],
+        ),
+        fusion(
+            "activation behind a pool",
+            &[
+                json!({"name": "a", "op": "max_pool2d", "kernel": 2}),
+                identity("b", json!({"activation": "relu"})),
+            ],
+            ["b"; 2],
+            &["image", "b"],
+        ),
+        fusion(
+            "a dense unit joins, and is a node of its own",
+            &[conv("a"), identity("b", json!({"aws": "dense"}))],
+            ["b"; 2],
+            &["b", "b"],
+        ),
+        fusion(
+            "a gate is four nodes behind its operator",
+            &[with(conv("a"), json!({"aws": "gate"}))],
+            ["a"; 2],
+            &["a", "a means", "a squeeze", "a excite", "a"],
+        ),
+        fusion("an identity with nothing", &[conv("a"), identity("b", json!({}))], ["b", "a"], &["a"]),
+        fusion("an identity with nothing on the image", &[identity("b", json!({}))], ["b"; 2], &[]),
+        fusion(
+            "not: the image has other readers",
+            &[identity("b", json!({"activation": "relu"}))],
+            ["b"; 2],
+            &["image", "b"],
+        ),
+        fusion(
+            "not: a head reads what is before",
+            &[conv("a"), identity("b", json!({"activation": "relu"}))],
+            ["b", "a"],
+            &["a", "b"],
+        ),
+        fusion(
+            "not: a layer reads what is before",
+            &[
+                conv("a"),
+                identity("b", json!({"activation": "relu"})),
+                with(conv("c"), json!({"input": "a"})),
+            ],
+            ["b", "c"],
+            &["a", "b", "c"],
+        ),
+        fusion(
+            "not: a residual reads what is before",
+            &[
+                conv("a"),
+                identity("b", json!({"activation": "relu"})),
+                with(conv("c"), json!({"residual": "a"})),
+            ],
+            ["c"; 2],
+            &["a", "b", "c"],
+        ),
+        fusion(
+            "not: it is its own residual",
+            &[conv("a"), identity("b", json!({"residual": "a"}))],
+            ["b"; 2],
+            &["a", "b"],
+        ),
+        fusion(
+            "not: an activation behind an activation",
+            &[with(conv("a"), json!({"activation": "relu"})), identity("b", json!({"activation": "silu"}))],
+            ["b"; 2],
+            &["a", "b"],
+        ),
+        fusion(
+            "not: a residual behind an activation",
+            &[
+                conv("r"),
+                with(conv("a"), json!({"activation": "relu"})),
+                identity("b", json!({"residual": "r"})),
+            ],
+            ["b"; 2],
+            &["r", "a", "b"],
+        ),
+        fusion(
+            "not: an activation behind an AWS-Unit",
+            &[with(conv("a"), json!({"aws": "layer"})), identity("b", json!({"activation": "relu"}))],
+            ["b"; 2],
+            &["a", "b"],
+        ),
+        fusion(
+            "not: a unit behind a unit",
+            &[with(conv("a"), json!({"aws": "dense"})), identity("b", json!({"aws": "channel"}))],
+            ["b"; 2],
+            &["a", "a", "b"],
+        ),
+    ]
+}
+
+#[test]
+fn what_fuses_and_what_does_not() {
+    for Fusion { what, layers, heads, nodes } in fusions() {
+        let model = small(&layers, heads);
+        let images = images(&model, 3, 2);
+        for isa in isas() {
+            let options = PlanOptions { target: Target::Cpu(isa), ..PlanOptions::default() };
+            let plan = Plan::build(model.clone(), &options).expect("a plan");
+            let names: Vec<&str> = plan.nodes().iter().map(|node| node.name()).collect();
+            assert_eq!(names, [nodes, &["emotion head", "au head"]].concat(), "{what}\n{plan}");
+            for node in verify::layers(model.clone(), options.target, 1, &images).expect("a run") {
+                assert!(node.worst <= 1.0, "{what} on {isa}: {node:?}");
+            }
+        }
+        logits_agree(&model, &images, what);
+    }
+}
+
+#[test]
+fn an_identity_adds_a_residual_that_is_computed_behind_its_input() {
+    // As in a ResNet whose shortcut is listed behind the convolutions that it bypasses.
+    let layers = [
+        with(conv("a"), json!({"input": "image"})),
+        with(conv("shortcut"), json!({"input": "image"})),
+        identity("sum", json!({"input": "a", "residual": "shortcut", "activation": "relu"})),
+    ];
+    let model = small(&layers, ["sum"; 2]);
+    logits_agree(&model, &images(&model, 3, 2), "residual behind its input");
+}
+
+/// The logits of every instruction set against the reference.
+fn logits_agree(model: &Model, images: &[f32], what: &str) {
+    let count = images.len() / model.input().shape.len();
+    for isa in isas() {
+        let mut session = session(model, Target::Cpu(isa), count, 1, false);
+        let predictions = session.run(images).expect("a run");
+        for (found, image) in predictions.iter().zip(images.chunks(model.input().shape.len())) {
+            let expected = reference::evaluate(model, image).logits;
+            for branch in Branch::BOTH {
+                for (&found, expected) in found.logits(branch).iter().zip(&expected[branch as usize]) {
+                    let error = (f64::from(found) - expected).abs();
+                    assert!(
+                        error <= 1e-5 * expected.abs().max(1.0),
+                        "{what} on {isa}: {found}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
