@@ -102,14 +102,19 @@ fn read(session: &Session, value: ValueId, image: usize, branch: Branch) -> Map 
 }
 
 impl NodeAgreement {
+    /// Whether every element is within its bound; a NaN is not.
+    pub fn holds(&self) -> bool {
+        self.worst <= 1.0
+    }
+
     fn compare(&mut self, found: &Map, expected: &Bounded, branch: Branch) {
         let (value, bound) = (&expected.value[branch as usize], &expected.bound[branch as usize]);
         for ((found, value), bound) in found.data.iter().zip(&value.data).zip(&bound.data) {
             let error = (found - value).abs();
             let bound = bound + ROUNDING * value.abs();
             let ratio = if error == 0.0 { 0.0 } else { error / bound };
-            // Not `ratio > worst`: a NaN must win, and stay.
-            if !self.worst.is_nan() && !(ratio <= self.worst) {
+            // A NaN wins, and stays.
+            if !self.worst.is_nan() && (ratio > self.worst || ratio.is_nan()) {
                 (self.worst, self.error, self.bound) = (ratio, error, bound);
             }
         }

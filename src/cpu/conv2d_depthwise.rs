@@ -93,8 +93,9 @@ unsafe fn pixels<S: Simd, const N: usize>(
                 }
             }
         }
-        for pixel in 0..N {
-            sink.put::<S>(y, x + pixel, [sums[0][pixel], sums[1][pixel]]);
+        let [emotion, au] = sums;
+        for (pixel, z) in emotion.into_iter().zip(au).enumerate() {
+            sink.put::<S>(y, x + pixel, [z.0, z.1]);
         }
     }
 }

@@ -77,7 +77,7 @@ mod tests {
             // A chain as networks are: each value lives from its step to a reader soon after, some much longer.
             let lifetimes: Vec<Lifetime> = (0..steps)
                 .map(|first| {
-                    let reach = if random(&mut state) % 5 == 0 { 12 } else { 2 };
+                    let reach = if random(&mut state).is_multiple_of(5) { 12 } else { 2 };
                     let last = first + random(&mut state) % reach;
                     Lifetime { len: 1 + random(&mut state) % 10_000, first, last }
                 })

@@ -126,11 +126,11 @@ fn lifetimes(
     }
     lifetimes[image].first = 0;
     let end = nodes.len();
-    for value in 0..values.len() {
+    for (value, lifetime) in lifetimes.iter_mut().enumerate() {
         if keep_values {
-            (lifetimes[value].first, lifetimes[value].last) = (0, end);
+            (lifetime.first, lifetime.last) = (0, end);
         } else if head_logits.contains(&value) {
-            lifetimes[value].last = end;
+            lifetime.last = end;
         }
     }
     Ok(lifetimes)

@@ -133,6 +133,10 @@ impl ModelPath {
 
 /// A path as a message shows it: one line whatever it holds.
 pub fn shown(path: &Path) -> String {
-    let text = path.to_string_lossy();
+    one_line(&path.to_string_lossy())
+}
+
+/// Text from outside with its control characters escaped.
+pub fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::common::{ModelPath, Outcome};
 use crate::figure;
-use crate::output::{self, Results};
+use crate::output::{OutputFile, Results};
 use crate::sharing::UnitShare;
 
 /// Show a model's layers, parameters and FLOP, and how much each AWS-Unit shares
@@ -34,14 +34,15 @@ pub struct Args {
 pub fn main(args: &Args) -> Outcome {
     let model = args.model.load()?;
     let shares: Vec<Option<UnitShare>> = model.layers().iter().map(UnitShare::of).collect();
+    let figure = args.svg.as_deref().map(|path| OutputFile::create(path, &[&args.model.path])).transpose()?;
     let mut results = Results::new();
     match args.json {
         true => results.json(&to_json(&model, &shares))?,
         false => results.line(&to_table(&args.model.title(&model), &model, &shares))?,
     }
-    if let Some(path) = &args.svg {
+    if let Some(file) = figure {
         let units: Vec<UnitShare> = shares.into_iter().flatten().collect();
-        output::write_file(path, figure::svg(&args.model.title(&model), &units).as_bytes())?;
+        file.write(figure::svg(&args.model.title(&model), &units).as_bytes())?;
     }
     Ok(())
 }

@@ -19,7 +19,10 @@ mod verify;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+
+use common::{Failure, Outcome, one_line};
 
 /// Emotions and facial action units from face images, with AWS-Net.
 ///
@@ -49,12 +52,14 @@ fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => {
-            let code = if error.use_stderr() { 2 } else { 0 };
-            // A reader that has gone needs no help text.
-            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::from(1) };
+            return end(usage(&error));
         }
     };
-    let outcome = match command {
+    end(run(command))
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
         Command::Predict(args) => predict::main(&args),
         Command::Run(args) => run::main(&args),
         Command::Info(args) => info::main(&args),
@@ -63,7 +68,25 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Init(args) => init::main(&args),
         Command::Doctor(args) => doctor::main(&args),
-    };
+    }
+}
+
+/// What clap has instead of a command: help that was asked for, or a wrong call, which becomes one line.
+fn usage(error: &clap::Error) -> Outcome {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        return output::Results::new().line(text.trim_end());
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Err(Failure::usage(format!("expected a command, found none\n\n{}", text.trim_end())));
+    }
+    let words = text.trim_start_matches("error: ").lines().map(str::trim).filter(|line| !line.is_empty());
+    let message: Vec<&str> =
+        words.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information")).collect();
+    Err(Failure::usage(format!("{} (--help tells more)", one_line(&message.join(" ")))))
+}
+
+fn end(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -78,7 +101,6 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::Failure;
 
     #[test]
     fn the_definition_of_the_command_line_is_consistent() {

@@ -2,12 +2,12 @@
 //! whole or not at all.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::common::{Failure, shown};
+use crate::common::{Failure, Outcome, shown};
 
 /// One line to stderr. Where it cannot be written, nobody is there to be told.
 pub fn note(message: &str) {
@@ -41,43 +41,94 @@ impl Results {
     }
 }
 
-/// Writes a file beside its place and then moves it there.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |found: String| {
-        Failure::failed(format!("{}: expected a file that can be written, found {found}", shown(path)))
-    };
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    if path.is_dir() {
-        return Err(failed("a directory".into()));
+/// A file that is written beside its place and then moved there, so that it is there whole or not at all.
+///
+/// Made before the work whose results it is to hold: a place that cannot be written is found out first.
+pub struct OutputFile<'a> {
+    path: &'a Path,
+    place: Place,
+}
+
+enum Place {
+    /// Beside the file to replace, whose links are followed.
+    Beside(tempfile::NamedTempFile, PathBuf),
+    /// A device or pipe (/dev/stdout, /dev/full), which cannot be replaced.
+    Device(std::fs::File),
+}
+
+impl<'a> OutputFile<'a> {
+    /// Prepares to write `path`, which must be none of the files in `inputs`.
+    pub fn create(path: &'a Path, inputs: &[&Path]) -> Result<Self, Failure> {
+        let real = path.canonicalize();
+        let is_input = |input: &&Path| match (&real, input.canonicalize()) {
+            (Ok(real), Ok(input)) => *real == input,
+            _ => path == *input,
+        };
+        if inputs.iter().any(is_input) {
+            let expected = "expected an output apart from the inputs, found one of them";
+            return Err(Failure::usage(format!("{}: {expected}", shown(path))));
+        }
+        let target = real.unwrap_or_else(|_| path.to_owned());
+        let place = Place::open(target).map_err(|found| unwritable(path, &found))?;
+        Ok(OutputFile { path, place })
     }
-    // A device or pipe (/dev/stdout, /dev/full) is written to; it cannot be replaced.
-    if path.exists() && !path.is_file() {
-        return std::fs::write(path, bytes).map_err(|e| failed(e.to_string()));
+
+    /// Writes the file.
+    pub fn write(self, bytes: &[u8]) -> Outcome {
+        self.place.write(bytes).map_err(|found| unwritable(self.path, &found))
     }
-    let write = || -> io::Result<()> {
+}
+
+fn unwritable(path: &Path, found: &io::Error) -> Failure {
+    // Some of tempfile's errors name their own path, which is nobody's business.
+    let found = found.raw_os_error().map_or_else(|| found.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
+    Failure::failed(format!("{}: expected a file that can be written, found {found}", shown(path)))
+}
+
+impl Place {
+    fn open(target: PathBuf) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".awsnet-").suffix(".part");
+        let existing = target.metadata().ok();
+        if existing.as_ref().is_some_and(std::fs::Metadata::is_dir) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if let Some(existing) = &existing {
+            // Opened without harm, to hear whether it may be written.
+            let file = std::fs::OpenOptions::new().write(true).open(&target)?;
+            if !existing.is_file() {
+                return Ok(Place::Device(file));
+            }
+        }
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             // As for any new file: the system takes off what the user's mask forbids.
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().map_err(|e| failed(e.to_string()))
+        let folder = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = builder.tempfile_in(folder)?;
+        if let Some(existing) = existing {
+            file.as_file().set_permissions(existing.permissions())?;
+        }
+        Ok(Place::Beside(file, target))
+    }
+
+    fn write(self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Place::Device(mut file) => file.write_all(bytes),
+            Place::Beside(mut file, target) => {
+                file.write_all(bytes)?;
+                file.as_file().sync_all()?;
+                file.persist(target).map(|_| ()).map_err(|e| e.error)
+            }
+        }
+    }
 }
 
-/// A bar on stderr, where that is a terminal.
+/// A bar on stderr, where that is a terminal and no results run through it.
 pub fn progress(total: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() || io::stdout().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));

@@ -36,8 +36,7 @@ pub fn main(args: &Args) -> Outcome {
     let images = random_images(args.batch as usize * model.input().shape.len(), args.seed);
     let target = args.options.target()?;
     let nodes = verify::layers(model, target, args.options.threads(), &images)?;
-    // Not `worst > 1`: a NaN fails.
-    let failed: Vec<&verify::NodeAgreement> = nodes.iter().filter(|node| !(node.worst <= 1.0)).collect();
+    let failed: Vec<&verify::NodeAgreement> = nodes.iter().filter(|node| !node.holds()).collect();
     let mut results = Results::new();
     if args.json {
         let rows: Vec<Value> = nodes
