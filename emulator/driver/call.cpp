@@ -128,12 +128,12 @@ const char* result_name(int result) {
 
 void say(const std::string& text) { fprintf(stderr, "emulated driver: %s\n", text.c_str()); }
 
+std::shared_ptr<Issuer> this_issuer() {
+  static thread_local const auto issuer = std::make_shared<Issuer>(Issuer{schedule_of_environment(), {}});
+  return issuer;
+}
+
 Result enter(const char* name, Needs needs) {
-  static thread_local bool schedule_chosen;
-  if (!schedule_chosen) {
-    schedule_chosen = true;
-    if (schedule.seed == 0) schedule = schedule_of_environment();
-  }
   thread_calls++;
   if (settings().trace) say(name);
   if (thread_failure_left > 0 && --thread_failure_left == 0) return static_cast<Result>(thread_failure_result);
@@ -179,14 +179,15 @@ EXPORT int cuGetErrorString(int result, const char** text) {
 }
 
 EXPORT void awsnet_emulator_schedule(uint64_t seed, int delivery) {
-  schedule.seed = seed;
-  schedule.delivery = static_cast<Delivery>(delivery);
+  this_issuer()->schedule = Schedule{seed, static_cast<Delivery>(delivery)};
 }
 EXPORT void awsnet_emulator_fail(uint64_t call, int result) {
   thread_failure_left = call;
   thread_failure_result = result;
 }
 EXPORT void awsnet_emulator_counters(struct awsnet_emulator_counters* out) {
+  std::lock_guard lock(state);
+  const Counters& counters = this_issuer()->counters;
   *out = {thread_calls, refused_calls, counters.launches, counters.bytes_loaded, counters.bytes_stored};
 }
 EXPORT uint64_t awsnet_emulator_bytes_in_use(void) { return global_bytes_in_use(); }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "../simt/block.h"
+#include "../simt/memory.h"
 
 // Every driver call is exported under its own name, everything else stays inside.
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -59,9 +60,19 @@ struct Context {
   std::shared_ptr<Stream> legacy;  // the default stream, which waits for the blocking ones and they for it
 };
 
+// A thread that makes driver calls: how its launches are scheduled, and what they did. A launch counts for the thread
+// that issued it, whichever thread runs it.
+struct Issuer {
+  Schedule schedule;
+  Counters counters{};
+};
+std::shared_ptr<Issuer> this_issuer();
+
 // One piece of work of a stream: something to run, or another stream's work to wait for.
 struct Work {
   std::function<Result()> run;
+  std::shared_ptr<Issuer> issuer;
+  Schedule schedule;
   std::shared_ptr<Stream> wait_for;
   uint64_t wait_ticket = 0;
 };

@@ -36,10 +36,23 @@ void run_front(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Stream>
   const bool spoiled = context->error != kSuccess;
   lock.unlock();
   Result result = kSuccess;
-  if (work.wait_for) run_until(work.wait_for, work.wait_ticket);
-  else if (!spoiled) result = work.run();
+  Counters done{};
+  if (work.wait_for) {
+    run_until(work.wait_for, work.wait_ticket);
+  } else if (!spoiled) {
+    schedule = work.schedule;
+    counters = Counters{};
+    result = work.run();
+    done = counters;
+  }
+  const std::shared_ptr<Issuer> issuer = std::move(work.issuer);
   work = Work{};
   lock.lock();
+  if (issuer) {
+    issuer->counters.launches += done.launches;
+    issuer->counters.bytes_loaded += done.bytes_loaded;
+    issuer->counters.bytes_stored += done.bytes_stored;
+  }
   if (result != kSuccess && context->error == kSuccess) context->error = result;
   stream->busy = false;
   stream->done++;
@@ -74,13 +87,14 @@ void enqueue(const std::shared_ptr<Stream>& stream, std::function<Result()> run)
   } else if (stream->blocking) {
     enqueue_wait(stream, context->legacy, context->legacy->issued);
   }
-  stream->queue.push_back(Work{std::move(run), nullptr, 0});
+  const auto issuer = this_issuer();
+  stream->queue.push_back(Work{std::move(run), issuer, issuer->schedule, nullptr, 0});
   stream->issued++;
 }
 
 void enqueue_wait(const std::shared_ptr<Stream>& stream, const std::shared_ptr<Stream>& other, uint64_t ticket) {
   if (other == stream || other->done >= ticket) return;
-  stream->queue.push_back(Work{nullptr, other, ticket});
+  stream->queue.push_back(Work{nullptr, nullptr, Schedule{}, other, ticket});
   stream->issued++;
 }
 

@@ -1,5 +1,5 @@
 // What tests ask of the emulated driver beyond the driver's own calls. Looked up by name in libcuda.so.1, where these
-// exist the driver is emulated. Each call is about the calling thread; work runs on the thread that waits for it.
+// exist the driver is emulated. Each call is about the calling thread and the launches it issued, whoever waits for them.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -15,7 +15,7 @@ struct awsnet_emulator_counters {
   uint64_t bytes_loaded;  // from global memory, by kernels
   uint64_t bytes_stored;
 };
-// Since the thread began.
+// Since the thread began. Launches count when they have run.
 void awsnet_emulator_counters(struct awsnet_emulator_counters* out);
 
 // The seed of the schedule (0: in order), and when asynchronous copies arrive: 0 at once, 1 as late as allowed, 2 either.

@@ -177,15 +177,42 @@ struct BlockMemory {
   std::vector<std::vector<Lane>> lanes;
 
   ~BlockMemory() {
-    for (void* stack : stacks) unmap_stack(stack, kStackBytes);
+    keep(stacks);
     for (uint8_t* memory : shared) free(memory);
     IF_TSAN(for (void* context : contexts) __tsan_destroy_fiber(context));
   }
   void* stack(unsigned lane) {
     IF_TSAN(lane = static_cast<unsigned>(stacks.size()));
-    if (lane >= stacks.size()) stacks.push_back(map_stack(kStackBytes));
+    if (lane >= stacks.size()) stacks.push_back(new_stack());
     return stacks[lane];
   }
+
+ private:
+  // Stacks of earlier launches on this thread.
+  struct Spare {
+    std::vector<void*> stacks;
+    ~Spare() {
+      for (void* stack : stacks) unmap_stack(stack, kStackBytes);
+    }
+  };
+  static Spare& spare() {
+    static thread_local Spare all;
+    return all;
+  }
+  static void* new_stack() {
+    std::vector<void*>& all = spare().stacks;
+    if (all.empty()) return map_stack(kStackBytes);
+    void* stack = all.back();
+    all.pop_back();
+    return stack;
+  }
+  static void keep(std::vector<void*>& stacks) {
+    std::vector<void*>& all = spare().stacks;
+    all.insert(all.end(), stacks.begin(), stacks.end());
+    IF_TSAN(for (void* stack : all) unmap_stack(stack, kStackBytes); all.clear());
+  }
+
+ public:
   uint8_t* shared_memory(size_t bytes) {
     bool fresh = shared.empty();
     IF_TSAN(fresh = true);

@@ -32,7 +32,7 @@ struct Schedule {
   uint64_t seed = 0;
   Delivery delivery = Delivery::kAtWait;
 };
-// Of the launches that this OS thread runs.
+// Of the launch that this OS thread runs next.
 extern thread_local Schedule schedule;
 
 // Where in a kernel something happens.

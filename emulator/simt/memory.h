@@ -13,7 +13,7 @@ bool global_free(void* pointer);
 bool global_contains(const void* pointer, size_t bytes);
 size_t global_bytes_in_use();
 
-// What kernels did since the calling thread last reset it; launches count when they run, on the thread that runs them.
+// What the kernels that this thread runs did.
 struct Counters {
   uint64_t launches, bytes_loaded, bytes_stored;
 };

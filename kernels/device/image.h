@@ -8,5 +8,5 @@ DEVICE float load_pixel(const awsnet_image& image, int64_t n, int h, int w, int 
   const float value = image.pixel == AWSNET_PIXEL_U8
                           ? static_cast<float>(load_global(static_cast<const uint8_t*>(image.pixels) + offset))
                           : load_global(static_cast<const float*>(image.pixels) + offset);
-  return value * image.scale[c] + image.shift[c];
+  return fmaf(value, image.scale[c], image.shift[c]);  // one rounding
 }
