@@ -9,7 +9,8 @@
 // - A map is NHWC: element [n][h][w][c] stands at ((n * height + h) * width + w) * pitch + c, where the pitch is
 //   `channels` rounded up to AWSNET_VECTOR. The pad lanes between them are never read as values; whoever writes a
 //   map writes zeros there. Everything a pointer names starts at a multiple of 16 bytes.
-// - A position is one (n, h, w) of the output; there are fewer than 2^31 of them in a launch. Offsets are 64-bit.
+// - A position is one (n, h, w) of a map. A launch has fewer than 2^31 positions, and fewer than 2^31 vectors (positions
+//   * pitch / AWSNET_VECTOR), so that both are counted in 32 bits. Offsets in elements are 64-bit.
 // - f32 arrays "a channel" (bias, mix) have `pitch` entries; those of pad lanes are finite.
 // - Outputs do not overlap inputs, except where a struct says so.
 #ifndef AWSNET_ABI_H

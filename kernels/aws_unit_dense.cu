@@ -81,3 +81,4 @@ AWSNET_KERNEL(aws_unit_dense_f32, awsnet_aws_unit_dense_params, AWSNET_VECTOR_TH
   }
   finish_vector<f32>(p.epilogue, at.position, at.channel, z);
 }
+#undef DEFINE

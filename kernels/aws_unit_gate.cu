@@ -91,7 +91,8 @@ DEVICE void aws_unit_gate_mix(const awsnet_aws_unit_gate_mix_params& p) {
   const VectorOfPosition at(p.channels);
   if (at.position >= p.batch * p.positions_per_image) return;
   const int pitch = pitch_of(p.channels);
-  const int64_t n = at.position / p.positions_per_image, offset = at.position * pitch + at.channel;
+  const int64_t n = static_cast<uint32_t>(at.position) / static_cast<uint32_t>(p.positions_per_image);
+  const int64_t offset = at.position * pitch + at.channel;
   float u[kBranches][kVector], a[kBranches * kBranches][kVector];
 #pragma unroll
   for (int t = 0; t < kBranches; t++) load_vector(u[t], static_cast<const Element*>(p.input[t]) + offset);
@@ -113,3 +114,4 @@ DEVICE void aws_unit_gate_mix(const awsnet_aws_unit_gate_mix_params& p) {
     aws_unit_gate_mix<element>(params);                                                                           \
   }
 AWSNET_ELEMENTS(DEFINE)
+#undef DEFINE

@@ -42,3 +42,4 @@ DEVICE void conv2d_depthwise(const awsnet_conv2d_params& p) {
     conv2d_depthwise<element>(params);                                                         \
   }
 AWSNET_ELEMENTS(DEFINE)
+#undef DEFINE

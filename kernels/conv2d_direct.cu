@@ -28,19 +28,66 @@ struct DirectWindow {
   }
 };
 
+// Adds one branch's products to the sums. `first_in` is the first input channel of each lane's group; with kOneGroup it
+// is the same for all, and an input is read once for the eight of them. Otherwise the lanes follow one another.
+template <typename Element, int kPositions, bool kOneGroup>
+DEVICE void add_products(float (&z)[kPositions][kBranches][kVector], int t, const awsnet_conv2d_params& p,
+                         const DirectWindow<Element, kPositions>& window, const int (&first_in)[kVector], int channel) {
+  const int pitch = pitch_of(p.epilogue.channels), in_pitch = pitch_of(p.in_channels);
+  const int group_in = p.in_channels / p.groups;
+  const Element* input = static_cast<const Element*>(p.input[t]);
+  const Element* weight = static_cast<const Element*>(p.weight[t]) + channel;
+  for (int tap_h = 0; tap_h < p.kernel_h; tap_h++) {
+    for (int tap_w = 0; tap_w < p.kernel_w; tap_w++) {
+      const Element* x[kPositions];
+      bool inside[kPositions];
+#pragma unroll
+      for (int i = 0; i < kPositions; i++) {
+        const int h = window.origin_h[i] + tap_h * p.dilation_h, w = window.origin_w[i] + tap_w * p.dilation_w;
+        inside[i] = window.there[i] && h >= 0 && h < p.in_h && w >= 0 && w < p.in_w;
+        x[i] = inside[i] ? input + (window.image[i] + static_cast<int64_t>(h) * p.in_w + w) * in_pitch : input;
+      }
+      if (kOneGroup) {
+        for (int c = 0; c < group_in; c++) {
+          float w[kVector];
+          load_vector(w, weight + static_cast<int64_t>(c) * pitch);
+#pragma unroll
+          for (int i = 0; i < kPositions; i++) {
+            if (!inside[i]) continue;
+            const float value = to_f32(load_global(x[i] + first_in[0] + c));
+#pragma unroll
+            for (int lane = 0; lane < kVector; lane++) z[i][t][lane] += value * w[lane];
+          }
+        }
+      } else {
+#pragma unroll
+        for (int lane = 0; lane < kVector; lane++) {
+          for (int c = 0; c < group_in; c++) {
+            const float w = to_f32(load_global(weight + static_cast<int64_t>(c) * pitch + lane));
+#pragma unroll
+            for (int i = 0; i < kPositions; i++) {
+              if (inside[i]) z[i][t][lane] += to_f32(load_global(x[i] + first_in[lane] + c)) * w;
+            }
+          }
+        }
+      }
+      weight += static_cast<int64_t>(group_in) * pitch;
+    }
+  }
+}
+
 template <typename Element, int kPositions>
 DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
-  const int vectors = vectors_of(p.epilogue.channels), pitch = vectors * kVector;
-  const int in_pitch = pitch_of(p.in_channels);
+  const uint32_t vectors = static_cast<uint32_t>(vectors_of(p.epilogue.channels));
   const int64_t positions = static_cast<int64_t>(p.batch) * p.out_h * p.out_w;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const uint32_t index = blockIdx.x * static_cast<uint32_t>(threads) + threadIdx.x;
   const int channel = static_cast<int>(index % vectors) * kVector;
-  const int64_t first = index / vectors * kPositions;
+  const int64_t first = static_cast<int64_t>(index / vectors) * kPositions;
   if (first >= positions) return;
   const DirectWindow<Element, kPositions> window(p, first, positions);
 
   const int group_in = p.in_channels / p.groups, group_out = p.epilogue.channels / p.groups;
-  int first_in[kVector];  // the first input channel of each lane's group; pad lanes follow the last channel
+  int first_in[kVector];  // pad lanes follow the last channel
 #pragma unroll
   for (int lane = 0; lane < kVector; lane++) {
     const int o = channel + lane < p.epilogue.channels ? channel + lane : p.epilogue.channels - 1;
@@ -48,48 +95,13 @@ DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
   }
   const bool one_group = first_in[0] == first_in[kVector - 1];
 
-  float z[kPositions][kBranches][kVector];
-#pragma unroll
-  for (int i = 0; i < kPositions; i++)
-#pragma unroll
-    for (int t = 0; t < kBranches; t++)
-#pragma unroll
-      for (int lane = 0; lane < kVector; lane++) z[i][t][lane] = 0.0f;
-
+  float z[kPositions][kBranches][kVector] = {};
 #pragma unroll
   for (int t = 0; t < kBranches; t++) {
-    const Element* input = static_cast<const Element*>(p.input[t]);
-    const Element* weight = static_cast<const Element*>(p.weight[t]) + channel;
-    for (int tap_h = 0; tap_h < p.kernel_h; tap_h++) {
-      for (int tap_w = 0; tap_w < p.kernel_w; tap_w++) {
-        const Element* x[kPositions];
-        bool inside[kPositions];
-#pragma unroll
-        for (int i = 0; i < kPositions; i++) {
-          const int h = window.origin_h[i] + tap_h * p.dilation_h, w = window.origin_w[i] + tap_w * p.dilation_w;
-          inside[i] = window.there[i] && h >= 0 && h < p.in_h && w >= 0 && w < p.in_w;
-          x[i] = inside[i] ? input + (window.image[i] + static_cast<int64_t>(h) * p.in_w + w) * in_pitch : input;
-        }
-        for (int c = 0; c < group_in; c++) {
-          float w[kVector];
-          load_vector(w, weight);
-          weight += pitch;
-#pragma unroll
-          for (int i = 0; i < kPositions; i++) {
-            if (!inside[i]) continue;
-            if (one_group) {
-              const float value = to_f32(load_global(x[i] + first_in[0] + c));
-#pragma unroll
-              for (int lane = 0; lane < kVector; lane++) z[i][t][lane] += value * w[lane];
-            } else {
-#pragma unroll
-              for (int lane = 0; lane < kVector; lane++) {
-                z[i][t][lane] += to_f32(load_global(x[i] + first_in[lane] + c)) * w[lane];
-              }
-            }
-          }
-        }
-      }
+    if (one_group) {
+      add_products<Element, kPositions, true>(z, t, p, window, first_in, channel);
+    } else {
+      add_products<Element, kPositions, false>(z, t, p, window, first_in, channel);
     }
   }
 #pragma unroll
@@ -103,3 +115,4 @@ DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
     conv2d_direct<element, positions>(params, threads);                        \
   }
 AWSNET_CONV2D_DIRECT_VARIANTS(DEFINE)
+#undef DEFINE

@@ -99,3 +99,4 @@ DEVICE void conv2d_implicit_gemm(const awsnet_conv2d_params& p) {
     conv2d_implicit_gemm<Tile<m, n, k, stages, warps_m, warps_n>, element>(params);                             \
   }
 AWSNET_CONV2D_IMPLICIT_GEMM_VARIANTS(DEFINE)
+#undef DEFINE

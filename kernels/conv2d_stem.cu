@@ -150,3 +150,4 @@ DEVICE void conv2d_stem(const awsnet_conv2d_stem_params& p) {
 #define DEFINE(element) \
   AWSNET_KERNEL(conv2d_stem_##element, awsnet_conv2d_stem_params, AWSNET_STEM_THREADS) { conv2d_stem<element>(params); }
 AWSNET_CONV2D_STEM_ELEMENTS(DEFINE)
+#undef DEFINE

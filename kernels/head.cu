@@ -62,3 +62,4 @@ DEVICE void head(const awsnet_head_params& p) {
 #define DEFINE(element) \
   AWSNET_KERNEL(head_##element, awsnet_head_params, AWSNET_HEAD_THREADS) { head<element>(params); }
 AWSNET_ELEMENTS(DEFINE)
+#undef DEFINE

@@ -16,3 +16,4 @@ DEVICE void identity(const awsnet_identity_params& p) {
 #define DEFINE(element) \
   AWSNET_KERNEL(identity_##element, awsnet_identity_params, AWSNET_VECTOR_THREADS) { identity<element>(params); }
 AWSNET_ELEMENTS(DEFINE)
+#undef DEFINE

@@ -7,8 +7,8 @@ DEVICE void image_to_nhwc(const awsnet_image_to_nhwc_params& p) {
   const int64_t position = static_cast<int64_t>(blockIdx.x) * AWSNET_VECTOR_THREADS + threadIdx.x;
   const int64_t per_image = static_cast<int64_t>(p.image.height) * p.image.width;
   if (position >= p.batch * per_image) return;
-  const int64_t n = position / per_image;
-  const int pixel = static_cast<int>(position % per_image);
+  const int64_t n = static_cast<uint32_t>(position) / static_cast<uint32_t>(per_image);
+  const int pixel = static_cast<int>(position - n * per_image);
   const int h = pixel / p.image.width, w = pixel % p.image.width;
   float values[kVector] = {};
 #pragma unroll
@@ -23,3 +23,4 @@ DEVICE void image_to_nhwc(const awsnet_image_to_nhwc_params& p) {
     image_to_nhwc<element>(params);                                                                 \
   }
 AWSNET_ELEMENTS(DEFINE)
+#undef DEFINE

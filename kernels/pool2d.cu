@@ -57,3 +57,4 @@ DEVICE void pool2d(const awsnet_pool2d_params& p) {
 #define DEFINE(element) \
   AWSNET_KERNEL(pool2d_##element, awsnet_pool2d_params, AWSNET_VECTOR_THREADS) { pool2d<element>(params); }
 AWSNET_ELEMENTS(DEFINE)
+#undef DEFINE

@@ -9,8 +9,8 @@ struct VectorOfPosition {
   int channel;
 
   DEVICE explicit VectorOfPosition(int channels) {
-    const int64_t index = static_cast<int64_t>(blockIdx.x) * AWSNET_VECTOR_THREADS + threadIdx.x;
-    const int vectors = vectors_of(channels);
+    const uint32_t index = blockIdx.x * AWSNET_VECTOR_THREADS + threadIdx.x;
+    const uint32_t vectors = static_cast<uint32_t>(vectors_of(channels));
     position = index / vectors;
     channel = static_cast<int>(index % vectors) * kVector;
   }

@@ -11,7 +11,7 @@
 
 // Opens the definition of a kernel: its one parameter is `params`, by value, of type `Params`.
 #define AWSNET_KERNEL(name, Params, threads) \
-  extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params params)
+  extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params params)
 
 struct alignas(16) Bits128 {
   uint32_t word[4];

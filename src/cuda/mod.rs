@@ -5,6 +5,7 @@
 //! layouts that the kernels read. None of it touches a driver.
 
 pub mod abi;
+pub mod image;
 pub mod launch;
 pub mod pack;
 pub mod variants;

@@ -3,8 +3,8 @@
 //! `cases` is the table: operator, variant, shape, epilogue, data. A new kernel or variant gets its rows there; a test
 //! below fails for a kernel without one. Each case runs under several schedules, and the results must be the same bits.
 //!
-//! `AWSNET_TEST_CASES=part` runs the cases whose description holds `part`; `AWSNET_TEST_SMALL=1` those of few threads
-//! (for the race detector); `AWSNET_TEST_SEEDS=n` adds schedules.
+//! `AWSNET_TEST_CASES=part` runs the cases whose description holds `part`; `AWSNET_TEST_SMALL=n` at most n of an operator,
+//! spread evenly over those of few threads (for the race detector, which is slow); `AWSNET_TEST_SEEDS=n` adds schedules.
 
 mod cases;
 mod data;
@@ -22,14 +22,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use cases::Case;
 use driver::Stream;
 
-/// Runs all cases of some kernels on as many threads as there are cores; panics with the failures.
+/// Failed cases after which an operator's test gives up.
+const ENOUGH_FAILURES: usize = 5;
+
+/// Runs all cases of an operator on as many threads as there are cores; panics with the failures.
 fn run(op: &str) {
     let part = std::env::var("AWSNET_TEST_CASES").unwrap_or_default();
-    let small = std::env::var_os("AWSNET_TEST_SMALL").is_some();
-    let all: Vec<Case> = cases::all()
-        .into_iter()
-        .filter(|case| case.op() == op && case.to_string().contains(&part) && (!small || case.is_small()))
-        .collect();
+    let mut all: Vec<Case> =
+        cases::all().into_iter().filter(|case| case.op() == op && case.to_string().contains(&part)).collect();
+    if let Ok(most) = std::env::var("AWSNET_TEST_SMALL") {
+        let most: usize = most.parse().expect("AWSNET_TEST_SMALL is a number");
+        all.retain(Case::is_small);
+        let step = all.len().div_ceil(most).max(1);
+        all = all.into_iter().step_by(step).collect();
+    }
     let next = AtomicUsize::new(0);
     let worst = Mutex::new((0.0, String::new()));
     let failures = Mutex::new(Vec::new());
@@ -46,7 +52,11 @@ fn run(op: &str) {
                 Err(panic) => {
                     let text = panic.downcast_ref::<String>().cloned();
                     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
-                    failures.lock().unwrap().push(format!("{case}: {}", text.unwrap_or_default()));
+                    let mut failures = failures.lock().unwrap();
+                    failures.push(format!("{case}: {}", text.unwrap_or_default()));
+                    if failures.len() >= ENOUGH_FAILURES {
+                        next.store(all.len(), Ordering::Relaxed);
+                    }
                 }
             }
         }
