@@ -136,12 +136,16 @@ std::shared_ptr<Issuer> this_issuer() {
 Result enter(const char* name, Needs needs) {
   thread_calls++;
   if (settings().trace) say(name);
-  if (thread_failure_left > 0 && --thread_failure_left == 0) return static_cast<Result>(thread_failure_result);
+  const auto fail = [name](int result) {
+    say(std::string(name) + " fails as asked");
+    return static_cast<Result>(result);
+  };
+  if (thread_failure_left > 0 && --thread_failure_left == 0) return fail(thread_failure_result);
   Failure* failure = process_failure();
   uint64_t left = failure->left;
   while (left > 0 && !failure->left.compare_exchange_weak(left, left - 1)) {
   }
-  if (left == 1) return static_cast<Result>(failure->result);
+  if (left == 1) return fail(failure->result);
   if (needs == kNothing) return kSuccess;
   if (!initialized()) return kNotInitialized;
   if (needs == kInit) return kSuccess;
