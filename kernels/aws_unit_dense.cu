@@ -32,7 +32,7 @@ struct DenseSource {
     for (int i = 0; i < T::kRoundsA; i++) {
       const int row = threadIdx.x / T::kRowVectors + i * T::kRowsAtOnce;
       const int64_t position = static_cast<int64_t>(blockIdx.x) * T::kM + row;
-      const bool inside = position < p.positions && bytes > 0;
+      const bool inside = position < p.positions;
       const int64_t offset = inside ? position * (vectors * kVector) + channel : 0;
       cp_async_16(S::a(stage, 0) + swizzled_bytes<T::kRowVectors>(row, column), input + offset, inside ? bytes : 0);
     }

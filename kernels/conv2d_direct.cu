@@ -10,7 +10,7 @@
 #include <variants.h>
 
 template <typename Element, int kPositions>
-struct DirectWindow {
+struct DirectWindow {  // those beyond the last position are computed as if they were the first, and not stored
   int64_t image[kPositions];  // first element of the image
   int origin_h[kPositions], origin_w[kPositions];
   bool there[kPositions];
@@ -44,7 +44,7 @@ DEVICE void add_products(float (&z)[kPositions][kBranches][kVector], int t, cons
 #pragma unroll
       for (int i = 0; i < kPositions; i++) {
         const int h = window.origin_h[i] + tap_h * p.dilation_h, w = window.origin_w[i] + tap_w * p.dilation_w;
-        inside[i] = window.there[i] && h >= 0 && h < p.in_h && w >= 0 && w < p.in_w;
+        inside[i] = h >= 0 && h < p.in_h && w >= 0 && w < p.in_w;
         x[i] = inside[i] ? input + (window.image[i] + static_cast<int64_t>(h) * p.in_w + w) * in_pitch : input;
       }
       if (kOneGroup) {

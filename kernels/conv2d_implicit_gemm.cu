@@ -59,7 +59,7 @@ struct Conv2dSource {
     for (int i = 0; i < T::kRoundsA; i++) {
       const int row = threadIdx.x / T::kRowVectors + i * T::kRowsAtOnce;
       const int h = origin_h[i] + tap_h * p.dilation_h, w = origin_w[i] + tap_w * p.dilation_w;
-      const bool inside = h >= 0 && h < p.in_h && w >= 0 && w < p.in_w && bytes > 0;
+      const bool inside = h >= 0 && h < p.in_h && w >= 0 && w < p.in_w;
       const int64_t offset =
           inside ? (image[i] + static_cast<int64_t>(h) * p.in_w + w) * (in_vectors * kVector) + channel : 0;
 #pragma unroll

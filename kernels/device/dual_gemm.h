@@ -21,7 +21,7 @@ DEVICE KRange k_range_of_block(int k_tiles) {
   const int each = (k_tiles + static_cast<int>(gridDim.z) - 1) / static_cast<int>(gridDim.z);
   const int begin = static_cast<int>(blockIdx.z) * each;
   const int end = begin + each;
-  return KRange{begin < k_tiles ? begin : k_tiles, end < k_tiles ? end : k_tiles};
+  return KRange{lesser(begin, k_tiles), lesser(end, k_tiles)};
 }
 
 // Takes the sums of one tile through the epilogue: a thread finishes one vector of channels of one position at a time.

@@ -43,10 +43,12 @@ constexpr int kVector = AWSNET_VECTOR;
 DEVICE int vectors_of(int channels) { return (channels + kVector - 1) / kVector; }
 DEVICE int pitch_of(int channels) { return vectors_of(channels) * kVector; }
 
+DEVICE int lesser(int a, int b) { return a < b ? a : b; }
+
 // Channels of a map that a vector starting at `channel` holds: kVector, or fewer in the last one.
 DEVICE int valid_lanes(int channels, int channel) {
-  const int left = channels - channel;
-  return left < kVector ? (left > 0 ? left : 0) : kVector;
+  const int left = lesser(channels - channel, kVector);
+  return left > 0 ? left : 0;
 }
 
 template <typename T>

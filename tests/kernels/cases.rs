@@ -164,11 +164,18 @@ pub fn all() -> Vec<Case> {
         for fused in &every {
             add(Window { padding: [1, 1, 1, 1], ..window(1, [3, 5], 9, 10, [3, 3]) }, 1, *fused);
         }
+        // What lies beyond the last tap, in a k tile that the taps do not fill, is not read from the map.
+        for in_channels in [1, 8, 24] {
+            let window = window(1, [9, 9], in_channels, 8, [3, 3]);
+            let (fused, data) = (Fused::PLAIN, Data::Hole);
+            cases.push(Case::ImplicitGemm { variant: *variant, window, splits: 1, fused, data });
+        }
     }
     for variant in variants::CONV2D_DIRECT {
         let grouped = [
             Window { groups: 2, padding: [1, 1, 1, 1], ..window(1, [5, 6], 16, 32, [3, 3]) }, // a vector in one group
             Window { groups: 3, padding: [1, 1, 1, 1], ..window(1, [5, 6], 9, 12, [3, 3]) }, // a vector over groups
+            Window { groups: 2, ..window(1, [2, 3], 8, 12, [1, 1]) }, // pad lanes behind the last group
             Window { groups: 10, dilation: [2, 1], ..window(2, [5, 4], 10, 20, [3, 3]) }, // two outputs a channel
         ];
         let last = window(1, [1, 4 * variant.positions + 1], 12, 9, [1, 1]); // a thread with one position left

@@ -207,6 +207,10 @@ impl Stream {
         Some(counters)
     }
 
+    pub fn is_emulated(&self) -> bool {
+        self.driver.emulation.is_some()
+    }
+
     pub fn upload(&self, bytes: &[u8]) -> Buffer {
         let mut address = 0;
         // SAFETY: the copy reads `bytes`, which is pageable memory: it is done with when the call returns.

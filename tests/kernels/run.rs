@@ -188,7 +188,11 @@ impl Runner<'_> {
     ) -> f64 {
         let [out_h, out_w] = window.output();
         let shape = Oihw { out: window.channels, input: window.in_channels / window.groups, kernel: window.kernel };
-        let x = self.pair(rng, data, element, window.in_positions() * window.in_channels);
+        let mut x = self.pair(rng, data, element, window.in_positions() * window.in_channels);
+        if data == Data::Hole {
+            let hole = window.in_positions() / 2 * window.in_channels;
+            x.iter_mut().for_each(|x| x[hole..][..window.in_channels].fill(f32::NAN));
+        }
         let w = self.pair(rng, data, element, shape.len());
         let inputs = self.maps(element, window.in_positions(), window.in_channels, &x);
         let weights = self.weights(element, [0, 1].map(|t| pack(shape, &w[t])));
@@ -451,8 +455,11 @@ impl Runner<'_> {
             stream.launch(&launch::aws_unit_gate_coefficients(&coefficients_params), &coefficients_params);
             stream.launch(&launch::aws_unit_gate_mix(element, &mix_params), &mix_params);
         });
-        means.read(stream);
-        coefficients.read(stream);
+        for array in [&means, &coefficients] {
+            let values = decode(Element::F32, &array.read(stream));
+            let mut pads = values.chunks_exact(pitch).flat_map(|row| &row[channels..]);
+            assert!(pads.all(|v| v.to_bits() == 0), "a pad lane holds a value");
+        }
 
         // Errors of the logits pass through the gate with a factor of at most 1/2 (softmax over two) or 1/4 (sigmoid),
         // and its own arithmetic adds a few roundings.
@@ -678,7 +685,7 @@ impl TestImage {
         // With integers all three are exact: a pixel of a few units, a scale and shift of small integers.
         let mut normalisation = |range: u64| -> [f32; 4] {
             [(); 4].map(|_| match data {
-                Data::Integer => rng.below(range) as f32 - 1.0,
+                Data::Integer | Data::Hole => rng.below(range) as f32 - 1.0,
                 Data::Random => (rng.below(1000) as f32 - 500.0) / 400.0,
             })
         };
@@ -690,7 +697,7 @@ impl TestImage {
                 for w in 0..width {
                     for c in 0..channels {
                         let value = match (data, pixel) {
-                            (Data::Integer, _) => rng.below(3) as f32,
+                            (Data::Integer | Data::Hole, _) => rng.below(3) as f32,
                             (Data::Random, Pixel::U8) => rng.below(256) as f32,
                             (Data::Random, Pixel::F32) => (rng.below(2000) as f32 - 1000.0) / 300.0,
                         };
