@@ -45,7 +45,7 @@ impl Device {
         match self {
             Device::Auto => {
                 let note = match cuda::probe() {
-                    Ok(driver) => format!("{} is not used: {NO_KERNELS}", driver.devices[0].name),
+                    Ok(driver) => format!("{} is not used: {NO_ENGINE}", driver.devices[0].name),
                     Err(error) => format!("no GPU is used: {}", error.found()),
                 };
                 Ok(Resolved { target: cpu(), note: Some(note) })
@@ -63,18 +63,18 @@ impl Device {
                         ordinal.to_string(),
                     ));
                 }
-                Err(no_kernels(self))
+                Err(no_engine(self))
             }
-            Device::CudaArchitecture { .. } => Err(no_kernels(self)),
+            Device::CudaArchitecture { .. } => Err(no_engine(self)),
         }
     }
 }
 
-const NO_KERNELS: &str = "this version of awsnet has no CUDA kernels";
+const NO_ENGINE: &str = "this version of awsnet does not run networks on GPUs yet";
 
-fn no_kernels(device: Device) -> Error {
-    let expected = "a build with CUDA kernels (until there is one, run with --device cpu)";
-    Error::new(ErrorKind::Device, device.to_string(), expected, NO_KERNELS)
+fn no_engine(device: Device) -> Error {
+    let expected = "a version with a CUDA engine (until there is one, run with --device cpu)";
+    Error::new(ErrorKind::Device, device.to_string(), expected, NO_ENGINE)
 }
 
 impl fmt::Display for Device {

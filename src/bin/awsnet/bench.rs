@@ -57,10 +57,6 @@ pub fn main(args: &Args) -> Outcome {
     let mut results = Results::new();
     output::catch_interrupt();
     let mut eviction = vec![0u8; if args.cold { EVICTION_BYTES } else { 0 }];
-    if !args.json {
-        let header = ["batch", "median ms", "p99 ms", "p99.9 ms", "images/s", "GFLOP/s"];
-        results.line(&header.map(|column| format!("{column:>10}")).concat())?;
-    }
     let last = args.batch.len() - 1;
     let mut model = Some(model);
     for (index, &batch) in args.batch.iter().enumerate() {
@@ -106,6 +102,10 @@ pub fn main(args: &Args) -> Outcome {
             images_per_s: f64::from(batch) / median,
             gflop_per_s: engine.plan().flop() as f64 * f64::from(batch) / median / 1e9,
         };
+        if index == 0 && !args.json {
+            let header = ["batch", "median ms", "p99 ms", "p99.9 ms", "images/s", "GFLOP/s"];
+            results.line(&header.map(|column| format!("{column:>10}")).concat())?;
+        }
         match args.json {
             true => results.json(&line)?,
             false => results.line(&format!(

@@ -64,8 +64,8 @@ pub fn main(args: &Args) -> Outcome {
         }
         Err(error) => lines.push(format!("driver    none that works: {}", error.found())),
     }
-    lines.push(match architectures {
-        [] => "kernels   no CUDA kernels in this build: a GPU cannot be used, whatever the driver".to_owned(),
+    lines.push(match &architectures[..] {
+        [] => "kernels   no CUDA kernels in this build: it found no nvcc".to_owned(),
         some => format!("kernels   CUDA, for {}", some.join(", ")),
     });
     lines.push(format!("cpu       {}: {}; {threads} threads", std::env::consts::ARCH, isas.join(", ")));

@@ -7,8 +7,8 @@ use awsnet::model::{AwsKind, Gate};
 use awsnet::{DType, Error};
 use clap::ValueEnum;
 
-use crate::common::Outcome;
-use crate::output;
+use crate::common::{Failure, Outcome};
+use crate::output::OutputFile;
 
 /// Write a model file with random weights, for benchmarks and tests
 ///
@@ -81,5 +81,7 @@ pub fn main(args: &Args) -> Outcome {
             Type::Bf16 => DType::BF16,
         },
     };
-    output::write_file(&args.output, &init(&options)?)
+    let file = OutputFile::create(&args.output, &[])?;
+    // What `init` refuses is a size that the architecture does not take.
+    file.write(&init(&options).map_err(|e| Failure::usage(e.to_string()))?)
 }

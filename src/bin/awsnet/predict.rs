@@ -1,11 +1,12 @@
 //! `awsnet predict`: image files in, one result an image out.
 //!
-//! Threads decode ahead while the network runs. An image keeps its place in line: results come out in the order in
-//! which the files were found, whoever decoded them, and only so many wait in memory however many there are.
+//! Threads decode ahead while the network runs. Of D decoders, number d takes the files d, d + D, d + 2D, ... and
+//! hands them over through a channel of its own, so that to visit the channels in turn is to see the files in the
+//! order in which they were found. A full channel holds its decoder up: only so many images wait in memory, however
+//! many there are and however slow one of them is.
 
-use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use awsnet::image::{self, FaceBox, Fit, Limits};
@@ -14,7 +15,7 @@ use awsnet::{Branch, Error, Prediction, Session};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use crate::common::{Failure, ModelPath, Outcome, RunOptions};
+use crate::common::{Failure, ModelPath, Outcome, RunOptions, one_line, shown};
 use crate::files::{self, Found};
 use crate::output::{self, Results};
 
@@ -76,42 +77,48 @@ pub fn main(args: &Args) -> Outcome {
     output::catch_interrupt();
 
     let bar = output::progress(found.len() as u64);
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let decoders = std::thread::available_parallelism().map_or(1, usize::from).min(found.len()).min(16);
-    // Each decoder may be a batch ahead.
-    let room = batch as usize * (decoders + 1);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let decoders = args.options.threads.map_or(processors, |threads| threads as usize).min(found.len()).min(16);
+    // Together the decoders may be a batch ahead, and each an image.
+    let room = (batch as usize).div_ceil(decoders.max(1)) + 1;
+    quiet_decoders();
     let outcome = std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(room);
-        for index in 0..decoders {
-            let (sender, found, input, next, stop) = (sender.clone(), &found, &input, &next, &stop);
+        let mut receivers = Vec::with_capacity(decoders);
+        for first in 0..decoders {
+            let (sender, receiver) = sync_channel(room);
+            let (found, input) = (&found, &input);
+            // Ends early where the receiver is gone.
             let decoder = move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(file) = found.get(index) else { break };
-                    if sender.send((index, decode(file, args, input))).is_err() {
-                        break;
-                    }
-                }
+                found.iter().skip(first).step_by(decoders).try_for_each(|file| sender.send(decode(file, args, input)))
             };
-            if let Err(error) =
-                std::thread::Builder::new().name(format!("decode-{index}")).spawn_scoped(scope, decoder)
-            {
-                stop.store(true, Ordering::Relaxed);
-                return Err(Failure::failed(format!(
-                    "threads: expected one to decode images, found {error}"
-                )));
-            }
+            std::thread::Builder::new()
+                .name(format!("{DECODER}{first}"))
+                .spawn_scoped(scope, decoder)
+                .map_err(|e| Failure::failed(format!("threads: expected one to decode images, found {e}")))?;
+            receivers.push(receiver);
         }
-        drop(sender);
-        let writer = Writer { results: Results::new(), json: args.json, failures: 0, done: 0 };
-        let outcome = consume(writer, &receiver, &found, &mut session, batch as usize, &bar);
-        stop.store(true, Ordering::Relaxed);
-        drop(receiver); // a decoder that waits for room gives up
-        outcome
+        let name_width = found.iter().map(|file| shown(&file.path).chars().count()).max().unwrap_or(0);
+        let labels = engine.plan().labels(Branch::Emotion).iter();
+        let label_width = labels.map(|label| label.chars().count()).max().unwrap_or(0);
+        let widths = [name_width.min(60), label_width];
+        let writer = Writer { results: Results::new(), json: args.json, widths, failures: 0, done: 0 };
+        consume(writer, receivers, &found, &mut session, batch as usize, &bar)
     });
     bar.finish_and_clear();
     outcome
+}
+
+/// The beginning of the names of the threads that decode.
+const DECODER: &str = "decode-";
+
+/// A decoder that panics over a hostile file ends that file, which is told like any other fault of it.
+fn quiet_decoders() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !std::thread::current().name().is_some_and(|name| name.starts_with(DECODER)) {
+            default(info);
+        }
+    }));
 }
 
 fn decode(file: &Found, args: &Args, input: &Input) -> Decoded {
@@ -128,37 +135,31 @@ fn decode(file: &Found, args: &Args, input: &Input) -> Decoded {
         image::normalise(&fitted, &input.mean, &input.std, &mut pixels)?;
         Ok(pixels)
     };
-    decode().map_err(|e| match e.file() {
-        Some(_) => e.to_string(),
-        None => format!("{}: {e}", crate::common::shown(&file.path)),
-    })
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(decoded) => decoded.map_err(|e| match e.file() {
+            Some(_) => e.to_string(),
+            None => format!("{}: {e}", shown(&file.path)),
+        }),
+        Err(_) => Err(format!("{}: expected an image that can be decoded, found one that breaks the decoder", shown(&file.path))),
+    }
 }
 
 /// Takes images in their order, runs them in batches, writes the results.
 fn consume(
     mut writer: Writer,
-    receiver: &Receiver<(usize, Decoded)>,
+    receivers: Vec<Receiver<Decoded>>,
     found: &[Found],
     session: &mut Session,
     batch: usize,
     bar: &indicatif::ProgressBar,
 ) -> Outcome {
-    let mut early = BTreeMap::new(); // decoded before their turn
     let mut waiting: Vec<(usize, Option<String>)> = Vec::new(); // decoded or failed, not yet written
     let mut pixels: Vec<f32> = Vec::new(); // of those that wait and did not fail
     let mut images = 0;
     for turn in 0..found.len() {
-        let decoded = loop {
-            if let Some(decoded) = early.remove(&turn) {
-                break decoded;
-            }
-            match receiver.recv() {
-                Ok((index, decoded)) => {
-                    early.insert(index, decoded);
-                }
-                Err(_) => return Err(Failure::failed("decoding: expected every image, found an early end")),
-            }
-        };
+        let decoded = receivers[turn % receivers.len()]
+            .recv()
+            .map_err(|_| Failure::failed("decoding: expected every image, found an early end"))?;
         match decoded {
             Ok(image) => {
                 pixels.extend(image);
@@ -203,6 +204,8 @@ fn consume(
 struct Writer {
     results: Results,
     json: bool,
+    /// Characters of the columns for the path and the emotion.
+    widths: [usize; 2],
     failures: usize,
     done: usize,
 }
@@ -268,11 +271,9 @@ impl Writer {
         let top = prediction.labels(Branch::Emotion).iter().position(|label| label == prediction.emotion());
         let probability = top.map_or(f32::NAN, |top| probabilities[top]);
         let active = if active.is_empty() { "no AU".to_owned() } else { active.join(" ") };
-        self.results.line(&format!(
-            "{}  {} {probability:.2}  {active}",
-            crate::common::shown(&file.path),
-            prediction.emotion()
-        ))
+        let [name_width, label_width] = self.widths;
+        let (name, label) = (shown(&file.path), one_line(prediction.emotion()));
+        self.results.line(&format!("{name:<name_width$}  {label:<label_width$}  {probability:.2}  {}", one_line(&active)))
     }
 
     fn error(&mut self, file: &Found, error: &str) -> Outcome {

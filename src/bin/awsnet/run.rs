@@ -1,12 +1,14 @@
 //! `awsnet run`: tensors in, tensors out.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
-use awsnet::Branch;
-use safetensors::{Dtype, SafeTensors};
+use awsnet::{Branch, Shape};
+use safetensors::tensor::{Dtype, Metadata, SafeTensorError, TensorView};
 
-use crate::common::{Failure, ModelPath, Outcome, RunOptions, shown};
-use crate::output;
+use crate::common::{Failure, ModelPath, Outcome, RunOptions, one_line, shown};
+use crate::output::{self, OutputFile};
 
 /// Run a model on tensors from a safetensors file
 ///
@@ -35,77 +37,118 @@ pub struct Args {
 
 pub fn main(args: &Args) -> Outcome {
     let model = args.model.load()?;
-    let shape = model.input().shape;
-    let same = |path: &PathBuf| match (path.canonicalize(), args.output.canonicalize()) {
-        (Ok(path), Ok(output)) => path == output,
-        _ => *path == args.output,
-    };
-    if same(&args.input) || same(&args.model.path) {
-        let place = shown(&args.output);
-        return Err(Failure::usage(format!(
-            "{place}: expected an output apart from the inputs, found one of them"
-        )));
-    }
-    let images = read_images(args, [shape.channels, shape.height, shape.width])?;
-    let count = images.len() / shape.len();
-
-    let batch = args.batch.min(u32::try_from(count).unwrap_or(u32::MAX));
+    let output = OutputFile::create(&args.output, &[&args.input, &args.model.path])?;
+    let mut images = ImageTensor::open(&args.input, model.input().shape)?;
+    let batch = args.batch.min(u32::try_from(images.count).unwrap_or(u32::MAX));
     let engine = args.options.engine(model, batch)?;
     let mut session = engine.session()?;
     output::catch_interrupt();
-    let bar = output::progress(count as u64);
+
+    let bar = output::progress(images.count as u64);
     // Logits and probabilities of both branches, as bytes.
     let mut columns: [[Vec<u8>; 2]; 2] = Default::default();
-    for chunk in images.chunks(batch as usize * shape.len()) {
-        let predictions = session.run(chunk)?;
+    let mut chunk = Vec::new();
+    let mut done = 0;
+    while done < images.count {
+        let count = (images.count - done).min(batch as usize);
+        images.read(count, &mut chunk)?;
+        let predictions = session.run(&chunk)?;
         for branch in Branch::BOTH {
             let scores = predictions.scores(branch);
-            for (column, values) in
-                columns[branch as usize].iter_mut().zip([scores.logits, scores.probabilities])
-            {
+            for (column, values) in columns[branch as usize].iter_mut().zip([scores.logits, scores.probabilities]) {
                 column.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             }
         }
-        bar.inc((chunk.len() / shape.len()) as u64);
+        done += count;
+        bar.inc(count as u64);
         if output::interrupted() {
             return Err(Failure::interrupted("interrupted: nothing is written"));
         }
     }
     bar.finish_and_clear();
 
+    let failed = |e: SafeTensorError| Failure::failed(format!("{}: {e}", shown(&args.output)));
     let mut tensors = Vec::new();
     for branch in Branch::BOTH {
         let labels = engine.plan().labels(branch).len();
         for (kind, bytes) in ["logits", "probabilities"].iter().zip(&columns[branch as usize]) {
-            let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![count, labels], bytes)
-                .map_err(|e| Failure::failed(format!("{}: {e}", shown(&args.output))))?;
+            let view = TensorView::new(Dtype::F32, vec![done, labels], bytes).map_err(failed)?;
             tensors.push((format!("{}.{kind}", branch.name()), view));
         }
     }
-    let bytes = safetensors::serialize(tensors, None)
-        .map_err(|e| Failure::failed(format!("{}: {e}", shown(&args.output))))?;
-    output::write_file(&args.output, &bytes)
+    output.write(&safetensors::serialize(tensors, None).map_err(failed)?)
 }
 
-/// The images of the input file, checked against the model's input.
-fn read_images(args: &Args, shape: [usize; 3]) -> Result<Vec<f32>, Failure> {
-    let place = shown(&args.input);
-    let failed = |expected: &str, found: String| {
-        Failure::failed(format!("{place}: expected {expected}, found {found}"))
-    };
-    let metadata = std::fs::metadata(&args.input).map_err(|e| failed("a readable file", e.to_string()))?;
-    if !metadata.is_file() {
-        let found = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
-        return Err(failed("a regular file", found.into()));
+/// The tensor `image` of a safetensors file, read a batch at a time, so that it may be larger than memory.
+struct ImageTensor<'a> {
+    path: &'a Path,
+    /// Stands at the first image not yet read.
+    reader: BufReader<File>,
+    /// N
+    count: usize,
+    image_len: usize,
+}
+
+fn wrong(path: &Path, expected: &str, found: impl std::fmt::Display) -> Failure {
+    Failure::failed(format!("{}: expected {expected}, found {}", shown(path), one_line(&found.to_string())))
+}
+
+impl<'a> ImageTensor<'a> {
+    /// Checks the whole header, and the tensor against the model's input.
+    fn open(path: &'a Path, input: Shape) -> Result<Self, Failure> {
+        const READABLE: &str = "a readable file";
+        const SAFETENSORS: &str = "a safetensors file";
+        const MAX_HEADER_BYTES: u64 = 100_000_000; // as in the safetensors library
+        // To open a pipe is to wait for its writer, so the kind is looked at first.
+        let metadata = std::fs::metadata(path).map_err(|e| wrong(path, READABLE, e))?;
+        if !metadata.is_file() {
+            let found = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
+            return Err(wrong(path, "a regular file", found));
+        }
+        let mut reader = BufReader::new(File::open(path).map_err(|e| wrong(path, READABLE, e))?);
+        let mut length = [0; 8];
+        reader.read_exact(&mut length).map_err(|_| wrong(path, SAFETENSORS, "less than 8 bytes"))?;
+        let header_len = u64::from_le_bytes(length);
+        if header_len > MAX_HEADER_BYTES.min(metadata.len().saturating_sub(8)) {
+            return Err(wrong(path, SAFETENSORS, format!("a header of {header_len} bytes")));
+        }
+        let mut header = vec![0; header_len as usize];
+        reader.read_exact(&mut header).map_err(|e| wrong(path, READABLE, e))?;
+
+        let header: Metadata = serde_json::from_slice(&header).map_err(|e| wrong(path, SAFETENSORS, e))?;
+        // Reading the JSON does not compare sizes and places; making a header does.
+        let entries = header.offset_keys().into_iter().filter_map(|name| Some((name.clone(), header.info(&name)?.clone())));
+        let header = Metadata::new(None, entries.collect()).map_err(|e| wrong(path, SAFETENSORS, e))?;
+        let data_start = 8 + header_len;
+        let file_len = (header.data_len() as u64).saturating_add(data_start);
+        if file_len != metadata.len() {
+            return Err(wrong(path, &format!("{file_len} bytes"), metadata.len()));
+        }
+
+        let expected_shape = [input.channels, input.height, input.width];
+        let expected = format!(
+            "a tensor `image`, F32 [N, {}, {}, {}] with N at least 1",
+            input.channels, input.height, input.width
+        );
+        let image = header.info("image").ok_or_else(|| wrong(path, &expected, "no tensor of this name"))?;
+        let count = match image.shape[..] {
+            [n, c, h, w] if n > 0 && [c, h, w] == expected_shape && image.dtype == Dtype::F32 => n,
+            _ => return Err(wrong(path, &expected, format!("{} {:?}", image.dtype, image.shape))),
+        };
+        let begin = data_start + image.data_offsets.0 as u64;
+        reader.seek(SeekFrom::Start(begin)).map_err(|e| wrong(path, READABLE, e))?;
+        Ok(ImageTensor { path, reader, count, image_len: input.len() })
     }
-    let bytes = std::fs::read(&args.input).map_err(|e| failed("a readable file", e.to_string()))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| failed("a safetensors file", e.to_string()))?;
-    let [c, h, w] = shape;
-    let expected = format!("a tensor `image`, F32 [N, {c}, {h}, {w}] with N at least 1");
-    let image = file.tensor("image").map_err(|_| failed(&expected, "no tensor of this name".into()))?;
-    let fits = matches!(image.shape(), &[n, ic, ih, iw] if n > 0 && [ic, ih, iw] == shape);
-    if image.dtype() != Dtype::F32 || !fits {
-        return Err(failed(&expected, format!("{} {:?}", image.dtype(), image.shape())));
+
+    /// The next `count` images.
+    fn read(&mut self, count: usize, images: &mut Vec<f32>) -> Result<(), Failure> {
+        images.clear();
+        images.resize(count * self.image_len, 0.0);
+        let bytes = bytemuck::cast_slice_mut(images);
+        self.reader.read_exact(bytes).map_err(|e| wrong(self.path, "a file that keeps its length while it is read", e))?;
+        if cfg!(target_endian = "big") {
+            images.iter_mut().for_each(|value| *value = f32::from_bits(value.to_bits().swap_bytes()));
+        }
+        Ok(())
     }
-    Ok(image.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }

@@ -1,0 +1,35 @@
+// What tests ask of the emulated driver beyond the driver's own calls. Looked up by name in libcuda.so.1, where these
+// exist the driver is emulated. Each call is about the calling thread and the launches it issued, whoever waits for them.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct awsnet_emulator_counters {
+  uint64_t calls;         // driver calls
+  uint64_t refused;       // of them, calls that are not emulated
+  uint64_t launches;      // kernels run, those of replayed graphs included
+  uint64_t bytes_loaded;  // from global memory, by kernels
+  uint64_t bytes_stored;
+};
+// Since the thread began. Launches count when they have run.
+void awsnet_emulator_counters(struct awsnet_emulator_counters* out);
+
+// The seed of the schedule (0: in order), and when asynchronous copies arrive: 0 at once, 1 as late as allowed, 2 either.
+void awsnet_emulator_schedule(uint64_t seed, int delivery);
+
+// Lets the call-th driver call from now return `result`; 0 takes it back.
+void awsnet_emulator_fail(uint64_t call, int result);
+
+// Device and pinned memory alive in the process.
+uint64_t awsnet_emulator_bytes_in_use(void);
+
+// The index-th kernel there is, in no particular order; 0 beyond the last.
+int awsnet_emulator_kernel(unsigned index, const char** name, size_t* params_bytes, unsigned* threads);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,17 @@
+// The division of work of kernels whose threads handle one vector of channels of one position each: neighbouring
+// threads take neighbouring vectors.
+#pragma once
+#include <device/element.h>
+#include <variants.h>
+
+struct VectorOfPosition {
+  int64_t position;
+  int channel;
+
+  DEVICE explicit VectorOfPosition(int channels) {
+    const uint32_t index = blockIdx.x * AWSNET_VECTOR_THREADS + threadIdx.x;
+    const uint32_t vectors = static_cast<uint32_t>(vectors_of(channels));
+    position = index / vectors;
+    channel = static_cast<int>(index % vectors) * kVector;
+  }
+};

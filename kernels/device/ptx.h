@@ -1,0 +1,132 @@
+// Every instruction the kernels use beyond plain C++: one wrapper each, inline PTX, sm_80 and newer.
+//
+// The emulator has a file of the same name and the same interface (emulator/include/device/ptx.h), found first on its
+// include path: kernels and the rest of this folder know nothing of it. A kernel reads and writes global memory only
+// through load_global, store_global and cp_async_16.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#define DEVICE __device__ __forceinline__
+
+// Opens the definition of a kernel: its one parameter is `params`, by value, of type `Params`.
+#define AWSNET_KERNEL(name, Params, threads) \
+  extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params params)
+
+struct alignas(16) Bits128 {
+  uint32_t word[4];
+};
+
+// The block's dynamic shared memory, aligned to 128 bytes: the width of all 32 banks.
+DEVICE uint8_t* dynamic_shared() {
+  extern __shared__ __align__(128) uint8_t shared_bytes[];
+  return shared_bytes;
+}
+
+DEVICE uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// Barrier of all threads of the block; orders their shared and global accesses.
+DEVICE void sync_threads() { __syncthreads(); }
+
+// What this thread wrote before becomes visible to the device before what it writes after; and what it reads after is
+// no older than what it read before.
+DEVICE void fence_device() { __threadfence(); }
+
+// Adds one to a counter in global memory; returns the value before. Orders nothing.
+DEVICE uint32_t atomic_increment(uint32_t* counter) { return atomicAdd(counter, 1u); }
+
+// The value of lane `lane() ^ mask`. All 32 lanes take part.
+DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+
+template <typename T>
+DEVICE T load_global(const T* source) {
+  return *source;
+}
+
+// As load_global, but never from this SM's own cache, which other blocks' writes do not reach.
+DEVICE Bits128 load_global_l2(const Bits128* source) {
+  const uint4 v = __ldcg(reinterpret_cast<const uint4*>(source));
+  return Bits128{{v.x, v.y, v.z, v.w}};
+}
+
+template <typename T>
+DEVICE void store_global(T* target, T value) {
+  *target = value;
+}
+
+template <>
+DEVICE Bits128 load_global<Bits128>(const Bits128* source) {
+  const uint4 v = *reinterpret_cast<const uint4*>(source);
+  return Bits128{{v.x, v.y, v.z, v.w}};
+}
+
+template <>
+DEVICE void store_global<Bits128>(Bits128* target, Bits128 value) {
+  *reinterpret_cast<uint4*>(target) = make_uint4(value.word[0], value.word[1], value.word[2], value.word[3]);
+}
+
+// Starts a copy of `bytes` (0 to 16) bytes from global to shared memory and zeros behind them, 16 bytes in all. Both
+// addresses are multiples of 16, and with `bytes` 0 nothing is read.
+DEVICE void cp_async_16(void* target, const void* source, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)), "l"(source), "r"(bytes)
+               : "memory");
+}
+
+// Closes the group of this thread's copies started since the last commit.
+DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until at most `pending` of this thread's groups are under way.
+template <int pending>
+DEVICE void cp_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+// Four 8x8 matrices of 16-bit elements. Lane l names row l % 8 of matrix l / 8 (16 bytes, aligned); lane l receives of
+// matrix i the elements [l / 4][2 * (l % 4)] and the one behind it in fragment[i].
+DEVICE void ldmatrix_x4(uint32_t (&fragment)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+// d[16][8] += a[16][16] * b[16][8], sums in f32. With g = lane / 4 and t = 2 * (lane % 4), a lane holds
+//   a: [g][t, t+1], [g+8][t, t+1], [g][t+8, t+9], [g+8][t+8, t+9]     b: [t, t+1][g], [t+8, t+9][g]
+//   d: [g][t], [g][t+1], [g+8][t], [g+8][t+1]
+DEVICE void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t b0, const uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+DEVICE void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t b0, const uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+DEVICE uint32_t f32_to_bits(float value) { return __float_as_uint(value); }
+DEVICE float bits_to_f32(uint32_t bits) { return __uint_as_float(bits); }
+
+// Conversions between f32 and the 16-bit types, to nearest even.
+DEVICE float f16_to_f32(uint16_t bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+DEVICE uint16_t f32_to_f16(float value) {
+  uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+DEVICE uint16_t f32_to_bf16(float value) {
+  uint16_t bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}

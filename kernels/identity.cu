@@ -1,0 +1,19 @@
+// z = x in both branches: the epilogue on its own, for an add, an activation or an AWS-Unit (layer, channel).
+#include <device/epilogue.h>
+#include <device/pointwise.h>
+
+template <typename Element>
+DEVICE void identity(const awsnet_identity_params& p) {
+  const VectorOfPosition at(p.epilogue.channels);
+  if (at.position >= p.positions) return;
+  const int64_t offset = at.position * pitch_of(p.epilogue.channels) + at.channel;
+  float z[kBranches][kVector];
+#pragma unroll
+  for (int t = 0; t < kBranches; t++) load_vector(z[t], static_cast<const Element*>(p.input[t]) + offset);
+  finish_vector<Element>(p.epilogue, at.position, at.channel, z);
+}
+
+#define DEFINE(element) \
+  AWSNET_KERNEL(identity_##element, awsnet_identity_params, AWSNET_VECTOR_THREADS) { identity<element>(params); }
+AWSNET_ELEMENTS(DEFINE)
+#undef DEFINE

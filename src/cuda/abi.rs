@@ -1,0 +1,350 @@
+//! The kernels' parameter structs: the same bytes as `kernels/abi.h`, which says what each field means.
+//!
+//! Pointers are device addresses, 0 for none; a pair of them is indexed by branch (0 emotion, 1 au).
+
+use std::mem::{offset_of, size_of};
+
+/// An address in device memory; 0 where the kernel takes none.
+pub type DevicePointer = u64;
+
+/// Channels that a thread loads and stores at once; the pitch of a map is its channels rounded up to it.
+pub const VECTOR: usize = 8;
+
+/// The distance between two positions of a map, in elements.
+pub const fn pitch(channels: usize) -> usize {
+    channels.div_ceil(VECTOR) * VECTOR
+}
+
+/// What a parameter struct of a kernel is: plain bytes that the driver copies.
+///
+/// # Safety
+///
+/// The type is `repr(C)`, has no padding bytes, and equals the parameter of the kernel it is launched with.
+pub unsafe trait Params: Copy + 'static {}
+
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    None = 0,
+    Relu = 1,
+    LeakyRelu = 2,
+    Silu = 3,
+}
+
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    None = 0,
+    Layer = 1,
+    Channel = 2,
+}
+
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    Max = 0,
+    Average = 1,
+}
+
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pixel {
+    U8 = 0,
+    F32 = 1,
+}
+
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Score {
+    Softmax = 0,
+    Sigmoid = 1,
+}
+
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    Softmax = 0,
+    Sigmoid = 1,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue {
+    pub bias: [DevicePointer; 2],
+    pub residual: [DevicePointer; 2],
+    pub mix: DevicePointer,
+    pub output: [DevicePointer; 2],
+    pub channels: i32,
+    pub activation: Activation,
+    pub mix_kind: Mix,
+    pub negative_slope: f32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2dParams {
+    pub epilogue: Epilogue,
+    pub input: [DevicePointer; 2],
+    pub weight: [DevicePointer; 2],
+    pub workspace: DevicePointer,
+    pub tickets: DevicePointer,
+    pub batch: i32,
+    pub in_h: i32,
+    pub in_w: i32,
+    pub in_channels: i32,
+    pub out_h: i32,
+    pub out_w: i32,
+    pub kernel_h: i32,
+    pub kernel_w: i32,
+    pub stride_h: i32,
+    pub stride_w: i32,
+    pub pad_top: i32,
+    pub pad_left: i32,
+    pub dilation_h: i32,
+    pub dilation_w: i32,
+    pub groups: i32,
+    pub splits: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Image {
+    pub pixels: DevicePointer,
+    pub image_stride: i64,
+    pub row_stride: i64,
+    pub column_stride: i64,
+    pub channel_stride: i64,
+    pub pixel: Pixel,
+    pub channels: i32,
+    pub height: i32,
+    pub width: i32,
+    pub scale: [f32; 4],
+    pub shift: [f32; 4],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2dStemParams {
+    pub epilogue: Epilogue,
+    pub image: Image,
+    pub weight: [DevicePointer; 2],
+    pub batch: i32,
+    pub out_h: i32,
+    pub out_w: i32,
+    pub kernel_h: i32,
+    pub kernel_w: i32,
+    pub stride_h: i32,
+    pub stride_w: i32,
+    pub pad_top: i32,
+    pub pad_left: i32,
+    pub dilation_h: i32,
+    pub dilation_w: i32,
+    pub reserved: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Pool2dParams {
+    pub epilogue: Epilogue,
+    pub input: [DevicePointer; 2],
+    pub batch: i32,
+    pub in_h: i32,
+    pub in_w: i32,
+    pub out_h: i32,
+    pub out_w: i32,
+    pub kernel_h: i32,
+    pub kernel_w: i32,
+    pub stride_h: i32,
+    pub stride_w: i32,
+    pub pad_top: i32,
+    pub pad_left: i32,
+    pub kind: Pool,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct IdentityParams {
+    pub epilogue: Epilogue,
+    pub input: [DevicePointer; 2],
+    pub positions: i64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct AwsUnitDenseParams {
+    pub epilogue: Epilogue,
+    pub input: [DevicePointer; 2],
+    pub weight: [DevicePointer; 2],
+    pub workspace: DevicePointer,
+    pub tickets: DevicePointer,
+    pub positions: i64,
+    pub splits: i32,
+    pub reserved: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct AwsUnitGateMeansParams {
+    pub input: [DevicePointer; 2],
+    pub means: DevicePointer,
+    pub positions_per_image: i64,
+    pub batch: i32,
+    pub channels: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct AwsUnitGateCoefficientsParams {
+    pub means: DevicePointer,
+    pub squeeze_weight: DevicePointer,
+    pub squeeze_bias: DevicePointer,
+    pub excite_weight: DevicePointer,
+    pub excite_bias: DevicePointer,
+    pub coefficients: DevicePointer,
+    pub batch: i32,
+    pub channels: i32,
+    pub squeezed: i32,
+    pub gate: Gate,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct AwsUnitGateMixParams {
+    pub input: [DevicePointer; 2],
+    pub output: [DevicePointer; 2],
+    pub coefficients: DevicePointer,
+    pub positions_per_image: i64,
+    pub batch: i32,
+    pub channels: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct HeadParams {
+    pub input: [DevicePointer; 2],
+    pub weight: [DevicePointer; 2],
+    pub bias: [DevicePointer; 2],
+    pub logits: [DevicePointer; 2],
+    pub probabilities: [DevicePointer; 2],
+    pub positions_per_image: i64,
+    pub batch: i32,
+    pub channels: i32,
+    pub labels: [i32; 2],
+    pub score: [Score; 2],
+    pub pooled: i32,
+    pub reserved: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ImageToNhwcParams {
+    pub image: Image,
+    pub output: DevicePointer,
+    pub batch: i32,
+    pub reserved: i32,
+}
+
+// SAFETY: `repr(C)`; the sizes and offsets asserted below are those that abi.h asserts, and leave no room for padding.
+unsafe impl Params for Conv2dParams {}
+// SAFETY: as above.
+unsafe impl Params for Conv2dStemParams {}
+// SAFETY: as above.
+unsafe impl Params for Pool2dParams {}
+// SAFETY: as above.
+unsafe impl Params for IdentityParams {}
+// SAFETY: as above.
+unsafe impl Params for AwsUnitDenseParams {}
+// SAFETY: as above.
+unsafe impl Params for AwsUnitGateMeansParams {}
+// SAFETY: as above.
+unsafe impl Params for AwsUnitGateCoefficientsParams {}
+// SAFETY: as above.
+unsafe impl Params for AwsUnitGateMixParams {}
+// SAFETY: as above.
+unsafe impl Params for HeadParams {}
+// SAFETY: as above.
+unsafe impl Params for ImageToNhwcParams {}
+
+/// The assertions of abi.h, in its order and its words; a test compares them.
+macro_rules! layout {
+    ($($ty:ident $size:literal { $($field:ident $offset:literal),* })*) => {
+        const _: () = {
+            $(
+                assert!(size_of::<$ty>() == $size);
+                $(assert!(offset_of!($ty, $field) == $offset);)*
+            )*
+        };
+        #[cfg(test)]
+        const LAYOUT: &[(&str, usize, &[(&str, usize)])] =
+            &[$((stringify!($ty), $size, &[$((stringify!($field), $offset)),*])),*];
+    };
+}
+layout! {
+    Epilogue 72 { residual 16, mix 32, output 40, channels 56, negative_slope 68 }
+    Conv2dParams 184 { input 72, weight 88, workspace 104, tickets 112, batch 120, splits 180 }
+    Image 88 { pixel 40, scale 56 }
+    Conv2dStemParams 224 { image 72, weight 160, batch 176 }
+    Pool2dParams 136 { input 72, kind 132 }
+    IdentityParams 96 { positions 88 }
+    AwsUnitDenseParams 136 { positions 120 }
+    AwsUnitGateMeansParams 40 {}
+    AwsUnitGateCoefficientsParams 64 {}
+    AwsUnitGateMixParams 56 {}
+    HeadParams 120 { labels 96 }
+    ImageToNhwcParams 104 {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = include_str!("../../kernels/abi.h");
+
+    /// `AwsUnitGateMix` as abi.h spells it: `aws_unit_gate_mix`.
+    fn snake(name: &str) -> String {
+        let mut out = String::new();
+        for (i, c) in name.char_indices() {
+            if c.is_uppercase() && i > 0 {
+                out.push('_');
+            }
+            out.extend(c.to_lowercase());
+        }
+        out
+    }
+
+    #[test]
+    fn both_languages_assert_the_same_layout() {
+        let mut expected = Vec::new();
+        for (ty, size, fields) in LAYOUT {
+            let ty = format!("awsnet_{}", snake(ty));
+            expected.push(format!("AWSNET_ABI_SIZE({ty}, {size});"));
+            for (field, offset) in *fields {
+                expected.push(format!("AWSNET_ABI_OFFSET({ty}, {field}, {offset});"));
+            }
+        }
+        let found: Vec<&str> = HEADER.lines().filter(|line| line.starts_with("AWSNET_ABI_")).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn fields_and_enumerators_stand_in_the_header_in_the_same_order() {
+        // Each struct's fields as Rust declares them, searched for one behind the other in the C struct.
+        let source = include_str!("abi.rs");
+        for (ty, ..) in LAYOUT {
+            let body = |text: &'static str, start: &str| -> &'static str {
+                let from = text.find(start).unwrap_or_else(|| panic!("{start} is missing"));
+                let length = text[from..].find('}').expect("a closing brace");
+                &text[from..from + length]
+            };
+            let c = body(HEADER, &format!("struct awsnet_{} {{", snake(ty)));
+            let rust = body(source, &format!("pub struct {ty} {{"));
+            let mut rest = c;
+            for field in rust.lines().skip(1).filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next()) {
+                let declared = [" ", "*"].iter().find_map(|before| {
+                    [";", ",", "["].iter().find_map(|after| rest.find(&format!("{before}{field}{after}")))
+                });
+                rest = &rest[declared.unwrap_or_else(|| panic!("{ty}.{field} is missing or out of order in C"))..];
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! From the layouts of a model file to those that the kernels read (`kernels/abi.h`).
+//!
+//! Values stay f32 here; [`encode`] turns them into the kernels' element type.
+
+use super::abi::pitch;
+use super::launch::stem_k;
+use super::variants::Element;
+
+/// Values as the bytes of an element type, to nearest even.
+pub fn encode(element: Element, values: &[f32]) -> Vec<u8> {
+    match element {
+        Element::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Element::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
+        Element::Bf16 => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect(),
+    }
+}
+
+/// The shape of a convolution's weights, `[out][in / groups][kernel_h][kernel_w]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Oihw {
+    pub out: usize,
+    pub input: usize,
+    pub kernel: [usize; 2],
+}
+
+impl Oihw {
+    pub fn len(&self) -> usize {
+        self.out * self.input * self.taps()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// Every weight as (out, in, tap, value).
+    fn each<'a>(&self, weights: &'a [f32]) -> impl Iterator<Item = (usize, usize, usize, f32)> + 'a {
+        let (input, taps) = (self.input, self.taps());
+        assert_eq!(weights.len(), self.len());
+        weights.iter().enumerate().map(move |(i, &w)| (i / taps / input, i / taps % input, i % taps, w))
+    }
+}
+
+/// `[out][tap][pitch of in]`, zeros in the pad lanes: `conv2d_implicit_gemm`.
+pub fn implicit_gemm(shape: Oihw, weights: &[f32]) -> Vec<f32> {
+    let in_pitch = pitch(shape.input);
+    let mut packed = vec![0.0; shape.out * shape.taps() * in_pitch];
+    for (o, i, tap, w) in shape.each(weights) {
+        packed[(o * shape.taps() + tap) * in_pitch + i] = w;
+    }
+    packed
+}
+
+/// `[tap][in / groups][pitch of out]`: `conv2d_direct`, and with one input channel a group `conv2d_depthwise`.
+pub fn direct(shape: Oihw, weights: &[f32]) -> Vec<f32> {
+    let out_pitch = pitch(shape.out);
+    let mut packed = vec![0.0; shape.taps() * shape.input * out_pitch];
+    for (o, i, tap, w) in shape.each(weights) {
+        packed[(tap * shape.input + i) * out_pitch + o] = w;
+    }
+    packed
+}
+
+/// `[out][stem_k]`, the index running over taps and then image channels: `conv2d_stem`.
+pub fn stem(shape: Oihw, weights: &[f32]) -> Vec<f32> {
+    let k = stem_k(shape.kernel, shape.input);
+    let mut packed = vec![0.0; shape.out * k];
+    for (o, i, tap, w) in shape.each(weights) {
+        packed[o * k + tap * shape.input + i] = w;
+    }
+    packed
+}
+
+/// One value a channel, zeros in the pad lanes: bias, and each row of a mix.
+pub fn per_channel(values: &[f32]) -> Vec<f32> {
+    let mut packed = values.to_vec();
+    packed.resize(pitch(values.len()), 0.0);
+    packed
+}
+
+/// `[2][2][channels]` with each row padded: the channel mix.
+pub fn mix_channel(channels: usize, values: &[f32]) -> Vec<f32> {
+    assert_eq!(values.len(), 4 * channels);
+    values.chunks_exact(channels).flat_map(per_channel).collect()
+}
+
+/// The dense unit's `[2 (to)][2 (from)][out][in]`, for one target: f16 and bf16 `[out][from][pitch of in]`, f32
+/// `[from][in][pitch of out]`.
+pub fn aws_unit_dense(element: Element, channels: usize, to: usize, weights: &[f32]) -> Vec<f32> {
+    assert_eq!(weights.len(), 4 * channels * channels);
+    let row = pitch(channels);
+    let mut packed = vec![0.0; 2 * channels * row];
+    for from in 0..2 {
+        for o in 0..channels {
+            for i in 0..channels {
+                let w = weights[((to * 2 + from) * channels + o) * channels + i];
+                let at = match element {
+                    Element::F32 => (from * channels + i) * row + o,
+                    Element::F16 | Element::Bf16 => (o * 2 + from) * row + i,
+                };
+                packed[at] = w;
+            }
+        }
+    }
+    packed
+}
+
+/// The gate's squeeze weights, `[squeezed][2 * channels]`, with each branch's row padded.
+pub fn squeeze(channels: usize, weights: &[f32]) -> Vec<f32> {
+    weights.chunks_exact(channels).flat_map(per_channel).collect()
+}
+
+/// A head's `[labels][features]`, features in (C, H, W) order over `positions`, as `[labels][positions][pitch]`.
+pub fn head(channels: usize, positions: usize, weights: &[f32]) -> Vec<f32> {
+    let row = pitch(channels);
+    let features = channels * positions;
+    let labels = weights.len() / features;
+    let mut packed = vec![0.0; labels * positions * row];
+    for (i, &w) in weights.iter().enumerate() {
+        let (label, c, position) = (i / features, i % features / positions, i % positions);
+        packed[(label * positions + position) * row + c] = w;
+    }
+    packed
+}

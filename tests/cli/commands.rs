@@ -1,0 +1,252 @@
+//! Every command: what it prints, as text and as JSON, and what it writes.
+
+use awsnet::{Device, Engine, EngineOptions, Model, Plan, PlanOptions};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::call;
+use crate::harness::{GATED, MODEL, SIZE, awsnet, image, keys, names, write_tensor};
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for command in ["predict", "run", "info", "plan", "verify", "bench", "init", "doctor"] {
+        let help = call!(command, "--help");
+        assert!(help.lines().len() > 3 && help.stderr.is_empty(), "{command}");
+        assert!(call!("--help").stdout.contains(command));
+    }
+    assert_eq!(call!("--version").lines(), [concat!("awsnet ", env!("CARGO_PKG_VERSION"))]);
+}
+
+#[test]
+fn predict_gives_a_line_of_json_an_image_in_the_order_of_the_paths() {
+    let folder = tempdir().expect("a folder");
+    for name in ["b.png", "a.PNG", "sub/c.png", "sub/deep/d.png", "notes.txt"] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::copy(image(), path).expect("a copy");
+    }
+    for batch in ["1", "3", "64"] {
+        let call = call!("predict", &*MODEL, image(), folder.path(), "--json", "--batch", batch, "--device", "cpu");
+        let lines = call.json();
+        let found: Vec<&str> = lines.iter().map(|line| line["image"].as_str().expect("a path")).collect();
+        let expected = ["a.PNG", "b.png", "sub/c.png", "sub/deep/d.png"].map(|name| folder.path().join(name));
+        assert_eq!(found[0], image().to_str().expect("UTF-8"));
+        assert_eq!(found[1..], expected.each_ref().map(|path| path.to_str().expect("UTF-8")));
+        for line in &lines {
+            assert_eq!(line["emotion"], lines[0]["emotion"], "batch {batch}: one picture, one answer");
+        }
+        assert!(call.stderr.is_empty(), "{}", call.stderr);
+    }
+}
+
+#[test]
+fn predict_json_has_the_contracts_keys_with_labels_in_the_models_order() {
+    let call = call!("predict", &*MODEL, image(), "--json");
+    let line = &call.json()[0];
+    assert_eq!(keys(line), ["au", "emotion", "image"]);
+    assert_eq!(keys(&line["emotion"]), ["label", "scores"]);
+    assert_eq!(keys(&line["au"]), ["active", "scores"]);
+
+    let model = Model::load(&*MODEL).expect("a model");
+    for (branch, key) in [(awsnet::Branch::Emotion, "emotion"), (awsnet::Branch::Au, "au")] {
+        let labels = model.head(branch).labels();
+        let begin = call.stdout.find(&format!("\"{key}\":")).expect("the branch");
+        let positions: Vec<usize> = labels
+            .iter()
+            .map(|label| begin + call.stdout[begin..].find(&format!("\"{label}\":")).expect("a label"))
+            .collect();
+        assert!(positions.is_sorted(), "{key}: {}", call.stdout);
+        assert_eq!(line[key]["scores"].as_object().map(|scores| scores.len()), Some(labels.len()));
+    }
+    let probability = |value: &Value| value.as_f64().expect("a number");
+    let emotion = line["emotion"]["scores"].as_object().expect("scores");
+    assert!((emotion.values().map(probability).sum::<f64>() - 1.0).abs() < 1e-5);
+    let (label, _) = emotion.iter().max_by(|a, b| probability(a.1).total_cmp(&probability(b.1))).expect("a score");
+    assert_eq!(&line["emotion"]["label"], label);
+    let active = line["au"]["active"].as_array().expect("labels");
+    for (label, score) in line["au"]["scores"].as_object().expect("scores") {
+        assert_eq!(active.contains(&json!(label)), probability(score) >= 0.5, "{label}");
+    }
+}
+
+#[test]
+fn predict_for_people_aligns_its_columns() {
+    let folder = tempdir().expect("a folder");
+    for name in ["a.png", "a-long-name.png"] {
+        std::fs::copy(image(), folder.path().join(name)).expect("a copy");
+    }
+    let call = call!("predict", &*MODEL, folder.path());
+    let lines = call.lines();
+    let columns: Vec<usize> =
+        lines.iter().map(|line| line.rfind("  AU").or(line.rfind("  no AU")).expect("the action units")).collect();
+    assert_eq!(columns[0], columns[1], "{}", call.stdout);
+}
+
+#[test]
+fn predict_takes_a_box_and_each_fit() {
+    for fit in ["stretch", "letterbox", "crop"] {
+        assert_eq!(call!("predict", &*MODEL, image(), "--fit", fit, "--box", "0,0,4,4").lines().len(), 1);
+    }
+    let outside = call!("predict", &*MODEL, image(), "--box", "0,0,4000,4", "--json");
+    assert!(outside.fails_with_results(1)[0]["error"].as_str().expect("a text").contains("0,0,4000,4"));
+}
+
+#[test]
+fn run_gives_the_four_tensors_for_any_number_of_images() {
+    let folder = tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("x.safetensors"), folder.path().join("y.safetensors"));
+    let model = Model::load(&*MODEL).expect("a model");
+    for (count, batch) in [(1, "8"), (5, "2"), (17, "17")] {
+        write_tensor(&input, "image", safetensors::Dtype::F32, &[count, 3, SIZE, SIZE]);
+        let call = call!("run", &*MODEL, "--input", &input, "--output", &output, "--batch", batch, "--device", "cpu");
+        assert!(call.lines().is_empty() && call.stderr.is_empty());
+
+        let bytes = std::fs::read(&output).expect("the output");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        let mut found = file.names();
+        found.sort_unstable();
+        assert_eq!(found, ["au.logits", "au.probabilities", "emotion.logits", "emotion.probabilities"]);
+
+        // The library's answer, image by image.
+        let target = Device::Cpu.resolve().expect("the CPU").target;
+        let plan = Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }).expect("a plan");
+        let mut session = Engine::new(plan, &EngineOptions::default()).and_then(|e| e.session()).expect("a session");
+        let input = std::fs::read(&input).expect("the input");
+        let input = safetensors::SafeTensors::deserialize(&input).expect("a file");
+        let floats = |bytes: &[u8]| -> Vec<f32> {
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes"))).collect()
+        };
+        let images = floats(input.tensor("image").expect("a tensor").data());
+        for branch in awsnet::Branch::BOTH {
+            let labels = model.head(branch).labels().len();
+            for kind in ["logits", "probabilities"] {
+                let tensor = file.tensor(&format!("{}.{kind}", branch.name())).expect("a tensor");
+                assert_eq!((tensor.dtype(), tensor.shape()), (safetensors::Dtype::F32, &[count, labels][..]));
+                let expected: Vec<f32> = images
+                    .chunks_exact(3 * SIZE * SIZE)
+                    .flat_map(|image| {
+                        let predictions = session.run(image).expect("a run");
+                        let scores = predictions.scores(branch);
+                        if kind == "logits" { scores.logits.to_vec() } else { scores.probabilities.to_vec() }
+                    })
+                    .collect();
+                assert_eq!(floats(tensor.data()), expected, "{count} images in batches of {batch}");
+            }
+        }
+    }
+    assert_eq!(names(folder.path()), ["x.safetensors", "y.safetensors"]);
+}
+
+#[test]
+fn info_tells_layers_and_shares() {
+    let model = Model::load(&*MODEL).expect("a model");
+    let call = call!("info", &*MODEL, "--json");
+    let info = &call.json()[0];
+    let layers = info["layers"].as_array().expect("layers");
+    assert_eq!(layers.len(), model.layers().len());
+    assert_eq!(info["parameters"], json!(model.parameters()));
+    assert_eq!(info["flop"], json!(model.flop()));
+    for (layer, stated) in model.layers().iter().zip(layers) {
+        assert_eq!(stated["name"], layer.name());
+        let Some(awsnet::model::AwsUnit::Channel(a)) = layer.aws() else {
+            assert!(stated.get("aws").is_none());
+            continue;
+        };
+        // |A[t][s]| / (|A[t][t]| + |A[t][s]|), averaged over channels
+        let c = a.len() / 4;
+        for (t, key) in ["emotion_borrows", "au_borrows"].into_iter().enumerate() {
+            let magnitude = |s: usize, i: usize| f64::from(a[(2 * t + s) * c + i].abs());
+            let share = |i| magnitude(1 - t, i) / (magnitude(t, i) + magnitude(1 - t, i));
+            let expected = (0..c).map(share).sum::<f64>() / c as f64;
+            let found = stated["aws"][key].as_f64().expect("a share");
+            assert!((found - expected).abs() < 1e-6, "{key} of {}: {found}, {expected}", layer.name());
+        }
+    }
+    let text = call!("info", &*MODEL);
+    assert!(model.layers().iter().all(|layer| text.stdout.contains(layer.name())), "{}", text.stdout);
+}
+
+#[test]
+fn info_says_that_a_gates_shares_depend_on_the_image() {
+    let info = &call!("info", &*GATED, "--json").json()[0];
+    let units: Vec<&Value> = info["layers"].as_array().expect("layers").iter().filter_map(|l| l.get("aws")).collect();
+    assert!(!units.is_empty() && units.iter().all(|unit| unit["depends_on_image"] == json!(true)), "{info}");
+    assert!(call!("info", &*GATED).stdout.contains("depends on the image"));
+}
+
+#[test]
+fn info_draws_the_units_by_name() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("sharing.svg");
+    for model in [&*MODEL, &*GATED] {
+        call!("info", model, "--svg", &path).lines();
+        let svg = std::fs::read_to_string(&path).expect("the figure");
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert_eq!(names(folder.path()), ["sharing.svg"]);
+    }
+}
+
+#[test]
+fn plan_lists_nodes_that_add_up() {
+    let plan = &call!("plan", &*MODEL, "--json", "--device", "cpu").json()[0];
+    assert_eq!(keys(plan), ["arena_bytes", "launches", "nodes", "weight_bytes"]);
+    let nodes = plan["nodes"].as_array().expect("nodes");
+    assert!(nodes.iter().all(|node| keys(node) == ["bytes", "flop", "kernel", "launches", "name", "tile"]));
+    let launches: u64 = nodes.iter().map(|node| node["launches"].as_u64().expect("a number")).sum();
+    assert_eq!(plan["launches"], json!(launches));
+    assert!(call!("plan", &*MODEL).lines().len() > nodes.len());
+    let bytes = |batch: &str| call!("plan", &*MODEL, "--json", "--batch", batch).json()[0]["arena_bytes"].as_u64();
+    assert!(bytes("8") > bytes("1"));
+}
+
+#[test]
+fn verify_finds_every_node_within_its_bound() {
+    for model in [&*MODEL, &*GATED] {
+        let verified = &call!("verify", model, "--json", "--device", "cpu", "--batch", "2").json()[0];
+        assert_eq!(verified["ok"], json!(true));
+        assert!(verified["nodes"].as_array().is_some_and(|nodes| nodes.len() > 3), "{verified}");
+    }
+    assert!(call!("verify", &*MODEL).lines().len() > 4);
+    assert!(call!("verify", &*MODEL, "--device", "reference").fails(1).contains("reference"));
+}
+
+#[test]
+fn bench_gives_a_line_a_batch_size() {
+    let lines = call!("bench", &*MODEL, "--batch", "1,4", "--runs", "5", "--json", "--device", "cpu").json();
+    assert_eq!(lines.iter().map(|line| &line["batch"]).collect::<Vec<_>>(), [&json!(1), &json!(4)]);
+    for line in &lines {
+        assert_eq!(
+            keys(line),
+            ["batch", "gflop_per_s", "images_per_s", "median_ms", "p999_ms", "p99_ms"]
+        );
+        let ms = |key: &str| line[key].as_f64().expect("a number");
+        assert!(ms("median_ms") > 0.0 && ms("median_ms") <= ms("p99_ms") && ms("p99_ms") <= ms("p999_ms"));
+    }
+    assert_eq!(call!("bench", &*MODEL, "--batch", "1", "--runs", "2", "--cold").lines().len(), 2);
+}
+
+#[test]
+fn init_writes_models_that_load() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("m.safetensors");
+    for aws in ["none", "layer", "channel", "dense", "gate"] {
+        let args = ["init", "--arch", "tiny", "--size", "33", "--aws", aws, "--seed", "7", "--dtype", "f16", "-o"];
+        let written = awsnet(args).arg(&path).output().expect("the binary starts");
+        assert!(written.status.success(), "{written:?}");
+        let model = Model::load(&path).expect("a valid model");
+        assert_eq!((model.name(), model.input().shape.height), (Some("tiny"), 33));
+        let kind = model.layers().iter().find_map(|layer| layer.aws()).map_or("none", |unit| unit.kind().name());
+        assert_eq!(kind, aws);
+    }
+}
+
+#[test]
+fn doctor_says_what_there_is() {
+    let doctor = &call!("doctor", "--json").json()[0];
+    for key in ["driver", "devices", "kernels", "cpu", "auto"] {
+        assert!(doctor.get(key).is_some(), "{doctor}");
+    }
+    assert_eq!(doctor["kernels"]["compiled"], json!(!awsnet::cuda::embedded_architectures().is_empty()));
+    assert!(doctor["auto"].as_str().is_some_and(|auto| auto == "cpu" || auto.starts_with("cuda:")));
+    assert!(call!("doctor").lines().len() >= 4);
+}

@@ -1,0 +1,174 @@
+//! Test data: random numbers, operands in device memory between guards, and outputs that start as poison.
+
+use awsnet::cuda::abi::{self, DevicePointer};
+use awsnet::cuda::pack;
+use awsnet::cuda::variants::Element;
+
+use crate::driver::{Buffer, Stream};
+
+/// xorshift64*: enough for test data, and the same on every machine.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        (self.next() >> 11) % n
+    }
+
+    /// In [-1, 1).
+    fn uniform(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+/// What a case's numbers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Small integers: every sum is exact, so results are compared bit for bit.
+    Integer,
+    /// Small integers and, in one position of each map, NaN: it shows in what depends on it and nowhere else.
+    Hole,
+    /// Heavy-tailed numbers: results are compared against the error bound.
+    Random,
+}
+
+impl Data {
+    /// Values of a map or weight, representable in the element type.
+    pub fn values(self, rng: &mut Rng, element: Element, count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|_| match self {
+                Data::Integer | Data::Hole => [-1.0, 0.0, 1.0, 2.0][rng.below(4) as usize],
+                // A uniform number times a power of two from 2^-4 to 2^1, the large ones rare.
+                Data::Random => round(element, rng.uniform() * 2f32.powi(1 - rng.below(36).isqrt() as i32)),
+            })
+            .collect()
+    }
+
+    /// Values that stay f32 on the device: bias, mix.
+    pub fn parameters(self, rng: &mut Rng, count: usize) -> Vec<f32> {
+        self.values(rng, Element::F32, count)
+    }
+}
+
+/// To the nearest value of an element type.
+pub fn round(element: Element, value: f32) -> f32 {
+    match element {
+        Element::F32 => value,
+        Element::F16 => half::f16::from_f32(value).to_f32(),
+        Element::Bf16 => half::bf16::from_f32(value).to_f32(),
+    }
+}
+
+pub fn decode(element: Element, bytes: &[u8]) -> Vec<f32> {
+    let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match element {
+        Element::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+        Element::F16 => halves().map(|b| half::f16::from_bits(b).to_f32()).collect(),
+        Element::Bf16 => halves().map(|b| half::bf16::from_bits(b).to_f32()).collect(),
+    }
+}
+
+/// Bytes of NaN (in every type) before and behind each operand: what a kernel reads or writes beside it shows. On the
+/// emulated driver an operand ends with its allocation instead, and whoever touches what is behind it faults.
+const GUARD_BYTES: usize = 512;
+const GUARD: u8 = 0xff;
+
+/// An operand in device memory between two guards.
+pub struct Guarded {
+    buffer: Buffer,
+    bytes: usize,
+}
+
+impl Guarded {
+    pub fn new(stream: &Stream, bytes: &[u8]) -> Guarded {
+        let mut all = vec![GUARD; GUARD_BYTES];
+        all.extend(bytes);
+        all.resize(all.len() + if stream.is_emulated() { 0 } else { GUARD_BYTES }, GUARD);
+        Guarded { buffer: stream.upload(&all), bytes: bytes.len() }
+    }
+
+    pub fn address(&self) -> DevicePointer {
+        self.buffer.address + GUARD_BYTES as u64
+    }
+
+    /// What the operand holds now. Panics if a guard was written.
+    pub fn read(&self, stream: &Stream) -> Vec<u8> {
+        let all = stream.download(&self.buffer);
+        let (before, rest) = all.split_at(GUARD_BYTES);
+        let (bytes, behind) = rest.split_at(self.bytes);
+        assert!(before.iter().chain(behind).all(|&b| b == GUARD), "a guard was written");
+        bytes.to_vec()
+    }
+
+    pub fn write(&self, stream: &Stream, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.bytes);
+        let mut all = vec![GUARD; GUARD_BYTES];
+        all.extend(bytes);
+        stream.write(&self.buffer, &all);
+    }
+}
+
+/// A map in device memory, NHWC with a padded pitch.
+pub struct DeviceMap {
+    pub memory: Guarded,
+    element: Element,
+    positions: usize,
+    channels: usize,
+}
+
+impl DeviceMap {
+    /// `values` is `[positions][channels]`; the pad lanes hold NaN.
+    pub fn input(stream: &Stream, element: Element, positions: usize, channels: usize, values: &[f32]) -> DeviceMap {
+        assert_eq!(values.len(), positions * channels);
+        let pitch = abi::pitch(channels);
+        let mut bytes = Vec::with_capacity(positions * pitch * element.bytes());
+        for row in values.chunks_exact(channels) {
+            bytes.extend(pack::encode(element, row));
+            bytes.resize(bytes.len() + (pitch - channels) * element.bytes(), GUARD);
+        }
+        DeviceMap { memory: Guarded::new(stream, &bytes), element, positions, channels }
+    }
+
+    /// A map that a kernel will write: all NaN.
+    pub fn output(stream: &Stream, element: Element, positions: usize, channels: usize) -> DeviceMap {
+        let bytes = vec![GUARD; positions * abi::pitch(channels) * element.bytes()];
+        DeviceMap { memory: Guarded::new(stream, &bytes), element, positions, channels }
+    }
+
+    pub fn address(&self) -> DevicePointer {
+        self.memory.address()
+    }
+
+    /// Fills it with NaN again.
+    pub fn poison(&self, stream: &Stream) {
+        self.memory.write(stream, &vec![GUARD; self.memory.bytes]);
+    }
+
+    /// `[positions][channels]`. Panics unless the pad lanes hold zeros.
+    pub fn values(&self, stream: &Stream) -> Vec<f32> {
+        let pitch = abi::pitch(self.channels);
+        let all = decode(self.element, &self.memory.read(stream));
+        assert_eq!(all.len(), self.positions * pitch);
+        let mut values = Vec::with_capacity(self.positions * self.channels);
+        for row in all.chunks_exact(pitch) {
+            values.extend(&row[..self.channels]);
+            assert!(row[self.channels..].iter().all(|v| v.to_bits() == 0), "a pad lane holds {row:?}");
+        }
+        values
+    }
+}
+
+/// f32 parameters in device memory, 0 for none.
+pub fn parameters(stream: &Stream, values: &[f32]) -> Guarded {
+    Guarded::new(stream, &pack::encode(Element::F32, values))
+}
