@@ -39,7 +39,7 @@
 //!
 //! # Where what is
 //!
-//! [`model`] is the file format, [`op`] the operators, [`plan`] every decision made before running, [`reference`]
+//! [`model`] is the file format, [`op`] the operators, [`plan`] every decision made before running, [`mod@reference`]
 //! the oracle in naive loops, [`verify`] a backend against it. The CPU backend is private: a [`Target`] selects it.
 //! `image` (a feature of this name) decodes and fits image files.
 

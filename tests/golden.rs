@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use approx::abs_diff_eq;
 use awsnet::{Branch, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, reference, verify};
 use safetensors::SafeTensors;
 

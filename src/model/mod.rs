@@ -125,7 +125,7 @@ impl Head {
         self.input_shape
     }
 
-    /// The weight [labels, features] and the bias [labels].
+    /// The weight, `[labels, features]`, and the bias, `[labels]`.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }

@@ -55,26 +55,26 @@ impl Weights {
     }
 }
 
-/// The weights of an AWS-Unit, A[to][from] of the formula, in f32.
+/// The weights of an AWS-Unit, `A[to][from]` of the formula, in f32.
 #[derive(Clone, Debug)]
 pub enum AwsUnit {
-    /// [2, 2]
+    /// `[2, 2]`
     Layer(Arc<[f32]>),
-    /// [2, 2, C]
+    /// `[2, 2, C]`
     Channel(Arc<[f32]>),
-    /// [2, 2, C, C]: to, from, output channel, input channel.
+    /// `[2, 2, C, C]`: to, from, output channel, input channel.
     Dense(Arc<[f32]>),
-    /// A computed for every image: g = relu(W0 [mean(u_emotion); mean(u_au)] + b0), L = W1 g + b1, A = gate(L).
+    /// A computed for every image: `g = relu(W0 [mean(u_emotion); mean(u_au)] + b0)`, `L = W1 g + b1`, `A = gate(L)`.
     Gate {
         /// What turns L into A.
         gate: Gate,
-        /// W0 [r, 2C]
+        /// W0, `[r, 2C]`
         squeeze_weight: Arc<[f32]>,
-        /// b0 [r]
+        /// b0, `[r]`
         squeeze_bias: Arc<[f32]>,
-        /// W1 [2, 2, C, r]
+        /// W1, `[2, 2, C, r]`
         excite_weight: Arc<[f32]>,
-        /// b1 [2, 2, C]
+        /// b1, `[2, 2, C]`
         excite_bias: Arc<[f32]>,
     },
 }

@@ -148,9 +148,8 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
     }
 }
 
-/// The weights A[to][from] of a unit for one image, as [to][from][out channel][in channel] entries on demand.
-///
-/// For all kinds but dense, a channel meets only itself.
+/// The weights `A[to][from]` of a unit for one image: for a dense unit `[out channel][in channel]`, for the others,
+/// where a channel meets only itself, `[channel]`.
 pub fn aws_weights(unit: &AwsUnit, u: &Pair) -> [[Vec<f64>; 2]; 2] {
     let c = u[0].shape.channels;
     match unit {
@@ -181,7 +180,7 @@ pub fn aws_weights(unit: &AwsUnit, u: &Pair) -> [[Vec<f64>; 2]; 2] {
     }
 }
 
-/// y_t = sum over s of A[t][s] * u_s
+/// `y_t = sum over s of A[t][s] * u_s`
 pub fn aws_unit(unit: &AwsUnit, u: &Pair) -> Pair {
     let a = aws_weights(unit, u);
     let dense = matches!(unit, AwsUnit::Dense(_));

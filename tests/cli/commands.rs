@@ -26,7 +26,8 @@ fn predict_gives_a_line_of_json_an_image_in_the_order_of_the_paths() {
         std::fs::copy(image(), path).expect("a copy");
     }
     for batch in ["1", "3", "64"] {
-        let call = call!("predict", &*MODEL, image(), folder.path(), "--json", "--batch", batch, "--device", "cpu");
+        let call =
+            call!("predict", &*MODEL, image(), folder.path(), "--json", "--batch", batch, "--device", "cpu");
         let lines = call.json();
         let found: Vec<&str> = lines.iter().map(|line| line["image"].as_str().expect("a path")).collect();
         let expected = ["a.PNG", "b.png", "sub/c.png", "sub/deep/d.png"].map(|name| folder.path().join(name));
@@ -61,7 +62,8 @@ fn predict_json_has_the_contracts_keys_with_labels_in_the_models_order() {
     let probability = |value: &Value| value.as_f64().expect("a number");
     let emotion = line["emotion"]["scores"].as_object().expect("scores");
     assert!((emotion.values().map(probability).sum::<f64>() - 1.0).abs() < 1e-5);
-    let (label, _) = emotion.iter().max_by(|a, b| probability(a.1).total_cmp(&probability(b.1))).expect("a score");
+    let (label, _) =
+        emotion.iter().max_by(|a, b| probability(a.1).total_cmp(&probability(b.1))).expect("a score");
     assert_eq!(&line["emotion"]["label"], label);
     let active = line["au"]["active"].as_array().expect("labels");
     for (label, score) in line["au"]["scores"].as_object().expect("scores") {
@@ -77,8 +79,10 @@ fn predict_for_people_aligns_its_columns() {
     }
     let call = call!("predict", &*MODEL, folder.path());
     let lines = call.lines();
-    let columns: Vec<usize> =
-        lines.iter().map(|line| line.rfind("  AU").or(line.rfind("  no AU")).expect("the action units")).collect();
+    let columns: Vec<usize> = lines
+        .iter()
+        .map(|line| line.rfind("  AU").or(line.rfind("  no AU")).expect("the action units"))
+        .collect();
     assert_eq!(columns[0], columns[1], "{}", call.stdout);
 }
 
@@ -98,7 +102,9 @@ fn run_gives_the_four_tensors_for_any_number_of_images() {
     let model = Model::load(&*MODEL).expect("a model");
     for (count, batch) in [(1, "8"), (5, "2"), (17, "17")] {
         write_tensor(&input, "image", safetensors::Dtype::F32, &[count, 3, SIZE, SIZE]);
-        let call = call!("run", &*MODEL, "--input", &input, "--output", &output, "--batch", batch, "--device", "cpu");
+        let call = call!(
+            "run", &*MODEL, "--input", &input, "--output", &output, "--batch", batch, "--device", "cpu"
+        );
         assert!(call.lines().is_empty() && call.stderr.is_empty());
 
         let bytes = std::fs::read(&output).expect("the output");
@@ -109,8 +115,10 @@ fn run_gives_the_four_tensors_for_any_number_of_images() {
 
         // The library's answer, image by image.
         let target = Device::Cpu.resolve().expect("the CPU").target;
-        let plan = Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }).expect("a plan");
-        let mut session = Engine::new(plan, &EngineOptions::default()).and_then(|e| e.session()).expect("a session");
+        let plan =
+            Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }).expect("a plan");
+        let mut session =
+            Engine::new(plan, &EngineOptions::default()).and_then(|e| e.session()).expect("a session");
         let input = std::fs::read(&input).expect("the input");
         let input = safetensors::SafeTensors::deserialize(&input).expect("a file");
         let floats = |bytes: &[u8]| -> Vec<f32> {
@@ -169,7 +177,8 @@ fn info_tells_layers_and_shares() {
 #[test]
 fn info_says_that_a_gates_shares_depend_on_the_image() {
     let info = &call!("info", &*GATED, "--json").json()[0];
-    let units: Vec<&Value> = info["layers"].as_array().expect("layers").iter().filter_map(|l| l.get("aws")).collect();
+    let units: Vec<&Value> =
+        info["layers"].as_array().expect("layers").iter().filter_map(|l| l.get("aws")).collect();
     assert!(!units.is_empty() && units.iter().all(|unit| unit["depends_on_image"] == json!(true)), "{info}");
     assert!(call!("info", &*GATED).stdout.contains("depends on the image"));
 }
@@ -195,7 +204,8 @@ fn plan_lists_nodes_that_add_up() {
     let launches: u64 = nodes.iter().map(|node| node["launches"].as_u64().expect("a number")).sum();
     assert_eq!(plan["launches"], json!(launches));
     assert!(call!("plan", &*MODEL).lines().len() > nodes.len());
-    let bytes = |batch: &str| call!("plan", &*MODEL, "--json", "--batch", batch).json()[0]["arena_bytes"].as_u64();
+    let bytes =
+        |batch: &str| call!("plan", &*MODEL, "--json", "--batch", batch).json()[0]["arena_bytes"].as_u64();
     assert!(bytes("8") > bytes("1"));
 }
 
@@ -215,10 +225,7 @@ fn bench_gives_a_line_a_batch_size() {
     let lines = call!("bench", &*MODEL, "--batch", "1,4", "--runs", "5", "--json", "--device", "cpu").json();
     assert_eq!(lines.iter().map(|line| &line["batch"]).collect::<Vec<_>>(), [&json!(1), &json!(4)]);
     for line in &lines {
-        assert_eq!(
-            keys(line),
-            ["batch", "gflop_per_s", "images_per_s", "median_ms", "p999_ms", "p99_ms"]
-        );
+        assert_eq!(keys(line), ["batch", "gflop_per_s", "images_per_s", "median_ms", "p999_ms", "p99_ms"]);
         let ms = |key: &str| line[key].as_f64().expect("a number");
         assert!(ms("median_ms") > 0.0 && ms("median_ms") <= ms("p99_ms") && ms("p99_ms") <= ms("p999_ms"));
     }
@@ -230,12 +237,14 @@ fn init_writes_models_that_load() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("m.safetensors");
     for aws in ["none", "layer", "channel", "dense", "gate"] {
-        let args = ["init", "--arch", "tiny", "--size", "33", "--aws", aws, "--seed", "7", "--dtype", "f16", "-o"];
+        let args =
+            ["init", "--arch", "tiny", "--size", "33", "--aws", aws, "--seed", "7", "--dtype", "f16", "-o"];
         let written = awsnet(args).arg(&path).output().expect("the binary starts");
         assert!(written.status.success(), "{written:?}");
         let model = Model::load(&path).expect("a valid model");
         assert_eq!((model.name(), model.input().shape.height), (Some("tiny"), 33));
-        let kind = model.layers().iter().find_map(|layer| layer.aws()).map_or("none", |unit| unit.kind().name());
+        let kind =
+            model.layers().iter().find_map(|layer| layer.aws()).map_or("none", |unit| unit.kind().name());
         assert_eq!(kind, aws);
     }
 }

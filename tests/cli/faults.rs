@@ -23,13 +23,27 @@ fn a_wrong_call_is_one_line_and_exit_code_2() {
         (vec!["predict".into(), m.into(), "x.png".into(), "--batch".into(), "0".into()], "batch"),
         (vec!["predict".into(), m.into(), "x.png".into(), "--batch".into(), "-1".into()], "-1"),
         (vec!["predict".into(), m.into(), "x.png".into(), "--threads".into(), "0".into()], "threads"),
-        (vec!["predict".into(), m.into(), "x.png".into(), "--threads".into(), "99999999999".into()], "threads"),
+        (
+            vec!["predict".into(), m.into(), "x.png".into(), "--threads".into(), "99999999999".into()],
+            "threads",
+        ),
         (vec!["plan".into(), m.into(), "--device".into(), "tpu".into()], "tpu"),
         (vec!["plan".into(), m.into(), "--precision".into(), "f8".into()], "f8"),
         (vec!["bench".into(), m.into(), "--batch".into(), "1,x".into()], "x"),
         (vec!["bench".into(), m.into(), "--runs".into(), "0".into()], "runs"),
         (vec!["init".into(), "--arch".into(), "alexnet".into(), "-o".into(), "x".into()], "alexnet"),
-        (vec!["init".into(), "--arch".into(), "vgg11".into(), "--size".into(), "31".into(), "-o".into(), "x".into()], "size"),
+        (
+            vec![
+                "init".into(),
+                "--arch".into(),
+                "vgg11".into(),
+                "--size".into(),
+                "31".into(),
+                "-o".into(),
+                "x".into(),
+            ],
+            "size",
+        ),
         (vec!["init".into(), "--arch".into(), "tiny\nx".into(), "-o".into(), "x".into()], "arch"),
     ] {
         let args: Vec<std::ffi::OsString> = args;
@@ -42,7 +56,8 @@ fn a_wrong_call_is_one_line_and_exit_code_2() {
 #[test]
 fn fault_24_a_model_that_is_no_regular_file() {
     let folder = tempdir().expect("a folder");
-    let mut cases = vec![folder.path().to_owned(), folder.path().join("missing"), "/dev/zero".into(), "/dev/null".into()];
+    let mut cases =
+        vec![folder.path().to_owned(), folder.path().join("missing"), "/dev/zero".into(), "/dev/null".into()];
     #[cfg(unix)]
     {
         let fifo = folder.path().join("fifo");
@@ -71,11 +86,14 @@ fn faults_24_and_68_names_that_are_not_utf8_work() {
     std::fs::copy(image(), name("ä ö\n.png".as_bytes())).expect("a copy");
 
     for locale in ["C", "C.UTF-8"] {
-        let output = awsnet(["predict"]).arg(&model).arg(folder.path()).arg("--json").env("LC_ALL", locale).output();
+        let output =
+            awsnet(["predict"]).arg(&model).arg(folder.path()).arg("--json").env("LC_ALL", locale).output();
         let call = Call::of(output.expect("the binary starts"));
         let lines = call.json();
         assert_eq!(lines.len(), 2);
-        assert!(lines.iter().any(|line| line["image"].as_str().is_some_and(|path| path.ends_with("ä ö\n.png"))));
+        assert!(
+            lines.iter().any(|line| line["image"].as_str().is_some_and(|path| path.ends_with("ä ö\n.png")))
+        );
     }
     // For people a name is one line, whatever is in it.
     assert_eq!(call!("predict", &model, folder.path()).lines().len(), 2);
@@ -117,7 +135,11 @@ fn fault_35_bad_images_are_named_and_the_rest_is_done() {
     let call = call!("predict", &*MODEL, folder.path(), "--device", "cpu");
     assert_eq!((call.code, call.stdout.lines().count()), (1, 2));
     for name in ["2-empty.png", "3-broken.jpg"] {
-        assert!(call.stderr.lines().any(|line| line.starts_with("awsnet: ") && line.contains(name)), "{}", call.stderr);
+        assert!(
+            call.stderr.lines().any(|line| line.starts_with("awsnet: ") && line.contains(name)),
+            "{}",
+            call.stderr
+        );
     }
 }
 
@@ -136,7 +158,13 @@ fn links_that_lead_in_circles_end() {
     std::fs::copy(image(), folder.path().join("a.png")).expect("a copy");
     std::os::unix::fs::symlink(folder.path(), folder.path().join("circle")).expect("a link");
     let call = call!("predict", &*MODEL, folder.path(), "--json");
-    assert_eq!(parse(&call.stdout.lines().collect::<Vec<_>>()).iter().filter(|line| line.get("emotion").is_some()).count(), 1);
+    assert_eq!(
+        parse(&call.stdout.lines().collect::<Vec<_>>())
+            .iter()
+            .filter(|line| line.get("emotion").is_some())
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -159,7 +187,14 @@ fn run_refuses_inputs_that_do_not_fit_and_writes_nothing() {
     write_tensor(&input, "image", Dtype::F32, &[2, 3, SIZE, SIZE]);
     let whole = std::fs::read(&input).expect("the input");
     let header_to_the_moon = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
-    for broken in [&whole[..0], &whole[..7], &whole[..100], &whole[..whole.len() - 1], b"no tensors at all", &header_to_the_moon] {
+    for broken in [
+        &whole[..0],
+        &whole[..7],
+        &whole[..100],
+        &whole[..whole.len() - 1],
+        b"no tensors at all",
+        &header_to_the_moon,
+    ] {
         std::fs::write(&input, broken).expect("a file");
         call!("run", &*MODEL, "--input", &input, "--output", &output).fails(1);
     }
@@ -184,7 +219,9 @@ fn fault_65_an_output_that_cannot_be_written_is_named_and_leaves_nothing() {
     let folder = tempdir().expect("a folder");
     let file = folder.path().join("file");
     std::fs::write(&file, "mine").expect("a file");
-    for path in [folder.path().join("no/such/folder/y"), folder.path().to_owned(), file.join("below"), "".into()] {
+    for path in
+        [folder.path().join("no/such/folder/y"), folder.path().to_owned(), file.join("below"), "".into()]
+    {
         for args in writers(&path) {
             let call = Call::new(args);
             assert!(matches!(call.code, 1 | 2), "{}", call.code);
@@ -226,7 +263,10 @@ fn an_output_that_is_also_an_input_is_refused() {
     call!("run", &model, "--input", &input, "--output", &model).fails(2);
     call!("run", &model, "--input", &input, "--output", folder.path().join("./model")).fails(2);
     call!("info", &model, "--svg", &model).fails(2);
-    assert_eq!(before, (std::fs::read(&model).expect("the model"), std::fs::read(&input).expect("the input")));
+    assert_eq!(
+        before,
+        (std::fs::read(&model).expect("the model"), std::fs::read(&input).expect("the input"))
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -293,7 +333,10 @@ fn fault_66_an_interrupt_ends_a_long_run_with_what_is_done() {
     let lines: Vec<&str> = first.lines().chain(rest.lines()).collect();
     assert_eq!(parse(&lines).len(), lines.len());
     assert!(lines.len() < IMAGES, "interrupted too late to tell");
-    assert!(stderr.contains("interrupted") && stderr.contains(&format!("{} of {IMAGES}", lines.len())), "{stderr}");
+    assert!(
+        stderr.contains("interrupted") && stderr.contains(&format!("{} of {IMAGES}", lines.len())),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -317,7 +360,9 @@ fn fault_67_without_a_gpu_cuda_says_what_to_do_and_auto_falls_back_once() {
 #[test]
 fn a_precision_that_the_device_lacks_is_refused() {
     for precision in ["f16", "bf16"] {
-        assert!(call!("plan", &*MODEL, "--device", "cpu", "--precision", precision).fails(1).contains(precision));
+        assert!(
+            call!("plan", &*MODEL, "--device", "cpu", "--precision", precision).fails(1).contains(precision)
+        );
     }
     call!("plan", &*MODEL, "--device", "cpu", "--precision", "f32").lines();
 }

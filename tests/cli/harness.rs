@@ -28,8 +28,12 @@ pub static INPUT: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fn write_model(name: &str, kind: AwsKind) -> PathBuf {
-    let options =
-        InitOptions { architecture: Architecture::Tiny, size: SIZE, aws: Some(kind), ..InitOptions::default() };
+    let options = InitOptions {
+        architecture: Architecture::Tiny,
+        size: SIZE,
+        aws: Some(kind),
+        ..InitOptions::default()
+    };
     let path = Path::new(FOLDER).join(name);
     std::fs::write(&path, init(&options).expect("a model file")).expect("a writable folder");
     path
@@ -96,7 +100,8 @@ impl Call {
     #[track_caller]
     pub fn fails(&self, code: i32) -> &str {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        let lines: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with("awsnet: running on ")).collect();
+        let lines: Vec<&str> =
+            self.stderr.lines().filter(|line| !line.starts_with("awsnet: running on ")).collect();
         assert_eq!(lines.len(), 1, "one line of error: {}", self.stderr);
         lines[0].strip_prefix("awsnet: ").unwrap_or_else(|| panic!("{}", lines[0]))
     }
@@ -124,13 +129,16 @@ pub fn write_tensor(path: &Path, name: &str, dtype: safetensors::Dtype, shape: &
         other => vec![0; shape.iter().product::<usize>() * other.bitsize() / 8],
     };
     let view = safetensors::tensor::TensorView::new(dtype, shape.to_vec(), &values).expect("a tensor");
-    std::fs::write(path, safetensors::serialize([(name, view)], None).expect("a file")).expect("a writable folder");
+    std::fs::write(path, safetensors::serialize([(name, view)], None).expect("a file"))
+        .expect("a writable folder");
 }
 
 /// The names in a folder, sorted.
 pub fn names(folder: &Path) -> Vec<std::ffi::OsString> {
-    let mut names: Vec<_> =
-        std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
     names.sort();
     names
 }

@@ -236,7 +236,10 @@ pub fn compare(element: Element, data: Data, expected: &Expected, found: &[f32])
         let error = (f64::from(y) - reference).abs();
         let bound = bound + unit * reference.abs() + eta;
         let right = error <= bound;
-        assert!(right, "element {at}: {y} instead of {reference}: off by {error:e}, at most {bound:e} allowed");
+        assert!(
+            right,
+            "element {at}: {y} instead of {reference}: off by {error:e}, at most {bound:e} allowed"
+        );
         if bound > 0.0 {
             worst = worst.max(error / bound);
         }

@@ -81,8 +81,9 @@ fn usage(error: &clap::Error) -> Outcome {
         return Err(Failure::usage(format!("expected a command, found none\n\n{}", text.trim_end())));
     }
     let words = text.trim_start_matches("error: ").lines().map(str::trim).filter(|line| !line.is_empty());
-    let message: Vec<&str> =
-        words.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information")).collect();
+    let message: Vec<&str> = words
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .collect();
     Err(Failure::usage(format!("{} (--help tells more)", one_line(&message.join(" ")))))
 }
 

@@ -81,7 +81,9 @@ impl<'a> OutputFile<'a> {
 
 fn unwritable(path: &Path, found: &io::Error) -> Failure {
     // Some of tempfile's errors name their own path, which is nobody's business.
-    let found = found.raw_os_error().map_or_else(|| found.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
+    let found = found
+        .raw_os_error()
+        .map_or_else(|| found.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
     Failure::failed(format!("{}: expected a file that can be written, found {found}", shown(path)))
 }
 
@@ -106,7 +108,8 @@ impl Place {
             // As for any new file: the system takes off what the user's mask forbids.
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
-        let folder = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = builder.tempfile_in(folder)?;
         if let Some(existing) = existing {
             file.as_file().set_permissions(existing.permissions())?;

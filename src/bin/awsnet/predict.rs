@@ -78,7 +78,8 @@ pub fn main(args: &Args) -> Outcome {
 
     let bar = output::progress(found.len() as u64);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let decoders = args.options.threads.map_or(processors, |threads| threads as usize).min(found.len()).min(16);
+    let decoders =
+        args.options.threads.map_or(processors, |threads| threads as usize).min(found.len()).min(16);
     // Together the decoders may be a batch ahead, and each an image.
     let room = (batch as usize).div_ceil(decoders.max(1)) + 1;
     quiet_decoders();
@@ -89,7 +90,11 @@ pub fn main(args: &Args) -> Outcome {
             let (found, input) = (&found, &input);
             // Ends early where the receiver is gone.
             let decoder = move || {
-                found.iter().skip(first).step_by(decoders).try_for_each(|file| sender.send(decode(file, args, input)))
+                found
+                    .iter()
+                    .skip(first)
+                    .step_by(decoders)
+                    .try_for_each(|file| sender.send(decode(file, args, input)))
             };
             std::thread::Builder::new()
                 .name(format!("{DECODER}{first}"))
@@ -140,7 +145,10 @@ fn decode(file: &Found, args: &Args, input: &Input) -> Decoded {
             Some(_) => e.to_string(),
             None => format!("{}: {e}", shown(&file.path)),
         }),
-        Err(_) => Err(format!("{}: expected an image that can be decoded, found one that breaks the decoder", shown(&file.path))),
+        Err(_) => Err(format!(
+            "{}: expected an image that can be decoded, found one that breaks the decoder",
+            shown(&file.path)
+        )),
     }
 }
 
@@ -273,7 +281,10 @@ impl Writer {
         let active = if active.is_empty() { "no AU".to_owned() } else { active.join(" ") };
         let [name_width, label_width] = self.widths;
         let (name, label) = (shown(&file.path), one_line(prediction.emotion()));
-        self.results.line(&format!("{name:<name_width$}  {label:<label_width$}  {probability:.2}  {}", one_line(&active)))
+        self.results.line(&format!(
+            "{name:<name_width$}  {label:<label_width$}  {probability:.2}  {}",
+            one_line(&active)
+        ))
     }
 
     fn error(&mut self, file: &Found, error: &str) -> Outcome {

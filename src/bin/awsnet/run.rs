@@ -55,7 +55,9 @@ pub fn main(args: &Args) -> Outcome {
         let predictions = session.run(&chunk)?;
         for branch in Branch::BOTH {
             let scores = predictions.scores(branch);
-            for (column, values) in columns[branch as usize].iter_mut().zip([scores.logits, scores.probabilities]) {
+            for (column, values) in
+                columns[branch as usize].iter_mut().zip([scores.logits, scores.probabilities])
+            {
                 column.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             }
         }
@@ -117,7 +119,10 @@ impl<'a> ImageTensor<'a> {
 
         let header: Metadata = serde_json::from_slice(&header).map_err(|e| wrong(path, SAFETENSORS, e))?;
         // Reading the JSON does not compare sizes and places; making a header does.
-        let entries = header.offset_keys().into_iter().filter_map(|name| Some((name.clone(), header.info(&name)?.clone())));
+        let entries = header
+            .offset_keys()
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), header.info(&name)?.clone())));
         let header = Metadata::new(None, entries.collect()).map_err(|e| wrong(path, SAFETENSORS, e))?;
         let data_start = 8 + header_len;
         let file_len = (header.data_len() as u64).saturating_add(data_start);
@@ -145,7 +150,9 @@ impl<'a> ImageTensor<'a> {
         images.clear();
         images.resize(count * self.image_len, 0.0);
         let bytes = bytemuck::cast_slice_mut(images);
-        self.reader.read_exact(bytes).map_err(|e| wrong(self.path, "a file that keeps its length while it is read", e))?;
+        self.reader
+            .read_exact(bytes)
+            .map_err(|e| wrong(self.path, "a file that keeps its length while it is read", e))?;
         if cfg!(target_endian = "big") {
             images.iter_mut().for_each(|value| *value = f32::from_bits(value.to_bits().swap_bytes()));
         }
