@@ -125,6 +125,11 @@ impl Case {
         }
     }
 
+    /// Whether blocks share a tile's reduction.
+    pub fn is_split(&self) -> bool {
+        matches!(self, Case::ImplicitGemm { splits: 2.., .. } | Case::Dense { splits: 2.., .. })
+    }
+
     /// Whether a launch has few enough threads for the race detector, which keeps all of them apart.
     pub fn is_small(&self) -> bool {
         const MAX_THREADS: usize = 2048;

@@ -3,8 +3,8 @@
 //! `cases` is the table: operator, variant, shape, epilogue, data. A new kernel or variant gets its rows there; a test
 //! below fails for a kernel without one. Each case runs under several schedules, and the results must be the same bits.
 //!
-//! `AWSNET_TEST_CASES=part` runs the cases whose description holds `part`; `AWSNET_TEST_SMALL=n` at most n of an operator,
-//! spread evenly over those of few threads (for the race detector, which is slow); `AWSNET_TEST_SEEDS=n` adds schedules.
+//! `AWSNET_TEST_CASES=part` runs the cases whose description holds `part`; `AWSNET_TEST_SMALL=n` about n of an operator
+//! under one schedule, spread evenly over those of few threads (for the race detector, which is slow); `AWSNET_TEST_SEEDS=n` adds schedules.
 
 mod cases;
 mod data;
@@ -33,8 +33,13 @@ fn run(op: &str) {
     if let Ok(most) = std::env::var("AWSNET_TEST_SMALL") {
         let most: usize = most.parse().expect("AWSNET_TEST_SMALL is a number");
         all.retain(Case::is_small);
-        let step = all.len().div_ceil(most).max(1);
-        all = all.into_iter().step_by(step).collect();
+        // Half of them with split-K, where blocks meet.
+        let (split, whole): (Vec<Case>, Vec<Case>) = all.into_iter().partition(Case::is_split);
+        let spread = |cases: Vec<Case>| {
+            let step = cases.len().div_ceil(most.div_ceil(2)).max(1);
+            cases.into_iter().step_by(step)
+        };
+        all = spread(split).chain(spread(whole)).collect();
     }
     let next = AtomicUsize::new(0);
     let worst = Mutex::new((0.0, String::new()));
