@@ -91,7 +91,8 @@ fn find_nvcc() -> Option<PathBuf> {
 fn compile(nvcc: &Path, out: &Path, fatbin: &Path) -> Result<String, String> {
     let version = run(Command::new(nvcc).arg("--version"))?;
     let sources = sources()?;
-    let unit: String = sources.keys().filter(|name| name.ends_with(".cu")).map(|n| format!("#include <{n}>\n")).collect();
+    let unit: String =
+        sources.keys().filter(|name| name.ends_with(".cu")).map(|n| format!("#include <{n}>\n")).collect();
     let unit_file = out.join("kernels.cu");
     write(&unit_file, unit.as_bytes())?;
 
@@ -202,7 +203,11 @@ fn sources() -> Result<BTreeMap<String, Vec<u8>>, String> {
 
 /// Runs a command; its output, both streams, or the same as an error.
 fn run(command: &mut Command) -> Result<String, String> {
-    let shown = Path::new(command.get_program()).file_name().unwrap_or(OsStr::new("?")).to_string_lossy().into_owned();
+    let shown = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or(OsStr::new("?"))
+        .to_string_lossy()
+        .into_owned();
     let output = command.output().map_err(|e| format!("{shown}: {e}"))?;
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     match output.status.success() {

@@ -20,7 +20,8 @@ fn built() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let output = Command::new(root.join("tools/emulated-driver")).output().expect("tools/emulated-driver");
+        let output =
+            Command::new(root.join("tools/emulated-driver")).output().expect("tools/emulated-driver");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end())
     })
@@ -36,7 +37,8 @@ fn scenario(name: &str, environment: &[(&str, &str)]) -> String {
         .envs(environment.iter().copied())
         .output()
         .expect("this program");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("scenario done"), "{environment:?}: {text}");
     text
 }
@@ -172,7 +174,8 @@ fn scenarios() {
         Ok("no device") => assert_eq!(CudaContext::new(0).map(drop).map_err(code), Err(100)),
         Ok("too old") => {
             let context = CudaContext::new(0).expect("a device");
-            let loaded = context.load_module(Ptx::from_binary(image::image().to_vec())).map(drop).map_err(code);
+            let loaded =
+                context.load_module(Ptx::from_binary(image::image().to_vec())).map(drop).map_err(code);
             match image::architectures().count() {
                 0 => assert_eq!(loaded, Ok(()), "a placeholder loads everywhere"),
                 _ => assert_eq!(loaded, Err(209)),

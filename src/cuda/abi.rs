@@ -339,11 +339,14 @@ mod tests {
             let c = body(HEADER, &format!("struct awsnet_{} {{", snake(ty)));
             let rust = body(source, &format!("pub struct {ty} {{"));
             let mut rest = c;
-            for field in rust.lines().skip(1).filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next()) {
+            for field in
+                rust.lines().skip(1).filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next())
+            {
                 let declared = [" ", "*"].iter().find_map(|before| {
                     [";", ",", "["].iter().find_map(|after| rest.find(&format!("{before}{field}{after}")))
                 });
-                rest = &rest[declared.unwrap_or_else(|| panic!("{ty}.{field} is missing or out of order in C"))..];
+                rest = &rest
+                    [declared.unwrap_or_else(|| panic!("{ty}.{field} is missing or out of order in C"))..];
             }
         }
     }

@@ -96,7 +96,11 @@ pub fn conv2d_stem_shared_bytes(p: &abi::Conv2dStemParams) -> usize {
     let rows = (variants::STEM_PATCH_H - 1) * stride_h + (kernel_h - 1) * dilation_h + 1;
     let columns = (variants::STEM_PATCH_W - 1) * stride_w + (kernel_w - 1) * dilation_w + 1;
     let window = rows * columns * channels * ELEMENT_BYTES;
-    let sums = 2 * variants::STEM_PATCH_H * variants::STEM_PATCH_W * (variants::STEM_CHANNELS + 4) * size_of::<f32>();
+    let sums = 2
+        * variants::STEM_PATCH_H
+        * variants::STEM_PATCH_W
+        * (variants::STEM_CHANNELS + 4)
+        * size_of::<f32>();
     (weights + offsets + window).max(sums)
 }
 
@@ -105,7 +109,9 @@ pub fn conv2d_stem(element: Element, p: &abi::Conv2dStemParams) -> Launch {
     Launch {
         kernel: format!("conv2d_stem_{}", element.name()),
         grid: [
-            p.batch as usize * patches(p.out_h, variants::STEM_PATCH_H) * patches(p.out_w, variants::STEM_PATCH_W),
+            p.batch as usize
+                * patches(p.out_h, variants::STEM_PATCH_H)
+                * patches(p.out_w, variants::STEM_PATCH_W),
             (p.epilogue.channels as usize).div_ceil(variants::STEM_CHANNELS),
             1,
         ],
@@ -135,7 +141,11 @@ pub fn aws_unit_dense_f32(p: &abi::AwsUnitDenseParams) -> Launch {
 pub fn aws_unit_gate_means(element: Element, p: &abi::AwsUnitGateMeansParams) -> Launch {
     Launch {
         kernel: format!("aws_unit_gate_means_{}", element.name()),
-        grid: [(p.channels as usize).div_ceil(VECTOR).div_ceil(variants::GATE_MEANS_VECTORS), p.batch as usize, 2],
+        grid: [
+            (p.channels as usize).div_ceil(VECTOR).div_ceil(variants::GATE_MEANS_VECTORS),
+            p.batch as usize,
+            2,
+        ],
         threads: variants::GATE_MEANS_THREADS,
         shared_bytes: variants::GATE_MEANS_THREADS * VECTOR * size_of::<f32>(),
     }

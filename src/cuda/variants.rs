@@ -159,7 +159,10 @@ mod tests {
         assert_eq!(rows("CONV2D_DIRECT_VARIANTS"), direct);
         let elements = |all: &[Element]| all.iter().map(|e| format!(" X({})", e.name())).collect::<String>();
         assert!(HEADER.contains(&format!("#define AWSNET_ELEMENTS(X){}\n", elements(&Element::ALL))));
-        assert!(HEADER.contains(&format!("#define AWSNET_CONV2D_STEM_ELEMENTS(X){}\n", elements(&Element::TENSOR))));
+        assert!(
+            HEADER
+                .contains(&format!("#define AWSNET_CONV2D_STEM_ELEMENTS(X){}\n", elements(&Element::TENSOR)))
+        );
     }
 
     #[test]

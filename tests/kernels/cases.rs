@@ -15,16 +15,77 @@ use crate::reference::Window;
 
 #[derive(Clone, Debug)]
 pub enum Case {
-    ImplicitGemm { variant: GemmVariant, window: Window, splits: usize, fused: Fused, data: Data },
-    Direct { variant: DirectVariant, window: Window, fused: Fused, data: Data },
-    Depthwise { element: Element, window: Window, fused: Fused, data: Data },
-    Stem { element: Element, window: Window, pixel: Pixel, fused: Fused, data: Data },
-    Pool { element: Element, window: Window, kind: Pool, fused: Fused, data: Data },
-    Identity { element: Element, positions: usize, channels: usize, in_place: bool, fused: Fused, data: Data },
-    Dense { variant: Option<GemmVariant>, positions: usize, channels: usize, splits: usize, data: Data },
-    Gated { element: Element, batch: usize, positions: usize, channels: usize, squeezed: usize, gate: Gate },
-    Head { element: Element, batch: usize, positions: usize, channels: usize, labels: [usize; 2], pooled: bool },
-    Image { element: Element, batch: usize, size: [usize; 2], channels: usize, pixel: Pixel },
+    ImplicitGemm {
+        variant: GemmVariant,
+        window: Window,
+        splits: usize,
+        fused: Fused,
+        data: Data,
+    },
+    Direct {
+        variant: DirectVariant,
+        window: Window,
+        fused: Fused,
+        data: Data,
+    },
+    Depthwise {
+        element: Element,
+        window: Window,
+        fused: Fused,
+        data: Data,
+    },
+    Stem {
+        element: Element,
+        window: Window,
+        pixel: Pixel,
+        fused: Fused,
+        data: Data,
+    },
+    Pool {
+        element: Element,
+        window: Window,
+        kind: Pool,
+        fused: Fused,
+        data: Data,
+    },
+    Identity {
+        element: Element,
+        positions: usize,
+        channels: usize,
+        in_place: bool,
+        fused: Fused,
+        data: Data,
+    },
+    Dense {
+        variant: Option<GemmVariant>,
+        positions: usize,
+        channels: usize,
+        splits: usize,
+        data: Data,
+    },
+    Gated {
+        element: Element,
+        batch: usize,
+        positions: usize,
+        channels: usize,
+        squeezed: usize,
+        gate: Gate,
+    },
+    Head {
+        element: Element,
+        batch: usize,
+        positions: usize,
+        channels: usize,
+        labels: [usize; 2],
+        pooled: bool,
+    },
+    Image {
+        element: Element,
+        batch: usize,
+        size: [usize; 2],
+        channels: usize,
+        pixel: Pixel,
+    },
 }
 
 impl Case {
@@ -104,7 +165,13 @@ impl fmt::Display for Case {
     }
 }
 
-fn window(batch: usize, input: [usize; 2], in_channels: usize, channels: usize, kernel: [usize; 2]) -> Window {
+fn window(
+    batch: usize,
+    input: [usize; 2],
+    in_channels: usize,
+    channels: usize,
+    kernel: [usize; 2],
+) -> Window {
     let [stride, dilation] = [[1, 1]; 2];
     Window { batch, input, in_channels, channels, kernel, stride, padding: [0; 4], dilation, groups: 1 }
 }
@@ -131,7 +198,9 @@ fn geometries() -> Vec<Window> {
 fn edges(v: &GemmVariant) -> Vec<Window> {
     let around = |size: usize, step: usize| [size - 1, size, size + 1][step];
     [[0, 0, 0], [1, 1, 1], [2, 2, 2], [0, 1, 2], [2, 0, 1], [1, 2, 0]]
-        .map(|[m, n, k]| window(1, [1, around(v.tile_m, m)], around(v.tile_k, k), around(v.tile_n, n), [1, 1]))
+        .map(|[m, n, k]| {
+            window(1, [1, around(v.tile_m, m)], around(v.tile_k, k), around(v.tile_n, n), [1, 1])
+        })
         .to_vec()
 }
 
@@ -186,7 +255,12 @@ pub fn all() -> Vec<Case> {
         let last = window(1, [1, 4 * variant.positions + 1], 12, 9, [1, 1]); // a thread with one position left
         for window in geometries().into_iter().chain(grouped).chain([last]) {
             let fused = fused();
-            cases.extend(kinds(fused).into_iter().map(|data| Case::Direct { variant: *variant, window, fused, data }));
+            cases.extend(kinds(fused).into_iter().map(|data| Case::Direct {
+                variant: *variant,
+                window,
+                fused,
+                data,
+            }));
         }
     }
     for element in Element::ALL {
@@ -203,9 +277,16 @@ pub fn all() -> Vec<Case> {
             depthwise(3, [4, 4], 40, [4, 4]),
         ] {
             let fused = fused();
-            cases.extend(kinds(fused).into_iter().map(|data| Case::Depthwise { element, window, fused, data }));
+            cases.extend(kinds(fused).into_iter().map(|data| Case::Depthwise {
+                element,
+                window,
+                fused,
+                data,
+            }));
         }
-        for (i, (positions, channels)) in [(1, 1), (5, 8), (31, 12), (128, 8), (129, 8), (9, 200)].into_iter().enumerate() {
+        for (i, (positions, channels)) in
+            [(1, 1), (5, 8), (31, 12), (128, 8), (129, 8), (9, 200)].into_iter().enumerate()
+        {
             let fused = fused();
             cases.extend(kinds(fused).into_iter().map(|data| Case::Identity {
                 element,
@@ -249,7 +330,13 @@ pub fn all() -> Vec<Case> {
                 }
             }
         }
-        for (batch, positions, channels, squeezed) in [(1, 1, 1, 1), (2, 49, 70, 9), (3, 16, 8, 4), (1, 33, 129, 16)] {
+        for (kind, kernel) in [(Pool::Max, [3, 3]), (Pool::Average, [2, 2])] {
+            let window = Window { padding: same, ..pool(1, [6, 6], 9, kernel, [1, 1]) };
+            cases.push(Case::Pool { element, window, kind, fused: Fused::PLAIN, data: Data::Hole });
+        }
+        for (batch, positions, channels, squeezed) in
+            [(1, 1, 1, 1), (2, 49, 70, 9), (3, 16, 8, 4), (1, 33, 129, 16)]
+        {
             for gate in [Gate::Softmax, Gate::Sigmoid] {
                 cases.push(Case::Gated { element, batch, positions, channels, squeezed, gate });
             }
@@ -279,7 +366,13 @@ pub fn all() -> Vec<Case> {
         ] {
             for pixel in [Pixel::U8, Pixel::F32] {
                 let fused = fused();
-                cases.extend(kinds(fused).into_iter().map(|data| Case::Stem { element, window, pixel, fused, data }));
+                cases.extend(kinds(fused).into_iter().map(|data| Case::Stem {
+                    element,
+                    window,
+                    pixel,
+                    fused,
+                    data,
+                }));
             }
         }
     }

@@ -128,7 +128,13 @@ pub struct DeviceMap {
 
 impl DeviceMap {
     /// `values` is `[positions][channels]`; the pad lanes hold NaN.
-    pub fn input(stream: &Stream, element: Element, positions: usize, channels: usize, values: &[f32]) -> DeviceMap {
+    pub fn input(
+        stream: &Stream,
+        element: Element,
+        positions: usize,
+        channels: usize,
+        values: &[f32],
+    ) -> DeviceMap {
         assert_eq!(values.len(), positions * channels);
         let pitch = abi::pitch(channels);
         let mut bytes = Vec::with_capacity(positions * pitch * element.bytes());

@@ -15,7 +15,10 @@ use libloading::Library;
 /// Builds the emulated driver with `tools/emulated-driver` and returns the path of the library.
 pub fn build_emulated(arguments: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(root.join("tools/emulated-driver")).args(arguments).output().expect("tools/emulated-driver");
+    let output = Command::new(root.join("tools/emulated-driver"))
+        .args(arguments)
+        .output()
+        .expect("tools/emulated-driver");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let folder = String::from_utf8(output.stdout).expect("a path");
     Path::new(folder.trim_end()).join("libcuda.so.1")
@@ -105,7 +108,8 @@ impl Driver {
             })
         };
         std::mem::forget(library); // its functions are in use until the process ends
-        let mut driver = Driver { calls, emulation, context: std::ptr::null_mut(), module: std::ptr::null_mut() };
+        let mut driver =
+            Driver { calls, emulation, context: std::ptr::null_mut(), module: std::ptr::null_mut() };
         let image = match std::env::var_os("AWSNET_TEST_FATBIN") {
             Some(path) => std::fs::read(path).expect("the fat binary"),
             None => EMPTY_IMAGE.to_bytes_with_nul().to_vec(),
@@ -159,7 +163,11 @@ pub fn emulated_kernels() -> Vec<(String, usize, usize)> {
             if (emulation.kernel)(kernels.len() as c_uint, &mut name, &mut bytes, &mut threads) == 0 {
                 return kernels;
             }
-            kernels.push((CStr::from_ptr(name).to_str().expect("a name").to_owned(), bytes, threads as usize));
+            kernels.push((
+                CStr::from_ptr(name).to_str().expect("a name").to_owned(),
+                bytes,
+                threads as usize,
+            ));
         }
     }
 }
@@ -217,7 +225,12 @@ impl Stream {
         unsafe {
             self.driver.check((self.driver.calls.cuMemAlloc_v2)(&mut address, bytes.len()));
             let from = bytes.as_ptr().cast();
-            self.driver.check((self.driver.calls.cuMemcpyHtoDAsync_v2)(address, from, bytes.len(), self.stream));
+            self.driver.check((self.driver.calls.cuMemcpyHtoDAsync_v2)(
+                address,
+                from,
+                bytes.len(),
+                self.stream,
+            ));
         }
         Buffer { driver: self.driver, address, bytes: bytes.len() }
     }
@@ -228,7 +241,12 @@ impl Stream {
         let from = bytes.as_ptr().cast();
         // SAFETY: as in `upload`.
         unsafe {
-            self.driver.check((self.driver.calls.cuMemcpyHtoDAsync_v2)(buffer.address, from, bytes.len(), self.stream));
+            self.driver.check((self.driver.calls.cuMemcpyHtoDAsync_v2)(
+                buffer.address,
+                from,
+                bytes.len(),
+                self.stream,
+            ));
         }
     }
 
@@ -237,7 +255,12 @@ impl Stream {
         // SAFETY: the copy writes `bytes`, which lives until the stream is synchronised.
         unsafe {
             let to = bytes.as_mut_ptr().cast();
-            self.driver.check((self.driver.calls.cuMemcpyDtoHAsync_v2)(to, buffer.address, bytes.len(), self.stream));
+            self.driver.check((self.driver.calls.cuMemcpyDtoHAsync_v2)(
+                to,
+                buffer.address,
+                bytes.len(),
+                self.stream,
+            ));
             self.driver.check((self.driver.calls.cuStreamSynchronize)(self.stream));
         }
         bytes

@@ -72,7 +72,13 @@ fn run(op: &str) {
         }
     });
     let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), all.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases failed:\n{}",
+        failures.len(),
+        all.len(),
+        failures.join("\n")
+    );
     let (share, case) = worst.into_inner().unwrap();
     println!("{op}: {} cases; the largest error is {share:.3} of its bound, in {case}", all.len());
 }

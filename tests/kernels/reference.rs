@@ -114,7 +114,8 @@ pub fn pool2d(window: &Window, kind: Pool, input: &[f32]) -> Sums {
             match kind {
                 Pool::Average => sums.add(at, x / taps as f64),
                 Pool::Max => {
-                    sums.value[at] = sums.value[at].max(x);
+                    let wins = x > sums.value[at] || x.is_nan();
+                    sums.value[at] = if wins { x } else { sums.value[at] };
                     sums.magnitude[at] = sums.value[at].abs();
                 }
             }
@@ -236,7 +237,10 @@ pub fn compare(element: Element, data: Data, expected: &Expected, found: &[f32])
         let error = (f64::from(y) - reference).abs();
         let bound = bound + unit * reference.abs() + eta;
         let right = error <= bound;
-        assert!(right, "element {at}: {y} instead of {reference}: off by {error:e}, at most {bound:e} allowed");
+        assert!(
+            right,
+            "element {at}: {y} instead of {reference}: off by {error:e}, at most {bound:e} allowed"
+        );
         if bound > 0.0 {
             worst = worst.max(error / bound);
         }

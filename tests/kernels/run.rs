@@ -21,7 +21,8 @@ fn schedules(case: &Case) -> Vec<(u64, i32)> {
     let mut hasher = DefaultHasher::new();
     case.to_string().hash(&mut hasher);
     let seed = hasher.finish() | 1;
-    let more = std::env::var("AWSNET_TEST_SEEDS").map_or(0, |n| n.parse().expect("AWSNET_TEST_SEEDS is a number"));
+    let more =
+        std::env::var("AWSNET_TEST_SEEDS").map_or(0, |n| n.parse().expect("AWSNET_TEST_SEEDS is a number"));
     if std::env::var_os("AWSNET_TEST_SMALL").is_some() {
         return vec![(seed, AS_LATE_AS_ALLOWED)];
     }
@@ -48,8 +49,12 @@ pub fn run(stream: &Stream, case: &Case) -> f64 {
             let launch = |p: &abi::Conv2dParams| launch::conv2d_depthwise(element, p);
             runner.conv2d(rng, element, &window, fused, data, pack::direct, launch, [0, 0], 1)
         }
-        Case::Stem { element, window, pixel, fused, data } => runner.stem(rng, element, &window, pixel, fused, data),
-        Case::Pool { element, window, kind, fused, data } => runner.pool(rng, element, &window, kind, fused, data),
+        Case::Stem { element, window, pixel, fused, data } => {
+            runner.stem(rng, element, &window, pixel, fused, data)
+        }
+        Case::Pool { element, window, kind, fused, data } => {
+            runner.pool(rng, element, &window, kind, fused, data)
+        }
         Case::Identity { element, positions, channels, in_place, fused, data } => {
             runner.identity(rng, element, positions, channels, in_place, fused, data)
         }
@@ -119,6 +124,7 @@ impl Runner<'_> {
     }
 
     /// Runs a fused operator and compares both outputs; one launch, and every output vector stored once.
+    #[allow(clippy::too_many_arguments)] // operands, results and what they cost
     fn finish(
         &self,
         element: Element,
@@ -138,7 +144,11 @@ impl Runner<'_> {
                 let positions = sums[0].value.len() / channels;
                 let maps = 2 * positions * abi::pitch(channels) * element.bytes();
                 assert_eq!(after.launches - before.launches, 1, "launches");
-                assert_eq!(after.bytes_stored - before.bytes_stored, (maps + stored_beside) as u64, "bytes stored");
+                assert_eq!(
+                    after.bytes_stored - before.bytes_stored,
+                    (maps + stored_beside) as u64,
+                    "bytes stored"
+                );
             }
         });
         let expected = reference::finish(sums, channels, &operands.values);
@@ -149,7 +159,13 @@ impl Runner<'_> {
         [(); 2].map(|_| data.values(rng, element, count))
     }
 
-    fn maps(&self, element: Element, positions: usize, channels: usize, values: &[Vec<f32>; 2]) -> [DeviceMap; 2] {
+    fn maps(
+        &self,
+        element: Element,
+        positions: usize,
+        channels: usize,
+        values: &[Vec<f32>; 2],
+    ) -> [DeviceMap; 2] {
         [0, 1].map(|t| DeviceMap::input(self.stream, element, positions, channels, &values[t]))
     }
 
@@ -190,7 +206,8 @@ impl Runner<'_> {
         splits: usize,
     ) -> f64 {
         let [out_h, out_w] = window.output();
-        let shape = Oihw { out: window.channels, input: window.in_channels / window.groups, kernel: window.kernel };
+        let shape =
+            Oihw { out: window.channels, input: window.in_channels / window.groups, kernel: window.kernel };
         let mut x = self.pair(rng, data, element, window.in_positions() * window.in_channels);
         if data == Data::Hole {
             let hole = window.in_positions() / 2 * window.in_channels;
@@ -249,7 +266,8 @@ impl Runner<'_> {
     ) -> f64 {
         let [out_h, out_w] = window.output();
         let shape = Oihw { out: window.channels, input: window.in_channels, kernel: window.kernel };
-        let image = TestImage::new(self.stream, rng, data, window.batch, window.input, window.in_channels, pixel);
+        let image =
+            TestImage::new(self.stream, rng, data, window.batch, window.input, window.in_channels, pixel);
         let x: Vec<f32> = image.normalised.iter().map(|&v| crate::data::round(element, v)).collect();
         let w = self.pair(rng, data, element, shape.len());
         let weights = self.weights(element, [0, 1].map(|t| pack::stem(shape, &w[t])));
@@ -274,7 +292,15 @@ impl Runner<'_> {
         };
         let launch = launch::conv2d_stem(element, &params);
         let sums = [0, 1].map(|t| reference::conv2d(window, &x, &w[t]));
-        self.finish(element, data, &operands, sums, window.channels, || self.stream.launch(&launch, &params), 0)
+        self.finish(
+            element,
+            data,
+            &operands,
+            sums,
+            window.channels,
+            || self.stream.launch(&launch, &params),
+            0,
+        )
     }
 
     fn pool(
@@ -287,7 +313,11 @@ impl Runner<'_> {
         data: Data,
     ) -> f64 {
         let [out_h, out_w] = window.output();
-        let x = self.pair(rng, data, element, window.in_positions() * window.channels);
+        let mut x = self.pair(rng, data, element, window.in_positions() * window.channels);
+        if data == Data::Hole {
+            let hole = window.in_positions() / 2 * window.channels;
+            x.iter_mut().for_each(|x| x[hole..][..window.channels].fill(f32::NAN));
+        }
         let inputs = self.maps(element, window.in_positions(), window.channels, &x);
         let operands =
             FusedOperands::new(self.stream, fused, element, data, rng, window.positions(), window.channels);
@@ -309,7 +339,15 @@ impl Runner<'_> {
         };
         let launch = launch::pool2d(element, &params);
         let sums = [0, 1].map(|t| reference::pool2d(window, kind, &x[t]));
-        self.finish(element, data, &operands, sums, window.channels, || self.stream.launch(&launch, &params), 0)
+        self.finish(
+            element,
+            data,
+            &operands,
+            sums,
+            window.channels,
+            || self.stream.launch(&launch, &params),
+            0,
+        )
     }
 
     #[allow(clippy::too_many_arguments)] // a row of the table
@@ -361,11 +399,11 @@ impl Runner<'_> {
         let x = self.pair(rng, data, element, positions * channels);
         let w = data.values(rng, element, 4 * channels * channels);
         let inputs = self.maps(element, positions, channels, &x);
-        let weights =
-            self.weights(element, [0, 1].map(|to| pack::aws_unit_dense(element, channels, to, &w)));
+        let weights = self.weights(element, [0, 1].map(|to| pack::aws_unit_dense(element, channels, to, &w)));
         let operands = FusedOperands::new(self.stream, Fused::PLAIN, element, data, rng, positions, channels);
-        let need = variant
-            .map_or(Splitting { workspace_bytes: 0, tickets: 0 }, |v| launch::splitting(v, positions, channels, splits));
+        let need = variant.map_or(Splitting { workspace_bytes: 0, tickets: 0 }, |v| {
+            launch::splitting(v, positions, channels, splits)
+        });
         let memory = SplitMemory::new(self.stream, need);
         let [workspace, tickets] = if splits > 1 { memory.addresses() } else { [0, 0] };
         let params = abi::AwsUnitDenseParams {
@@ -501,7 +539,12 @@ impl Runner<'_> {
                     for (t, expected) in expected.iter_mut().enumerate() {
                         let logit = [0, 1].map(|s| {
                             let row = (t * 2 + s) * channels + c;
-                            layer(&excite_weight[row * squeezed..][..squeezed], excite_bias[row], &g, &g_bound)
+                            layer(
+                                &excite_weight[row * squeezed..][..squeezed],
+                                excite_bias[row],
+                                &g,
+                                &g_bound,
+                            )
                         });
                         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
                         let (a, bound) = match gate {
@@ -510,9 +553,10 @@ impl Runner<'_> {
                                 let bound = (logit[0].1 + logit[1].1) / 4.0;
                                 ([a, 1.0 - a], [bound, bound])
                             }
-                            Gate::Sigmoid => {
-                                ([sigmoid(logit[0].0), sigmoid(logit[1].0)], [logit[0].1 / 4.0, logit[1].1 / 4.0])
-                            }
+                            Gate::Sigmoid => (
+                                [sigmoid(logit[0].0), sigmoid(logit[1].0)],
+                                [logit[0].1 / 4.0, logit[1].1 / 4.0],
+                            ),
                         };
                         // exp, addition, division, product and sum: 8 roundings cover them.
                         let bound = |s: usize| (bound[s] + 8.0 * unit * a[s]) * u[s].abs();
@@ -633,8 +677,12 @@ impl Runner<'_> {
         let data = Data::Random;
         let image = TestImage::new(self.stream, rng, data, batch, size, channels, pixel);
         let output = DeviceMap::output(self.stream, element, batch * size[0] * size[1], channels);
-        let params =
-            abi::ImageToNhwcParams { image: image.params, output: output.address(), batch: batch as i32, reserved: 0 };
+        let params = abi::ImageToNhwcParams {
+            image: image.params,
+            output: output.address(),
+            batch: batch as i32,
+            reserved: 0,
+        };
         let launch = launch::image_to_nhwc(element, &params);
         let found = self.under_all_schedules(&[&output], || self.stream.launch(&launch, &params));
         let expected = Expected {
@@ -647,7 +695,9 @@ impl Runner<'_> {
 
 /// Bytes that a launch with split-K stores beside its outputs: the partial sums, and a ticket set back for each tile.
 fn split_bytes(launch: &Launch, case: &Case) -> usize {
-    let (Case::ImplicitGemm { variant, .. } | Case::Dense { variant: Some(variant), .. }) = case else { return 0 };
+    let (Case::ImplicitGemm { variant, .. } | Case::Dense { variant: Some(variant), .. }) = case else {
+        return 0;
+    };
     let tiles = launch.grid[0] * launch.grid[1];
     match launch.grid[2] {
         1 => 0,
