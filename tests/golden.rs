@@ -61,12 +61,8 @@ impl Case {
         let len = expected.len() / self.images;
         assert_eq!(found.len(), len, "{}: {tensor}", self.name);
         for (index, (found, &expected)) in found.zip(&expected[image * len..][..len]).enumerate() {
-            let error = (found - f64::from(expected)).abs() / largest;
-            assert!(
-                error <= tolerance,
-                "{}: {tensor}[{image}][{index}]: {found}, expected {expected}",
-                self.name
-            );
+            let close = abs_diff_eq!(found, f64::from(expected), epsilon = tolerance * largest);
+            assert!(close, "{}: {tensor}[{image}][{index}]: {found}, expected {expected}", self.name);
         }
     }
 }

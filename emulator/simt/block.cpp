@@ -40,6 +40,7 @@ struct Copy {
 struct Lane : Thread {
   Fiber fiber;
   bool left = false;
+  bool unfenced = false;  // it stored to global memory since its last fence
   const char* waits_for = nullptr;  // "a barrier" or "a warp collective"
   Place waits_at = {nullptr, 0};
   std::vector<Copy> open_group;
@@ -73,7 +74,9 @@ struct Launch {
   Place barrier_place = {nullptr, 0};
   uint8_t* shared = nullptr;
 
-  char barrier_order, fence_order, end_order;  // addresses for the race detector
+  // Addresses for the race detector, which orders what is released before what acquires the same one.
+  char* barrier_order = nullptr;  // of the block
+  char fence_order, end_order;
 
   uint64_t next_random() {  // xorshift64
     random ^= random << 13;
@@ -175,6 +178,7 @@ struct BlockMemory {
   std::vector<uint8_t*> shared;
   std::vector<void*> contexts;
   std::vector<std::vector<Lane>> lanes;
+  std::deque<char> barrier_orders;  // one a block: a barrier orders nothing between blocks
 
   ~BlockMemory() {
     keep(stacks);
@@ -229,6 +233,7 @@ void run_block(Launch& l, BlockMemory& memory, Dim3 block) {
   l.left = l.at_barrier = l.ready_head = l.ready_count = 0;
   IF_TSAN(memory.lanes.push_back(std::move(l.lanes)));
   l.lanes = std::vector<Lane>(l.threads);
+  l.barrier_order = &memory.barrier_orders.emplace_back();
   l.warps.assign(l.threads / kWarpLanes, Warp{});
   l.ready.assign(l.threads, nullptr);
   l.shared = memory.shared_memory(l.shared_bytes);
@@ -346,7 +351,7 @@ void barrier(Place place) {
   l.barrier_place = place;
   lane->waits_for = "a barrier";
   lane->waits_at = place;
-  IF_TSAN(__tsan_release(&l.barrier_order));
+  IF_TSAN(__tsan_release(l.barrier_order));
   if (++l.at_barrier < l.threads) {
     wait_for_turn();
   } else {
@@ -356,7 +361,7 @@ void barrier(Place place) {
     }
     if (schedule.seed != 0) step_aside();
   }
-  IF_TSAN(__tsan_acquire(&l.barrier_order));
+  IF_TSAN(__tsan_acquire(l.barrier_order));
 }
 
 void warp_collective(Place place, WarpOperation operation, void* argument) {
@@ -414,15 +419,24 @@ void check_load(Place place, const void* pointer, size_t bytes) {
 
 void check_store(Place place, const void* pointer, size_t bytes) {
   check_global(place, pointer, bytes, "stores");
+  current()->unfenced = true;
   counters.bytes_stored += bytes;
 }
 
+// To the race detector, what a counter hands from block to block is what its thread knows at the increment: its own
+// stores and those that a barrier put before it, if all of them were fenced; and it reaches who fences afterwards.
 void fence() {
-  IF_TSAN(__tsan_release(&launch->fence_order); __tsan_acquire(&launch->fence_order));
+  current()->unfenced = false;
+  IF_TSAN(__tsan_acquire(&launch->fence_order));
 }
 
 uint32_t increment(Place place, uint32_t* counter) {
   check_global(place, counter, sizeof *counter, "increments");
+  bool fenced = true;
+  for (const Lane& lane : launch->lanes) fenced = fenced && !lane.unfenced;
+  if (fenced) {
+    IF_TSAN(__tsan_release(&launch->fence_order));
+  }
   return (*counter)++;  // an OS thread runs all blocks of a launch: nothing comes between
 }
 

@@ -330,6 +330,10 @@ pub fn all() -> Vec<Case> {
                 }
             }
         }
+        for (kind, kernel) in [(Pool::Max, [3, 3]), (Pool::Average, [2, 2])] {
+            let window = Window { padding: same, ..pool(1, [6, 6], 9, kernel, [1, 1]) };
+            cases.push(Case::Pool { element, window, kind, fused: Fused::PLAIN, data: Data::Hole });
+        }
         for (batch, positions, channels, squeezed) in
             [(1, 1, 1, 1), (2, 49, 70, 9), (3, 16, 8, 4), (1, 33, 129, 16)]
         {

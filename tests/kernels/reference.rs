@@ -114,7 +114,8 @@ pub fn pool2d(window: &Window, kind: Pool, input: &[f32]) -> Sums {
             match kind {
                 Pool::Average => sums.add(at, x / taps as f64),
                 Pool::Max => {
-                    sums.value[at] = sums.value[at].max(x);
+                    let wins = x > sums.value[at] || x.is_nan();
+                    sums.value[at] = if wins { x } else { sums.value[at] };
                     sums.magnitude[at] = sums.value[at].abs();
                 }
             }
