@@ -73,6 +73,7 @@ struct Launch {
   unsigned left = 0, at_barrier = 0;
   Place barrier_place = {nullptr, 0};
   uint8_t* shared = nullptr;
+  bool drew = false;  // it incremented a counter
 
   // Addresses for the race detector, which orders what is released before what acquires the same one.
   char* barrier_order = nullptr;  // of the block
@@ -230,6 +231,7 @@ struct BlockMemory {
 };
 
 void run_block(Launch& l, BlockMemory& memory, Dim3 block) {
+  l.drew = false;
   l.left = l.at_barrier = l.ready_head = l.ready_count = 0;
   IF_TSAN(memory.lanes.push_back(std::move(l.lanes)));
   l.lanes = std::vector<Lane>(l.threads);
@@ -424,14 +426,18 @@ void check_store(Place place, const void* pointer, size_t bytes) {
 }
 
 // To the race detector, what a counter hands from block to block is what its thread knows at the increment: its own
-// stores and those that a barrier put before it, if all of them were fenced; and it reaches who fences afterwards.
+// stores and those that a barrier put before it, if all of them were fenced; and it reaches who fences after the
+// increment of its own block.
 void fence() {
   current()->unfenced = false;
-  IF_TSAN(__tsan_acquire(&launch->fence_order));
+  if (launch->drew) {
+    IF_TSAN(__tsan_acquire(&launch->fence_order));
+  }
 }
 
 uint32_t increment(Place place, uint32_t* counter) {
   check_global(place, counter, sizeof *counter, "increments");
+  launch->drew = true;
   bool fenced = true;
   for (const Lane& lane : launch->lanes) fenced = fenced && !lane.unfenced;
   if (fenced) {
