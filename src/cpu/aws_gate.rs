@@ -5,7 +5,7 @@
 //! [to][from][padded channel].
 
 use super::epilogue::BlockTask;
-use super::kernels::Run;
+use super::run::Run;
 use super::simd::{Simd, sigmoid};
 use crate::model::Gate;
 use crate::plan::{Node, Value, ValueId};

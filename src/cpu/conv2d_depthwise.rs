@@ -6,7 +6,7 @@
 //! AWS-Unit meets both branches in registers.
 
 use super::epilogue::{BlockTask, PairSink};
-use super::kernels::Run;
+use super::run::Run;
 use super::simd::Simd;
 use crate::plan::{DepthwiseKernel, Node, Value};
 

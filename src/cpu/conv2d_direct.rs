@@ -19,7 +19,8 @@
 use std::mem::MaybeUninit;
 
 use super::epilogue::activate;
-use super::kernels::{Compiled, Run};
+use super::kernels::Compiled;
+use super::run::Run;
 use super::simd::Simd;
 use crate::op::Activation;
 use crate::plan::tile::{ROWS, max_sums};

@@ -1,6 +1,6 @@
 //! What happens to both branches' values of a pixel before they are stored: residual, activation, AWS-Unit.
 
-use super::kernels::Run;
+use super::run::Run;
 use super::simd::{self, Simd};
 use crate::op::Activation;
 use crate::plan::{Node, Value};

@@ -1,7 +1,7 @@
 //! z = x, for the epilogue's sake.
 
 use super::epilogue::{BlockTask, PairSink};
-use super::kernels::Run;
+use super::run::Run;
 use super::simd::Simd;
 use crate::plan::{Node, Value};
 

@@ -1,7 +1,7 @@
 //! The image from NCHW into blocks of channels, for operators that read it so.
 
 use super::epilogue::BlockTask;
-use super::kernels::Run;
+use super::run::Run;
 use crate::plan::{Node, Value};
 
 pub(super) fn task_count(output: &Value, images: usize) -> usize {

@@ -3,83 +3,10 @@
 //! A node's work is cut into tasks that write disjoint parts of its output, so that any thread may take any of
 //! them in any order, and the bits come out the same.
 
+use super::run::Run;
 use super::simd::Simd;
 use super::{aws_gate, conv2d_depthwise, conv2d_direct, identity, image_to_blocks, pool2d};
-use crate::plan::{CpuPlan, Kernel, Node, Value};
-
-/// A plan running on a session's arena.
-#[derive(Clone, Copy)]
-pub(super) struct Run<'a> {
-    pub plan: &'a CpuPlan,
-    /// The arena, of `plan.arena_len` elements.
-    pub arena: *mut f32,
-    /// Images of this run, at most the plan's batch.
-    pub images: usize,
-}
-
-// SAFETY: tasks of a node write disjoint elements of the arena, and read only what earlier nodes have written; the
-// caller of `run_task` keeps nodes apart.
-unsafe impl Sync for Run<'_> {}
-
-impl Run<'_> {
-    /// The first element, halo included, of the map that `branch` reads or writes.
-    ///
-    /// # Safety
-    ///
-    /// The value is one of the plan, `image` below the number of images.
-    #[inline(always)]
-    pub unsafe fn map(&self, value: &Value, image: usize, branch: usize) -> *mut f32 {
-        let offset = value.offset + image * value.image_stride() + value.branch_offset(branch);
-        // SAFETY: the plan has placed the value, for a whole batch, within the arena.
-        unsafe { self.arena.add(offset) }
-    }
-
-    /// The first pixel of the map's first block, behind the halo.
-    ///
-    /// # Safety
-    ///
-    /// As for [`map`](Self::map).
-    #[inline(always)]
-    pub unsafe fn pixels(&self, value: &Value, image: usize, branch: usize) -> *mut f32 {
-        unsafe { self.map(value, image, branch).add(value.origin()) }
-    }
-
-    /// Writes the zeros around some rows of some blocks: left and right, and above the first and below the last.
-    ///
-    /// # Safety
-    ///
-    /// As for [`map`](Self::map), and nobody else uses these blocks' rows.
-    pub unsafe fn zero_halo(
-        &self,
-        value: &Value,
-        image: usize,
-        branch: usize,
-        blocks: std::ops::Range<usize>,
-        rows: std::ops::Range<usize>,
-    ) {
-        let (row, halo, lanes) = (value.row_stride(), value.halo, value.lanes);
-        if halo == Default::default() {
-            return;
-        }
-        for block in blocks {
-            // SAFETY: all within the block, which spans top + height + bottom rows.
-            unsafe {
-                let first = self.map(value, image, branch).add(block * value.block_stride());
-                if rows.start == 0 {
-                    first.write_bytes(0, halo.top * row);
-                }
-                for y in rows.clone() {
-                    let begin = first.add((halo.top + y) * row);
-                    begin.write_bytes(0, halo.left * lanes);
-                    begin.add(row - halo.right * lanes).write_bytes(0, halo.right * lanes);
-                }
-                if rows.end == value.shape.height {
-                    first.add((halo.top + value.shape.height) * row).write_bytes(0, halo.bottom * row);
-                }
-            }
-        }
-    }
-}
+use crate::plan::{CpuPlan, Kernel, Node};
 
 /// What an instruction set's file offers.
 pub(super) struct Kernels {
@@ -146,7 +73,7 @@ macro_rules! entry_points {
         pub(in crate::cpu) static KERNELS: $crate::cpu::kernels::Kernels = $crate::cpu::kernels::Kernels { run_task };
 
         $(#[$features])?
-        unsafe fn run_task(run: &$crate::cpu::kernels::Run, node: &$crate::plan::Node, task: usize) {
+        unsafe fn run_task(run: &$crate::cpu::run::Run, node: &$crate::plan::Node, task: usize) {
             unsafe { $crate::cpu::kernels::run_task::<$simd>(run, node, task) }
         }
 

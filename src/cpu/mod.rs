@@ -11,6 +11,7 @@ mod identity;
 mod image_to_blocks;
 mod kernels;
 mod pool2d;
+mod run;
 mod simd;
 mod team;
 
@@ -18,7 +19,8 @@ use crate::error::Result;
 use crate::plan::{AlignedBuffer, CpuPlan, Value};
 use crate::predictions::PredictionBuffers;
 use crate::tensor::Branch;
-use kernels::{Kernels, Run};
+use kernels::Kernels;
+use run::Run;
 use team::{Job, Team};
 
 pub(crate) use team::MAX_THREADS;

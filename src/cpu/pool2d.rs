@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::epilogue::{BlockTask, PairSink};
-use super::kernels::Run;
+use super::run::Run;
 use super::simd::Simd;
 use crate::op::Pool2d;
 use crate::plan::{Node, Value};

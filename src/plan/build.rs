@@ -4,19 +4,17 @@
 //! are freed as soon as they are packed, so that building a plan needs little more memory than the weights.
 
 use super::arena::{self, Lifetime};
+use super::buffer::AlignedBuffer;
+use super::conv::{self, ConvSpec, ONE_BY_ONE, whole_map};
 use super::fuse::{Fused, Step, fuse};
-use super::node::{BlockGroup, ConvKernel, ConvWeights, DepthwiseKernel, Epilogue, Kernel, Node, View, Work};
-use super::pack::{self, AlignedBuffer};
+use super::node::{ConvKernel, ConvWeights, DepthwiseKernel, Epilogue, Kernel, Node, Work};
+use super::pack;
 use super::target::Isa;
-use super::tile::{self, Tiling};
 use super::value::{Value, ValueId};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::model::{AwsUnit, Model, Source, Weights};
 use crate::op::{Activation, Conv2d, Op, Padding};
 use crate::tensor::{Branch, Shape};
-
-/// Output pixels that a task computes, about: enough to outweigh handing it out, few enough to share a layer.
-const TASK_PIXELS: usize = 112;
 
 /// What [`build`] makes for the CPU backend.
 pub(super) struct Built {
@@ -25,21 +23,6 @@ pub(super) struct Built {
     pub image: ValueId,
     pub head_logits: [ValueId; 2],
     pub arena_len: usize,
-}
-
-/// A convolution as the builder describes it, before halos, views and tiles.
-struct ConvSpec {
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    dilation: [usize; 2],
-    padding: Padding,
-    groups: usize,
-    /// Channels of the input that one output channel could read: those of a branch, or of both.
-    input_channels: usize,
-    /// For each computed branch, the first input branch that it reads.
-    reads: Vec<usize>,
-    /// Whether a computed branch reads both branches' blocks.
-    reads_both: bool,
 }
 
 struct Builder<'a> {
@@ -83,8 +66,6 @@ pub(super) fn build(mut model: Model, isa: Isa, batch: usize, keep_values: bool)
 
 /// The widest row of a map: a plan lists the tiles of a row.
 const MOST_WIDTH: usize = 1 << 24;
-/// The most pixels that are taken for one row; larger maps keep their rows.
-const MOST_LINE_PIXELS: usize = 1 << 20;
 
 /// Elements of a value for a whole batch.
 fn checked_len(value: &Value, batch: usize) -> Result<usize> {
@@ -341,18 +322,9 @@ impl<'a> Builder<'a> {
     ) -> Result<ValueId> {
         let input = self.planar_or_blocked(source)?;
         let input_channels = self.values[input].shape.channels;
-        let spec = ConvSpec {
-            kernel: conv.kernel,
-            stride: conv.stride,
-            dilation: conv.dilation,
-            padding: conv.padding,
-            groups: conv.groups,
-            input_channels,
-            reads: vec![0, 1],
-            reads_both: false,
-        };
+        let spec = ConvSpec { conv, input_channels, reads: vec![0, 1] };
         let output = self.value(name, 2, shape, halo)?;
-        let mut kernel = self.conv_kernel(&spec, input, output, epilogue.residual);
+        let mut kernel = self.cut(&spec, input, output, epilogue.residual);
         let [kh, kw] = conv.kernel;
         let (in_group, out_group) = (input_channels / conv.groups, shape.channels / conv.groups);
         let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
@@ -397,18 +369,9 @@ impl<'a> Builder<'a> {
         let reads_both = self.values[input].branches == 2;
         let input_channels =
             self.values[input].blocks() * self.values[input].lanes * if reads_both { 2 } else { 1 };
-        let spec = ConvSpec {
-            kernel: [1, 1],
-            stride: [1, 1],
-            dilation: [1, 1],
-            padding: Padding::default(),
-            groups: 1,
-            input_channels,
-            reads: vec![0; branches],
-            reads_both,
-        };
+        let spec = ConvSpec { conv: ONE_BY_ONE, input_channels, reads: vec![0; branches] };
         let output = self.value(name, branches, shape, halo)?;
-        let mut kernel = self.conv_kernel(&spec, input, output, None);
+        let mut kernel = self.cut(&spec, input, output, None);
         let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
         for branch in 0..branches {
             let at = |o, i, _, _| weight(branch, o, i);
@@ -517,19 +480,10 @@ impl<'a> Builder<'a> {
         let input = self.planar_or_blocked(self.fused.resolve(head.input()))?;
         let conv = whole_map(head.input_shape);
         let shape = Shape::new(head.labels.len(), 1, 1);
-        let spec = ConvSpec {
-            kernel: conv.kernel,
-            stride: conv.stride,
-            dilation: conv.dilation,
-            padding: conv.padding,
-            groups: 1,
-            input_channels: head.input_shape.channels,
-            reads: vec![branch as usize],
-            reads_both: false,
-        };
+        let spec = ConvSpec { conv, input_channels: head.input_shape.channels, reads: vec![branch as usize] };
         let name = format!("{} head", branch.name());
         let output = self.value(&name, 1, shape, Padding::default())?;
-        let mut kernel = self.conv_kernel(&spec, input, output, None);
+        let mut kernel = self.cut(&spec, input, output, None);
         let ([kh, kw], c) = (conv.kernel, head.input_shape.channels);
         let w = head.weights.folded();
         let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
@@ -545,59 +499,10 @@ impl<'a> Builder<'a> {
         Ok(output)
     }
 
-    /// View, tiles and groups of a convolution; the weights are still to be packed.
-    fn conv_kernel(
-        &self,
-        spec: &ConvSpec,
-        input: ValueId,
-        output: ValueId,
-        residual: Option<ValueId>,
-    ) -> ConvKernel {
-        let (input, output) = (&self.values[input], &self.values[output]);
-        let none = Padding::default();
-        let no_halos = [Some(input), Some(output), residual.map(|id| &self.values[id])]
-            .into_iter()
-            .flatten()
-            .all(|value| value.halo == none);
-        let view = if output.shape.pixels() == 1 {
-            View::Images
-        } else if spec.kernel == [1, 1]
-            && spec.stride == [1, 1]
-            && spec.padding == none
-            && no_halos
-            && output.shape.pixels() <= MOST_LINE_PIXELS
-        {
-            View::Line
-        } else {
-            View::Rows
-        };
-        let (rows, columns) = match view {
-            View::Rows => (output.shape.height, output.shape.width),
-            View::Line => (1, output.shape.pixels()),
-            View::Images => (self.batch, 1),
-        };
-        let tiling = tile::choose(self.isa, rows, columns, output.blocks());
-        let Tiling { tile, .. } = &tiling;
-        let task_rows = tile.rows * (TASK_PIXELS / (tile.rows * columns)).max(1);
-        let task_columns = match view {
-            View::Line => (TASK_PIXELS / tile.columns).max(1),
-            View::Rows | View::Images => tiling.columns.len(),
-        };
-        let groups = block_groups(spec, input, output, tile.blocks);
-        ConvKernel {
-            view,
-            rows,
-            task_rows,
-            task_columns,
-            kernel: spec.kernel,
-            stride: spec.stride,
-            dilation: spec.dilation,
-            padding: [spec.padding.top, spec.padding.left],
-            input_offsets: spec.reads.iter().map(|&branch| input.branch_offset(branch)).collect(),
-            branches: Vec::new(),
-            groups,
-            tiling,
-        }
+    /// A convolution between values of the plan, cut.
+    fn cut(&self, spec: &ConvSpec, input: ValueId, output: ValueId, residual: Option<ValueId>) -> ConvKernel {
+        let value = |id: ValueId| &self.values[id];
+        conv::cut(self.isa, self.batch, spec, value(input), value(output), residual.map(value))
     }
 
     fn depthwise(&self, name: &str, conv: &Conv2d, weights: [Weights; 2]) -> Result<DepthwiseKernel> {
@@ -617,40 +522,4 @@ impl<'a> Builder<'a> {
             branches,
         })
     }
-}
-
-/// A linear layer over a map, as the convolution that it equals.
-fn whole_map(input: Shape) -> Conv2d {
-    Conv2d {
-        kernel: [input.height, input.width],
-        stride: [1, 1],
-        padding: Padding::default(),
-        dilation: [1, 1],
-        groups: 1,
-    }
-}
-
-/// The output blocks that each pass computes, with the input blocks that any of their channels reads.
-fn block_groups(spec: &ConvSpec, input: &Value, output: &Value, blocks: usize) -> Vec<BlockGroup> {
-    let taps = spec.kernel[0] * spec.kernel[1];
-    let all_inputs = spec.input_channels.div_ceil(input.lanes);
-    let (in_group, out_group) = (spec.input_channels / spec.groups, output.shape.channels / spec.groups);
-    let mut weights = 0;
-    let mut groups = Vec::new();
-    for first_block in (0..output.blocks()).step_by(blocks) {
-        let blocks = blocks.min(output.blocks() - first_block);
-        let input_blocks = if spec.groups == 1 || spec.reads_both {
-            0..all_inputs
-        } else {
-            let first = first_block * output.lanes;
-            let last = ((first_block + blocks) * output.lanes).min(output.shape.channels) - 1;
-            let first_input = first / out_group * in_group;
-            let last_input = (last / out_group + 1) * in_group - 1;
-            first_input / input.lanes..last_input / input.lanes + 1
-        };
-        let group = BlockGroup { first_block, blocks, input_blocks, weights };
-        weights += group.weights_len(taps, input.lanes, output.lanes);
-        groups.push(group);
-    }
-    groups
 }

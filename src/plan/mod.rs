@@ -4,7 +4,9 @@
 //! what was chosen.
 
 mod arena;
+mod buffer;
 mod build;
+mod conv;
 mod fuse;
 mod node;
 mod pack;
@@ -14,9 +16,9 @@ mod value;
 
 use std::fmt;
 
+pub(crate) use buffer::AlignedBuffer;
 pub(crate) use node::{ConvKernel, DepthwiseKernel, Kernel, View};
 pub use node::{Node, Work};
-pub(crate) use pack::AlignedBuffer;
 pub use target::{Isa, Precision, Target};
 pub use value::{Value, ValueId};
 

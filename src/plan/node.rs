@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::pack::AlignedBuffer;
+use super::buffer::AlignedBuffer;
 use super::tile::Tiling;
 use super::value::ValueId;
 use crate::model::Gate;
