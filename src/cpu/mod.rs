@@ -61,7 +61,7 @@ impl CpuSession {
         Ok(CpuSession { arena, team: Team::new(threads, plan.nodes.len())? })
     }
 
-    /// Runs `count` images, [count, C, H, W], at most the plan's batch, and writes their logits.
+    /// Runs `count` images, [count, C, H, W], at most the plan's batch, pass by pass, and writes their logits.
     pub(crate) fn run(
         &mut self,
         plan: &CpuPlan,
@@ -70,18 +70,22 @@ impl CpuSession {
         predictions: &mut PredictionBuffers,
     ) -> Result<()> {
         let image = &plan.values[plan.image];
-        for (index, pixels) in images.chunks_exact(image.shape.len()).take(count).enumerate() {
-            write_image(image, index, pixels, self.arena.as_mut_slice());
-        }
-        let run = Run { plan, arena: self.arena.as_mut_slice().as_mut_ptr(), images: count };
-        self.team.run(&NodeJob { run, kernels: simd::kernels(plan.isa) })?;
-        for branch in Branch::BOTH {
-            let logits = &plan.values[plan.head_logits[branch as usize]];
-            for index in 0..count {
-                // A 1x1 map without halo: its channels lie one behind the other.
-                let from = &self.arena.as_slice()[logits.offset + index * logits.image_stride()..];
-                let labels = logits.shape.channels;
-                predictions.logits_mut(branch, index, labels).copy_from_slice(&from[..labels]);
+        for first in (0..count).step_by(plan.pass) {
+            let images = images[first * image.shape.len()..].chunks_exact(image.shape.len());
+            let pass = plan.pass.min(count - first);
+            for (index, pixels) in images.take(pass).enumerate() {
+                write_image(image, index, pixels, self.arena.as_mut_slice());
+            }
+            let run = Run { plan, arena: self.arena.as_mut_slice().as_mut_ptr(), images: pass };
+            self.team.run(&NodeJob { run, kernels: simd::kernels(plan.isa) })?;
+            for branch in Branch::BOTH {
+                let logits = &plan.values[plan.head_logits[branch as usize]];
+                for index in 0..pass {
+                    // A 1x1 map without halo: its channels lie one behind the other.
+                    let from = &self.arena.as_slice()[logits.offset + index * logits.image_stride()..];
+                    let labels = logits.shape.channels;
+                    predictions.logits_mut(branch, first + index, labels).copy_from_slice(&from[..labels]);
+                }
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ pub(super) struct Run<'a> {
     pub plan: &'a CpuPlan,
     /// The arena, of `plan.arena_len` elements.
     pub arena: *mut f32,
-    /// Images of this run, at most the plan's batch.
+    /// Images of this run, at most the plan's pass.
     pub images: usize,
 }
 
@@ -27,7 +27,7 @@ impl Run<'_> {
     #[inline(always)]
     pub unsafe fn map(&self, value: &Value, image: usize, branch: usize) -> *mut f32 {
         let offset = value.offset + image * value.image_stride() + value.branch_offset(branch);
-        // SAFETY: the plan has placed the value, for a whole batch, within the arena.
+        // SAFETY: the plan has placed the value, for a whole pass, within the arena.
         unsafe { self.arena.add(offset) }
     }
 

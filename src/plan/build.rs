@@ -22,6 +22,7 @@ pub(super) struct Built {
     pub values: Vec<Value>,
     pub image: ValueId,
     pub head_logits: [ValueId; 2],
+    pub pass: usize,
     pub arena_len: usize,
 }
 
@@ -53,46 +54,62 @@ pub(super) fn build(mut model: Model, isa: Isa, batch: usize, keep_values: bool)
     }
     let Builder { nodes, mut values, image, .. } = builder;
 
-    let lifetimes = lifetimes(&nodes, &values, batch, image, head_logits, keep_values)?;
-    let (offsets, arena_len) = arena::place(&lifetimes).ok_or_else(|| {
-        let expected = "feature maps that fit the address space together";
-        Error::new(ErrorKind::Plan, "arena", expected, format!("more, at batch {batch}"))
-    })?;
+    let place = |images: usize| {
+        let lifetimes = lifetimes(&nodes, &values, images, image, head_logits, keep_values)?;
+        arena::place(&lifetimes).ok_or_else(|| {
+            let expected = "feature maps that fit the address space together";
+            Error::new(ErrorKind::Plan, "arena", expected, format!("more, for {images} images"))
+        })
+    };
+    let pass = match keep_values {
+        true => batch,
+        false => {
+            let (_, image_len) = place(1)?;
+            let most = (PASS_LEN / image_len).clamp(1, batch);
+            batch.div_ceil(batch.div_ceil(most)) // passes of about the same size
+        }
+    };
+    let (offsets, arena_len) = place(pass)?;
     for (value, offset) in values.iter_mut().zip(offsets) {
         value.offset = offset;
     }
-    Ok(Built { nodes, values, image, head_logits, arena_len })
+    Ok(Built { nodes, values, image, head_logits, pass, arena_len })
 }
+
+/// Elements of the arena that a pass may take if it has more than one image: 8 MB, so that a map is still in the
+/// caches of a few cores when the next node reads it. Fewer images than the caches hold would read the weights from
+/// memory more often.
+const PASS_LEN: usize = (8 << 20) / size_of::<f32>();
 
 /// The widest row of a map: a plan lists the tiles of a row.
 const MOST_WIDTH: usize = 1 << 24;
 
-/// Elements of a value for a whole batch.
-fn checked_len(value: &Value, batch: usize) -> Result<usize> {
+/// Elements of a value for so many images.
+fn checked_len(value: &Value, images: usize) -> Result<usize> {
     if value.shape.width > MOST_WIDTH {
         let place = format!("value {}", quoted(&value.name));
         let expected = format!("rows of at most {MOST_WIDTH} pixels");
         return Err(Error::new(ErrorKind::Plan, place, expected, value.shape.to_string()));
     }
-    value.checked_len(batch).ok_or_else(|| {
+    value.checked_len(images).ok_or_else(|| {
         let place = format!("value {}", quoted(&value.name));
-        let expected = format!("a feature map of {batch} images that fits the address space");
+        let expected = format!("a feature map of {images} images that fits the address space");
         Error::new(ErrorKind::Plan, place, expected, format!("{} with its halo", value.shape))
     })
 }
 
-/// When each value is needed, counted in nodes; the image is there before the first.
+/// When each value is needed, counted in nodes, for so many images; the image is there before the first.
 fn lifetimes(
     nodes: &[Node],
     values: &[Value],
-    batch: usize,
+    images: usize,
     image: ValueId,
     head_logits: [ValueId; 2],
     keep_values: bool,
 ) -> Result<Vec<Lifetime>> {
     let mut lifetimes = Vec::with_capacity(values.len());
     for value in values {
-        lifetimes.push(Lifetime { len: checked_len(value, batch)?, first: 0, last: 0 });
+        lifetimes.push(Lifetime { len: checked_len(value, images)?, first: 0, last: 0 });
     }
     for (step, node) in nodes.iter().enumerate() {
         lifetimes[node.output].first = step;

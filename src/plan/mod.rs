@@ -82,7 +82,9 @@ pub(crate) struct CpuPlan {
     pub values: Vec<Value>,
     pub image: ValueId,
     pub head_logits: [ValueId; 2],
-    /// Elements of f32 in the arena.
+    /// Images that go through the nodes together; a batch takes as many passes as it needs.
+    pub pass: usize,
+    /// Elements of f32 in the arena, for one pass.
     pub arena_len: usize,
 }
 
@@ -114,9 +116,9 @@ impl Plan {
         let backend = match target {
             Target::Reference => BackendPlan::Reference(Box::new(model)),
             Target::Cpu(isa) => {
-                let build::Built { nodes, values, image, head_logits, arena_len } =
+                let build::Built { nodes, values, image, head_logits, pass, arena_len } =
                     build::build(model, isa, batch, keep_values)?;
-                BackendPlan::Cpu(CpuPlan { isa, nodes, values, image, head_logits, arena_len })
+                BackendPlan::Cpu(CpuPlan { isa, nodes, values, image, head_logits, pass, arena_len })
             }
         };
         Ok(Plan { target, batch, input, heads, flop, keep_values, backend })
@@ -168,7 +170,7 @@ impl Plan {
         self.nodes().iter().map(Node::launches).sum()
     }
 
-    /// Bytes of feature maps that a session owns, for a whole batch.
+    /// Bytes of feature maps that a session owns, for as many images as run together.
     pub fn arena_bytes(&self) -> u64 {
         match &self.backend {
             BackendPlan::Reference(_) => 0,
@@ -190,7 +192,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nodes = self.nodes();
         let width = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max("node".len());
-        writeln!(f, "{} at batch {}", self.target, self.batch)?;
+        writeln!(f, "{} at batch {}{}", self.target, self.batch, self.passes())?;
         if !nodes.is_empty() {
             writeln!(
                 f,
@@ -222,6 +224,14 @@ impl fmt::Display for Plan {
 }
 
 impl Plan {
+    /// How a batch is cut, in words, where it is.
+    fn passes(&self) -> String {
+        match &self.backend {
+            BackendPlan::Cpu(plan) if plan.pass < self.batch => format!(", {} images at a time", plan.pass),
+            _ => String::new(),
+        }
+    }
+
     /// The stages of a node's epilogue, in words.
     fn fused(&self, node: &Node) -> String {
         let mut stages = Vec::new();

@@ -1,0 +1,45 @@
+//! A batch whose maps would not stay in the caches runs in passes of fewer images; nobody can tell from the bits.
+
+use awsnet::model::init::{Architecture, InitOptions, init};
+use awsnet::{Branch, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target};
+
+const BATCH: usize = 8;
+
+#[test]
+fn a_batch_in_passes_gives_the_bits_of_single_images() {
+    let options = InitOptions { architecture: Architecture::Tiny, size: 225, ..InitOptions::default() };
+    let model = Model::from_bytes(&init(&options).expect("a model file")).expect("a valid model");
+    let len = model.input().shape.len();
+    let images: Vec<f32> = (0..BATCH * len).map(|i| (i * 7919 % 1000) as f32 / 250.0 - 2.0).collect();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let session = |batch: usize| {
+            let options = PlanOptions { target: Target::Cpu(isa), batch, ..PlanOptions::default() };
+            let plan = Plan::build(model.clone(), &options).expect("a plan");
+            let engine = Engine::new(plan, &EngineOptions { threads: 2 }).expect("an engine");
+            engine.session().expect("a session")
+        };
+        let (mut single, mut batched) = (session(1), session(BATCH));
+        assert!(batched.plan().to_string().contains("images at a time"), "{isa}: {}", batched.plan());
+        assert!(batched.plan().arena_bytes() < BATCH as u64 * single.plan().arena_bytes());
+
+        let bits = |logits: &[f32]| logits.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let alone: Vec<[Vec<u32>; 2]> = images
+            .chunks_exact(len)
+            .map(|image| {
+                let predictions = single.run(image).expect("a run");
+                Branch::BOTH.map(|branch| bits(predictions.get(0).logits(branch)))
+            })
+            .collect();
+        // All of them, some of them, one of them: passes of every fill.
+        for count in [BATCH, 5, 3, 1, BATCH] {
+            let predictions = batched.run(&images[..count * len]).expect("a run");
+            for (prediction, alone) in predictions.iter().zip(&alone) {
+                assert_eq!(
+                    &Branch::BOTH.map(|branch| bits(prediction.logits(branch))),
+                    alone,
+                    "{isa}, {count} images"
+                );
+            }
+        }
+    }
+}
