@@ -4,18 +4,14 @@
 //! nothing fast and wrong is timed.
 
 use awsnet::model::AwsKind;
-use awsnet::model::init::{Architecture, InitOptions, init};
+use awsnet::model::init::{Architecture, InitOptions, Random, init};
 use awsnet::{Branch, Engine, EngineOptions, Model, Plan, PlanOptions, reference};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Random pixels, the same every time.
 fn image(len: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = Random::new(1);
+    (0..len).map(|_| random.between(-1.0, 1.0)).collect()
 }
 
 fn networks(criterion: &mut Criterion) {

@@ -104,7 +104,8 @@ impl Session {
     /// Runs the network on `images`, [N, C, H, W], normalised as [`Input`](crate::model::Input) says, N from 1 to
     /// the plan's batch.
     ///
-    /// Blocks until the predictions are there; they are borrowed until the next run. Nothing is allocated. NaN and
+    /// Blocks until the predictions are there; they are borrowed until the next run. Nothing is allocated, except
+    /// by the reference. NaN and
     /// infinity pass through as in any floating-point sum, and a maximum of a window may drop a NaN; they make
     /// predictions useless and harm nothing else. Errors: a length that is no whole number of images, or too many.
     pub fn run(&mut self, images: &[f32]) -> Result<Predictions<'_>> {

@@ -171,32 +171,18 @@ impl Tensor {
                 )
             })?;
             elements.resize(len, T::zeroed());
-            read(bytemuck::cast_slice_mut(&mut elements))?;
+            let bytes = bytemuck::cast_slice_mut(&mut elements);
+            read(bytes)?;
+            if cfg!(target_endian = "big") {
+                bytes.chunks_exact_mut(size_of::<T>()).for_each(<[u8]>::reverse);
+            }
             Ok(elements)
         }
         debug_assert_eq!(dims.iter().product::<usize>(), len);
         let elements = match dtype {
-            DType::F32 => {
-                let mut elements = fill::<f32>(len, read)?;
-                if cfg!(target_endian = "big") {
-                    elements.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
-                }
-                Elements::F32(elements)
-            }
-            DType::F16 => {
-                let mut elements = fill::<f16>(len, read)?;
-                if cfg!(target_endian = "big") {
-                    elements.iter_mut().for_each(|v| *v = f16::from_bits(v.to_bits().swap_bytes()));
-                }
-                Elements::F16(elements)
-            }
-            DType::BF16 => {
-                let mut elements = fill::<bf16>(len, read)?;
-                if cfg!(target_endian = "big") {
-                    elements.iter_mut().for_each(|v| *v = bf16::from_bits(v.to_bits().swap_bytes()));
-                }
-                Elements::BF16(elements)
-            }
+            DType::F32 => Elements::F32(fill(len, read)?),
+            DType::F16 => Elements::F16(fill(len, read)?),
+            DType::BF16 => Elements::BF16(fill(len, read)?),
         };
         Ok(Tensor { dims: dims.to_vec(), elements })
     }

@@ -241,8 +241,6 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &Node, conv: &ConvKe
     let output_row = row_of(output, 1);
     let residual_row = residual.map_or(0, |value| row_of(value, 1));
     let pixel_step = conv.stride[1] * input.lanes;
-    let taps = conv.kernel[0] * conv.kernel[1];
-    debug_assert!(group.weights_len(taps, input.lanes, output.lanes) > 0);
 
     for (branch, weights) in conv.branches.iter().enumerate() {
         // SAFETY: the plan's offsets stay within the arena: the halo of the input is at least the padding, the
@@ -299,11 +297,9 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &Node, conv: &ConvKe
                         activation: node.epilogue.activation,
                         mix,
                     };
-                    if let Some(compute) = S::conv_tile(tile_rows, tile_columns, group.blocks, pixel_step) {
-                        compute(&tile);
-                    } else {
-                        debug_assert!(false, "no tile {tile_rows}x{tile_columns}x{}", group.blocks);
-                    }
+                    // A plan holds only tiles of the table; without one the run must fail, not go on.
+                    let compute = S::conv_tile(tile_rows, tile_columns, group.blocks, pixel_step);
+                    compute.expect("a tile of the table")(&tile);
                     column += tile_columns;
                 }
                 row += tile_rows;

@@ -1,6 +1,7 @@
 //! What the commands share: how they fail, and the options of those that run a model.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use awsnet::{Device, Engine, EngineOptions, Error, Model, Plan, PlanOptions, Precision, Target};
@@ -56,11 +57,11 @@ pub type Outcome = Result<(), Failure>;
 #[derive(clap::Args)]
 pub struct RunOptions {
     /// Where to run: auto, cpu, reference, cuda or cuda:N
-    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    #[arg(long, default_value = "auto", value_parser = parse::<Device>)]
     pub device: Device,
 
     /// Type of the feature maps: f32, f16 or bf16 [default: f32 on the CPU, f16 on a GPU]
-    #[arg(long, value_parser = parse_precision)]
+    #[arg(long, value_parser = parse::<Precision>)]
     pub precision: Option<Precision>,
 
     /// Threads [default: one a processor]
@@ -68,12 +69,8 @@ pub struct RunOptions {
     pub threads: Option<u32>,
 }
 
-/// A device, as clap wants to hear of it.
-pub fn parse_device(text: &str) -> Result<Device, String> {
-    text.parse().map_err(|e: Error| format!("expected {}", e.expected()))
-}
-
-fn parse_precision(text: &str) -> Result<Precision, String> {
+/// A value of the library's, as clap wants to hear of it.
+pub fn parse<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|e: Error| format!("expected {}", e.expected()))
 }
 

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use awsnet::DType;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
-use awsnet::{DType, Error};
 use clap::ValueEnum;
 
-use crate::common::{Failure, Outcome};
+use crate::common::{Failure, Outcome, parse};
 use crate::output::OutputFile;
 
 /// Write a model file with random weights, for benchmarks and tests
@@ -19,7 +19,7 @@ use crate::output::OutputFile;
 )]
 pub struct Args {
     /// The network: resnet18, resnet50, vgg11, mobilenet or tiny
-    #[arg(long, value_name = "NAME", value_parser = parse_architecture)]
+    #[arg(long, value_name = "NAME", value_parser = parse::<Architecture>)]
     arch: Architecture,
 
     /// Height and width of the image in pixels
@@ -57,10 +57,6 @@ enum Type {
     F32,
     F16,
     Bf16,
-}
-
-fn parse_architecture(text: &str) -> Result<Architecture, String> {
-    text.parse().map_err(|e: Error| format!("expected {}", e.expected()))
 }
 
 pub fn main(args: &Args) -> Outcome {

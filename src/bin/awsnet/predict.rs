@@ -11,11 +11,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use awsnet::image::{self, FaceBox, Fit, Limits};
 use awsnet::model::Input;
-use awsnet::{Branch, Error, Prediction, Session};
+use awsnet::{Branch, Prediction, Session};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use crate::common::{Failure, ModelPath, Outcome, RunOptions, one_line, shown};
+use crate::common::{Failure, ModelPath, Outcome, RunOptions, one_line, parse, shown};
 use crate::files::{self, Found};
 use crate::output::{self, Results};
 
@@ -37,11 +37,11 @@ pub struct Args {
     paths: Vec<PathBuf>,
 
     /// How a picture becomes the network's input: crop (its centre), letterbox (black bars) or stretch
-    #[arg(long, default_value = "crop", value_parser = parse_fit)]
+    #[arg(long, default_value = "crop", value_parser = parse::<Fit>)]
     fit: Fit,
 
     /// Take a face out first: x,y,w,h in pixels of the upright picture
-    #[arg(long = "box", value_name = "X,Y,W,H", value_parser = parse_box)]
+    #[arg(long = "box", value_name = "X,Y,W,H", value_parser = parse::<FaceBox>)]
     face: Option<FaceBox>,
 
     /// Images that run together
@@ -54,14 +54,6 @@ pub struct Args {
 
     #[command(flatten)]
     options: RunOptions,
-}
-
-fn parse_fit(text: &str) -> Result<Fit, String> {
-    text.parse().map_err(|e: Error| format!("expected {}", e.expected()))
-}
-
-fn parse_box(text: &str) -> Result<FaceBox, String> {
-    text.parse().map_err(|e: Error| format!("expected {}", e.expected()))
 }
 
 /// A file's pixels, normalised, or why there are none.

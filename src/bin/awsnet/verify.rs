@@ -1,5 +1,6 @@
 //! `awsnet verify`: the chosen backend against the reference.
 
+use awsnet::model::init::Random;
 use awsnet::verify;
 use serde_json::{Value, json};
 
@@ -81,13 +82,6 @@ pub fn main(args: &Args) -> Outcome {
 
 /// Uniform from -2 to 2, about what normalised pixels are.
 pub fn random_images(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        // xorshift64 (Marsaglia, 2003)
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 22) as f32 - 2.0
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = Random::new(seed);
+    (0..len).map(|_| random.between(-2.0, 2.0)).collect()
 }
