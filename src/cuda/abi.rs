@@ -7,13 +7,7 @@ use std::mem::{offset_of, size_of};
 /// An address in device memory; 0 where the kernel takes none.
 pub type DevicePointer = u64;
 
-/// Channels that a thread loads and stores at once; the pitch of a map is its channels rounded up to it.
-pub const VECTOR: usize = 8;
-
-/// The distance between two positions of a map, in elements.
-pub const fn pitch(channels: usize) -> usize {
-    channels.div_ceil(VECTOR) * VECTOR
-}
+pub use super::variants::{VECTOR, pitch};
 
 /// What a parameter struct of a kernel is: plain bytes that the driver copies.
 ///

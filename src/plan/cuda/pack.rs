@@ -2,9 +2,7 @@
 //!
 //! Values stay f32 here; [`encode`] turns them into the kernels' element type.
 
-use super::abi::pitch;
-use super::launch::stem_k;
-use super::variants::Element;
+use super::variants::{Element, pitch, stem_k};
 
 /// Values as the bytes of an element type, to nearest even.
 pub fn encode(element: Element, values: &[f32]) -> Vec<u8> {
