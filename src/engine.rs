@@ -152,7 +152,13 @@ impl Engine {
         };
         let heads = Branch::BOTH.map(|branch| plan.head(branch));
         let predictions = PredictionBuffers::new(heads, plan.batch())?;
-        Ok(Session { plan: Arc::clone(&self.plan), backend, predictions, normalised: Vec::new(), broken: false })
+        Ok(Session {
+            plan: Arc::clone(&self.plan),
+            backend,
+            predictions,
+            normalised: Vec::new(),
+            broken: false,
+        })
     }
 }
 
@@ -274,7 +280,8 @@ impl Session {
     /// Runs what is staged on a GPU.
     #[cfg(feature = "cuda")]
     fn replay(&mut self, u8: bool, count: usize, deadline: Option<Instant>) -> Result<Predictions<'_>> {
-        let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) = (&mut self.backend, &self.plan.backend)
+        let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
+            (&mut self.backend, &self.plan.backend)
         else {
             return Err(broken("the backend of its plan", "another"));
         };
@@ -317,7 +324,8 @@ impl Session {
             return Err(Error::new(ErrorKind::Input, "images", "an address in device memory", "0"));
         }
         #[cfg(feature = "cuda")]
-        if let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) = (&mut self.backend, &self.plan.backend)
+        if let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
+            (&mut self.backend, &self.plan.backend)
         {
             // SAFETY: the caller's promise.
             return unsafe { session.enqueue(plan, stream.0.cast(), images, predictions) };

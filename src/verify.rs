@@ -217,8 +217,7 @@ fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Bounded>) -> Bo
             }
             let lipschitz = layer.activation().lipschitz();
             let terms = terms(layer.op(), x.shape);
-            let mut bound =
-                s.zip(&uncertain, |s, uncertain| lipschitz * (sum_bound(terms, s) + uncertain));
+            let mut bound = s.zip(&uncertain, |s, uncertain| lipschitz * (sum_bound(terms, s) + uncertain));
             if index > 0 {
                 // An identity: what was uncertain before it still is.
                 bound = bound.zip(&current.bound[t], |bound, before| bound + lipschitz * before);

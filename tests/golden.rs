@@ -94,7 +94,8 @@ fn every_backend_agrees_on_logits_and_probabilities() {
         for &target in &targets {
             let options = PlanOptions { target, batch: case.images, ..PlanOptions::default() };
             let plan = Plan::build(case.model.clone(), &options).expect("a plan");
-            let engine = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() }).expect("an engine");
+            let engine = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })
+                .expect("an engine");
             let mut session = engine.session().expect("a session");
             let predictions = session.run(case.image()).expect("a run");
             assert_eq!(predictions.len(), case.images);

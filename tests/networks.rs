@@ -25,7 +25,10 @@ fn isas() -> impl Iterator<Item = Isa> {
 fn session(model: &Model, target: Target, batch: usize, threads: usize, keep_values: bool) -> Session {
     let options = PlanOptions { target, batch, keep_values, ..PlanOptions::default() };
     let plan = Plan::build(model.clone(), &options).expect("a plan");
-    Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() }).expect("an engine").session().expect("a session")
+    Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() })
+        .expect("an engine")
+        .session()
+        .expect("a session")
 }
 
 /// Images that differ, with numbers of about 1.

@@ -8,7 +8,7 @@
 use super::epilogue::{BlockTask, PairSink};
 use super::run::Run;
 use super::simd::Simd;
-use crate::plan::{DepthwiseKernel, CpuNode, Value};
+use crate::plan::{CpuNode, DepthwiseKernel, Value};
 
 /// Pixels summed at once: with both branches 8 sums, which hide the latency of their additions.
 const PIXELS: usize = 4;

@@ -24,7 +24,7 @@ use super::run::Run;
 use super::simd::Simd;
 use crate::op::Activation;
 use crate::plan::tile::{ROWS, max_sums};
-use crate::plan::{ConvKernel, Isa, CpuNode, View};
+use crate::plan::{ConvKernel, CpuNode, Isa, View};
 
 /// Computes a tile of output pixels and stores it.
 pub(super) type TileFn = unsafe fn(&ConvTile);

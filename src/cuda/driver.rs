@@ -72,7 +72,8 @@ impl Context {
     }
 
     fn poisoned_error(&self) -> Error {
-        let expected = "a device without an earlier fault (start a new process; other devices are not affected)";
+        let expected =
+            "a device without an earlier fault (start a new process; other devices are not affected)";
         Error::new(ErrorKind::Poisoned, self.place(), expected, "an engine that a fault has poisoned")
     }
 
@@ -84,7 +85,8 @@ impl Context {
         let found = format!("{status:?} ({})", status as u32);
         if is_sticky(status) {
             self.poisoned.store(true, Ordering::Relaxed);
-            let expected = format!("{call} to succeed (this engine is of no use any more: start a new process)");
+            let expected =
+                format!("{call} to succeed (this engine is of no use any more: start a new process)");
             return Err(Error::new(ErrorKind::Poisoned, self.place(), expected, found));
         }
         let (kind, expected) = match status as u32 {
@@ -121,7 +123,8 @@ impl Context {
         let mut current = null_mut();
         // SAFETY: as in `scope`; in a poisoned context the calls fail and do nothing.
         unsafe {
-            let is_current = sys::cuCtxGetCurrent(&mut current) == CUresult::CUDA_SUCCESS && current == self.context;
+            let is_current =
+                sys::cuCtxGetCurrent(&mut current) == CUresult::CUDA_SUCCESS && current == self.context;
             let pushed = !is_current && sys::cuCtxPushCurrent_v2(self.context) == CUresult::CUDA_SUCCESS;
             free();
             if pushed {
@@ -181,13 +184,18 @@ impl Module {
         // SAFETY: the image is a fat binary, or PTX that ends in a zero byte.
         let status = unsafe { sys::cuModuleLoadData(&mut module, image::image().as_ptr().cast()) };
         if matches!(status as u32, 200 | 209 | 218 | 222) {
-            let driver = probe().map_or_else(|_| "?".to_owned(), |d| format!("{}.{}", d.version.0, d.version.1));
+            let driver =
+                probe().map_or_else(|_| "?".to_owned(), |d| format!("{}.{}", d.version.0, d.version.1));
             let architectures: Vec<&str> = image::architectures().collect();
             let expected = format!(
                 "a GPU and a driver for the embedded kernels, which are for {} (update the driver, or build with your own nvcc and AWSNET_CUDA_ARCHS={capability})",
                 if architectures.is_empty() { "none".to_owned() } else { architectures.join(", ") },
             );
-            let found = format!("compute capability {}.{} with a driver for CUDA {driver}: {status:?}", capability / 10, capability % 10);
+            let found = format!(
+                "compute capability {}.{} with a driver for CUDA {driver}: {status:?}",
+                capability / 10,
+                capability % 10
+            );
             return Err(Error::new(ErrorKind::Device, context.place(), expected, found));
         }
         context.check("cuModuleLoadData", status)?;
@@ -201,15 +209,24 @@ impl Module {
         // SAFETY: the name ends in a zero byte, the module is loaded.
         let status = unsafe { sys::cuModuleGetFunction(&mut function, self.module, name.as_ptr()) };
         if status as u32 == 500 && image::architectures().next().is_none() {
-            let expected = "a build of awsnet with CUDA kernels (build where nvcc is, or name it in AWSNET_NVCC)";
-            return Err(Error::new(ErrorKind::Device, self.context.place(), expected, "one that found no nvcc"));
+            let expected =
+                "a build of awsnet with CUDA kernels (build where nvcc is, or name it in AWSNET_NVCC)";
+            return Err(Error::new(
+                ErrorKind::Device,
+                self.context.place(),
+                expected,
+                "one that found no nvcc",
+            ));
         }
         self.context.check(&format!("cuModuleGetFunction of {}", launch.kernel), status)?;
         if launch.shared_bytes > UNASKED_SHARED_BYTES {
             let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function was found above.
             let status = unsafe { sys::cuFuncSetAttribute(function, attribute, launch.shared_bytes as i32) };
-            let call = format!("cuFuncSetAttribute of {} bytes of shared memory for {}", launch.shared_bytes, launch.kernel);
+            let call = format!(
+                "cuFuncSetAttribute of {} bytes of shared memory for {}",
+                launch.shared_bytes, launch.kernel
+            );
             self.context.check(&call, status)?;
         }
         Ok(Function(function))
@@ -395,7 +412,8 @@ impl Stream {
             let queued = calls();
             let mut graph = null_mut();
             // Ended whatever has happened, or the stream would stay of no use.
-            let ended = self.context.check("cuStreamEndCapture", sys::cuStreamEndCapture(self.stream, &mut graph));
+            let ended =
+                self.context.check("cuStreamEndCapture", sys::cuStreamEndCapture(self.stream, &mut graph));
             let mut exec = null_mut();
             let instantiated = queued.and(ended).and_then(|()| {
                 let status = sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0);

@@ -76,7 +76,12 @@ pub fn usable(driver: &Driver, ordinal: usize) -> Result<Gpu> {
     let (major, minor) = device.capability;
     if major < 8 {
         let found = format!("{}, of compute capability {major}.{minor}", device.name);
-        return Err(Error::new(ErrorKind::Device, place(), "a GPU of compute capability 8.0 or newer", found));
+        return Err(Error::new(
+            ErrorKind::Device,
+            place(),
+            "a GPU of compute capability 8.0 or newer",
+            found,
+        ));
     }
     #[cfg(not(feature = "cuda"))]
     {
@@ -140,7 +145,12 @@ unsafe fn ask(library: &Library) -> Result<Driver> {
             let mut attributes: [c_int; 4] = [0; 4];
             let asked = [CAPABILITY_MAJOR, CAPABILITY_MINOR, MULTIPROCESSORS, SHARED_BYTES_OPTIN];
             for (value, attribute) in attributes.iter_mut().zip(asked) {
-                call!(library, "cuDeviceGetAttribute", (*mut c_int, c_int, c_int), (value, attribute, device))?;
+                call!(
+                    library,
+                    "cuDeviceGetAttribute",
+                    (*mut c_int, c_int, c_int),
+                    (value, attribute, device)
+                )?;
             }
             let [major, minor, multiprocessors, shared_bytes] = attributes.map(c_int::unsigned_abs);
             let mut memory_bytes: usize = 0;

@@ -8,7 +8,8 @@ use cudarc::driver::sys::CUstream;
 
 use super::abi;
 use super::driver::{
-    Context, DeviceMemory, Function, Graph, KernelCall, Module, PinnedMemory, Stream, context_of, is_capturing,
+    Context, DeviceMemory, Function, Graph, KernelCall, Module, PinnedMemory, Stream, context_of,
+    is_capturing,
 };
 use super::launch::Launch;
 use super::node::{Addresses, decode, prepare};
@@ -48,25 +49,31 @@ impl CudaEngine {
         let constants = std::mem::take(&mut plan.constants);
         context.scope(|| {
             let module = Module::load(&context, plan.gpu.capability)?;
-            let mut functions = HashMap::new();
+            let mut launches = HashMap::<String, Launch>::new(); // each kernel's with the most shared memory
             for node in &plan.nodes {
                 for &images in &plan.sizes {
                     let (launch, _) = prepare(plan, node, images, &Addresses::nowhere(plan));
                     check_launch(plan, &launch)?;
-                    if !functions.contains_key(&launch.kernel) {
-                        let function = module.function(&launch)?;
-                        functions.insert(launch.kernel.clone(), function);
-                    }
+                    let most = launches.entry(launch.kernel.clone()).or_insert_with(|| launch.clone());
+                    most.shared_bytes = most.shared_bytes.max(launch.shared_bytes);
                 }
+            }
+            let mut functions = HashMap::new();
+            for (name, launch) in launches {
+                functions.insert(name, module.function(&launch)?);
             }
             let memory = DeviceMemory::new(&context, constants.len(), "weights")?;
             let stream = Stream::new(&context)?;
-            let mut staging = PinnedMemory::new(&context, constants.len().min(UPLOAD_BYTES), "weights on their way")?;
+            let mut staging =
+                PinnedMemory::new(&context, constants.len().min(UPLOAD_BYTES), "weights on their way")?;
             for (index, part) in constants.chunks(UPLOAD_BYTES).enumerate() {
                 staging.bytes_mut()[..part.len()].copy_from_slice(part);
                 // SAFETY: both sides live beyond the wait below.
                 unsafe {
-                    stream.upload(memory.address() + (index * UPLOAD_BYTES) as u64, &staging.bytes()[..part.len()])?;
+                    stream.upload(
+                        memory.address() + (index * UPLOAD_BYTES) as u64,
+                        &staging.bytes()[..part.len()],
+                    )?;
                 }
                 stream.synchronize()?;
             }
@@ -95,7 +102,8 @@ fn check_launch(plan: &CudaPlan, launch: &Launch) -> Result<()> {
     if x <= i32::MAX as usize && y <= 65_535 && z <= 65_535 && launch.shared_bytes <= plan.gpu.shared_bytes {
         return Ok(());
     }
-    let expected = format!("a grid of 2^31 x 65535 x 65535 blocks and {} bytes of shared memory", plan.gpu.shared_bytes);
+    let expected =
+        format!("a grid of 2^31 x 65535 x 65535 blocks and {} bytes of shared memory", plan.gpu.shared_bytes);
     let found = format!("{x} x {y} x {z} blocks of {} bytes", launch.shared_bytes);
     Err(Error::new(ErrorKind::Plan, format!("kernel {}", launch.kernel), expected, found))
 }
@@ -256,10 +264,16 @@ impl CudaSession {
     }
 
     /// Addresses of a run over `images`, with results where `predictions` says, or, where it says 0, in own memory.
-    fn addresses(&self, plan: &CudaPlan, images: &DeviceImages, predictions: &DevicePredictions) -> Addresses {
+    fn addresses(
+        &self,
+        plan: &CudaPlan,
+        images: &DeviceImages,
+        predictions: &DevicePredictions,
+    ) -> Addresses {
         let own = results_offsets(plan, images.count)
             .map(|pair| pair.map(|offset| self.at(self.layout.results) + (offset * size_of::<f32>()) as u64));
-        let or_own = |given: [u64; 2], own: [u64; 2]| [0, 1].map(|t| if given[t] == 0 { own[t] } else { given[t] });
+        let or_own =
+            |given: [u64; 2], own: [u64; 2]| [0, 1].map(|t| if given[t] == 0 { own[t] } else { given[t] });
         Addresses {
             constants: self.engine.constants.address(),
             arena: self.memory.address(),
@@ -286,7 +300,12 @@ impl CudaSession {
         for node in &plan.nodes {
             let (launch, params) = prepare(plan, node, images, addresses);
             let function = self.engine.functions.get(&launch.kernel).copied().ok_or_else(|| {
-                Error::new(ErrorKind::Internal, "session", "a kernel that was looked up", launch.kernel.clone())
+                Error::new(
+                    ErrorKind::Internal,
+                    "session",
+                    "a kernel that was looked up",
+                    launch.kernel.clone(),
+                )
             })?;
             let call = KernelCall {
                 function,
@@ -356,7 +375,8 @@ impl CudaSession {
     ) -> Result<()> {
         let padded = plan.sizes[plan.size_for(count)];
         let find = |session: &Self| {
-            let fits = |images| session.host_graphs.iter().position(|(key, _)| *key == Key::Host { u8, images });
+            let fits =
+                |images| session.host_graphs.iter().position(|(key, _)| *key == Key::Host { u8, images });
             fits(count).or_else(|| fits(padded))
         };
         let engine = Arc::clone(&self.engine);
@@ -466,7 +486,13 @@ impl CudaSession {
     }
 
     /// The map of one image and branch of the last run as [C, H, W]; the image itself as the kernels round it.
-    pub(crate) fn map(&self, plan: &CudaPlan, value: &CudaValue, image: usize, branch: Branch) -> Result<Vec<f32>> {
+    pub(crate) fn map(
+        &self,
+        plan: &CudaPlan,
+        value: &CudaValue,
+        image: usize,
+        branch: Branch,
+    ) -> Result<Vec<f32>> {
         let shape = value.shape;
         if value.image_bytes == 0 {
             if !self.last_was_f32 {
@@ -487,6 +513,9 @@ impl CudaSession {
         let pitch = abi::pitch(shape.channels);
         let at = |c: usize, position: usize| elements.get(position * pitch + c).copied().unwrap_or(f32::NAN);
         let channels = 0..shape.channels;
-        Ok(channels.flat_map(|c| (0..shape.pixels()).map(move |position| (c, position))).map(|(c, p)| at(c, p)).collect())
+        Ok(channels
+            .flat_map(|c| (0..shape.pixels()).map(move |position| (c, position)))
+            .map(|(c, p)| at(c, p))
+            .collect())
     }
 }

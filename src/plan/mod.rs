@@ -18,10 +18,10 @@ mod value;
 use std::fmt;
 
 pub(crate) use buffer::AlignedBuffer;
+pub(crate) use cuda::CudaPlan;
 pub(crate) use node::{ConvKernel, CpuNode, DepthwiseKernel, Kernel, View};
 pub use node::{Node, Work};
 pub use target::{Gpu, Isa, Precision, Target};
-pub(crate) use cuda::CudaPlan;
 pub use value::{Value, ValueId};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -199,7 +199,9 @@ impl Plan {
     pub fn weight_bytes(&self) -> u64 {
         match &self.backend {
             BackendPlan::Reference(model) => model.parameters() * size_of::<f32>() as u64,
-            BackendPlan::Cpu(_) | BackendPlan::Cuda(_) => self.nodes.iter().map(|node| node.weight_bytes).sum(),
+            BackendPlan::Cpu(_) | BackendPlan::Cuda(_) => {
+                self.nodes.iter().map(|node| node.weight_bytes).sum()
+            }
         }
     }
 }

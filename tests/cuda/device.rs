@@ -24,7 +24,7 @@ pub struct Emulator {
     schedule: unsafe extern "C" fn(u64, c_int),
     fail: unsafe extern "C" fn(u64, c_int),
     counters: unsafe extern "C" fn(*mut [u64; 64]),
-    bytes_in_use: unsafe extern "C" fn() -> u64,
+    objects: unsafe extern "C" fn(*mut [u64; 64]),
 }
 
 /// The driver, loaded before anything else could find another under its name.
@@ -38,7 +38,7 @@ pub fn emulator() -> &'static Emulator {
                 schedule: *library.get(b"awsnet_emulator_schedule\0").expect("its interface"),
                 fail: *library.get(b"awsnet_emulator_fail\0").expect("its interface"),
                 counters: *library.get(b"awsnet_emulator_counters\0").expect("its interface"),
-                bytes_in_use: *library.get(b"awsnet_emulator_bytes_in_use\0").expect("its interface"),
+                objects: *library.get(b"awsnet_emulator_objects\0").expect("its interface"),
             };
             std::mem::forget(library); // in use until the process ends
             emulator
@@ -59,18 +59,47 @@ impl Emulator {
         unsafe { (self.fail)(call, status) }
     }
 
-    /// This thread's driver calls, and the kernels that ran for it.
-    pub fn calls_and_launches(&self) -> (u64, u64) {
+    /// What this thread has asked for so far.
+    pub fn counters(&self) -> Counters {
         let mut counters = [0; 64]; // longer than the struct, which may grow
-        // SAFETY: the struct is a row of 64-bit counters that begins with calls, refused, launches.
+        // SAFETY: the struct is a row of 64-bit counters.
         unsafe { (self.counters)(&mut counters) };
-        (counters[0], counters[2])
+        let [calls, _, launches, _, _, device_memory_calls, pinned_memory_calls, graph_launches, ..] =
+            counters;
+        Counters { calls, launches, memory_calls: device_memory_calls + pinned_memory_calls, graph_launches }
     }
 
-    /// Device and pinned memory of the process.
-    pub fn bytes_in_use(&self) -> u64 {
-        // SAFETY: no arguments.
-        unsafe { (self.bytes_in_use)() }
+    /// What is alive in the process: contexts, modules, streams, events, graphs, executable graphs, device and pinned
+    /// allocations and their bytes.
+    pub fn objects(&self) -> [u64; 10] {
+        let mut objects = [0; 64];
+        // SAFETY: the struct is a row of 64-bit numbers.
+        unsafe { (self.objects)(&mut objects) };
+        std::array::from_fn(|index| objects[index])
+    }
+}
+
+/// A thread's use of the driver since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    pub calls: u64,
+    /// Kernels that ran.
+    pub launches: u64,
+    /// Calls that allocate or free memory of the device or pinned memory.
+    pub memory_calls: u64,
+    pub graph_launches: u64,
+}
+
+impl std::ops::Sub for Counters {
+    type Output = Counters;
+
+    fn sub(self, before: Counters) -> Counters {
+        Counters {
+            calls: self.calls - before.calls,
+            launches: self.launches - before.launches,
+            memory_calls: self.memory_calls - before.memory_calls,
+            graph_launches: self.graph_launches - before.graph_launches,
+        }
     }
 }
 

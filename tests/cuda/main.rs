@@ -10,10 +10,11 @@ mod faults;
 mod random;
 mod sessions;
 
-use awsnet::model::{AwsKind, Gate};
 use awsnet::model::init::{Architecture, InitOptions, init};
+use awsnet::model::{AwsKind, Gate};
 use awsnet::{
-    Branch, Device, Engine, EngineOptions, Graphs, Model, Plan, PlanOptions, Precision, Session, Target, reference, verify,
+    Branch, Device, Engine, EngineOptions, Graphs, Model, Plan, PlanOptions, Precision, Session, Target,
+    reference, verify,
 };
 use common::{Numbers, Rng};
 use device::{emulator, gpu, shared};
@@ -28,11 +29,11 @@ fn images(model: &Model, seed: u64, count: usize) -> Vec<f32> {
 }
 
 fn engine(model: &Model, precision: Precision, batch: usize) -> Engine {
-    let options =
-        PlanOptions { target: gpu(), precision: Some(precision), batch, ..PlanOptions::default() };
+    let options = PlanOptions { target: gpu(), precision: Some(precision), batch, ..PlanOptions::default() };
     let plan = Plan::build(model.clone(), &options).expect("a plan");
     // Captured on first use: most tests need one or two of the graphs.
-    Engine::new(plan, &EngineOptions { graphs: Graphs::OnFirstUse, ..EngineOptions::default() }).expect("an engine")
+    Engine::new(plan, &EngineOptions { graphs: Graphs::OnFirstUse, ..EngineOptions::default() })
+        .expect("an engine")
 }
 
 fn session(model: &Model, precision: Precision, batch: usize) -> Session {
@@ -180,9 +181,11 @@ fn architectures_agree_with_the_cpu() {
     for (architecture, size, aws) in cases {
         let model = random_model(architecture, size, aws);
         let images = images(&model, 5, 1);
-        let cpu = PlanOptions { target: Device::Cpu.resolve().expect("a CPU").target, ..PlanOptions::default() };
+        let cpu =
+            PlanOptions { target: Device::Cpu.resolve().expect("a CPU").target, ..PlanOptions::default() };
         let plan = Plan::build(model.clone(), &cpu).expect("a plan");
-        let mut cpu = Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session");
+        let mut cpu =
+            Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session");
         let expected = cpu.run(&images).expect("a run");
         let mut session = session(&model, Precision::F16, 1);
         let found = session.run(&images).expect("a run");
@@ -204,12 +207,10 @@ fn a_plan_needs_no_gpu() {
             let options = PlanOptions { target, precision: Some(precision), ..PlanOptions::default() };
             let plan = Plan::build(model.clone(), &options).expect("a plan");
             assert!(matches!(plan.target(), Target::Cuda(_)));
-            assert!(plan.launches() <= MOST_LAUNCHES_OF_RESNET18, "{plan}");
+            // Stem, max pooling, 16 convolutions, 3 projections, head; in f32 the image's layout before them.
+            assert_eq!(plan.launches(), if precision == Precision::F32 { 23 } else { 22 }, "{plan}");
             assert_eq!(plan.precision(), precision);
         }
     }
     assert!(Device::CudaArchitecture { capability: 75 }.resolve().is_err());
 }
-
-/// Stem, max pooling, 16 convolutions, 3 projections, head.
-const MOST_LAUNCHES_OF_RESNET18: usize = 22;

@@ -7,7 +7,7 @@ use awsnet::model::init::Architecture;
 use awsnet::{Branch, Engine, EngineOptions, ErrorKind, ImagesU8, Plan, PlanOptions, Precision};
 use cudarc::driver::{result, sys};
 
-use crate::device::{emulator, gpu, shared};
+use crate::device::{Counters, emulator, gpu, shared};
 use crate::{engine, images, random_model, session};
 
 #[test]
@@ -17,12 +17,12 @@ fn a_run_of_a_captured_network_is_one_graph_launch_and_a_wait() {
     let mut session = session(&model, Precision::F16, 1);
     let images = images(&model, 1, 1);
     session.run(&images).expect("a run that captures");
-    let before = emulator().calls_and_launches();
+    let before = emulator().counters();
     session.run(&images).expect("a run");
-    let after = emulator().calls_and_launches();
-    // cuCtxGetCurrent, cuCtxPushCurrent, cuGraphLaunch, cuStreamSynchronize, cuCtxPopCurrent: no allocation, no copy.
-    assert_eq!(after.0 - before.0, 5, "driver calls");
-    assert_eq!(after.1 - before.1, session.plan().launches() as u64, "kernels");
+    // cuCtxGetCurrent, cuCtxPushCurrent, cuGraphLaunch, cuStreamSynchronize, cuCtxPopCurrent.
+    let launches = session.plan().launches() as u64;
+    let expected = Counters { calls: 5, launches, memory_calls: 0, graph_launches: 1 };
+    assert_eq!(emulator().counters() - before, expected);
 }
 
 #[test]
@@ -31,7 +31,8 @@ fn a_number_between_the_captured_sizes_is_padded() {
     let model = random_model(Architecture::Tiny, 32, "layer");
     let options = PlanOptions { target: gpu(), batch: 5, ..PlanOptions::default() };
     let plan = Plan::build(model.clone(), &options).expect("a plan");
-    let mut at_start = Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session");
+    let mut at_start =
+        Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session");
     let mut on_first_use = session(&model, Precision::F16, 5);
     for count in 1..=5 {
         let images = images(&model, count as u64, count);
@@ -63,7 +64,10 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
         let found = session.run_u8(images).expect("a run").scores(Branch::Au).logits.to_vec();
         let tolerance = if precision == Precision::BF16 { 5e-2 } else { 1e-2 };
         for (found, expected) in found.iter().zip(&expected) {
-            assert!((found - expected).abs() <= tolerance * expected.abs().max(1.0), "{precision}: {found}, {expected}");
+            assert!(
+                (found - expected).abs() <= tolerance * expected.abs().max(1.0),
+                "{precision}: {found}, {expected}"
+            );
         }
     }
     let mut session = session(&model, Precision::F16, count);
@@ -83,7 +87,6 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
 
 /// A context, a stream and memory of the caller's own, made with the driver's API.
 struct Caller {
-    context: sys::CUcontext,
     stream: sys::CUstream,
     pixels: u64,
     results: u64,
@@ -100,7 +103,7 @@ impl Caller {
             let memory = result::malloc_sync(size_of_val(pixels)).expect("memory");
             result::memcpy_htod_sync(memory, pixels).expect("a copy");
             let results = result::malloc_sync(results * size_of::<f32>()).expect("memory");
-            Caller { context, stream, pixels: memory, results }
+            Caller { stream, pixels: memory, results }
         }
     }
 
@@ -148,10 +151,11 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
 
         let zeros = vec![0.0; expected.len()];
         result::memcpy_htod_sync(caller.results, &zeros).expect("a copy");
-        let before = emulator().calls_and_launches();
+        let before = emulator().counters();
         session.enqueue(stream, from, to).expect("a run");
         // cuCtxGetCurrent, cuStreamGetCtx, cuStreamIsCapturing, cuGraphLaunch: the caller's context is current.
-        assert_eq!(emulator().calls_and_launches().0 - before.0, 4);
+        let made = emulator().counters() - before;
+        assert_eq!((made.calls, made.memory_calls, made.graph_launches), (4, 0, 1));
         assert_eq!(caller.read(expected.len()), expected);
 
         result::memcpy_htod_sync(caller.results, &zeros).expect("a copy");
@@ -182,6 +186,7 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
 #[test]
 fn the_callers_current_context_stays_as_it_was() {
     let _device = shared();
+    gpu(); // starts the driver
     let current = || result::ctx::get_current().expect("the driver");
     let model = random_model(Architecture::Tiny, 32, "none");
     let images = images(&model, 3, 1);

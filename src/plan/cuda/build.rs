@@ -213,7 +213,9 @@ impl Builder<'_> {
         };
         if let Some(value) = values.iter().find(|&&v| overflow(v)) {
             let expected = match self.element {
-                Element::F16 => "weights that f16 holds, below 65520, batch norm folded in (bf16 holds them: --precision bf16)",
+                Element::F16 => {
+                    "weights that f16 holds, below 65520, batch norm folded in (bf16 holds them: --precision bf16)"
+                }
                 _ => "weights that bf16 holds, batch norm folded in (--precision f32)",
             };
             let place = format!("layer {}", quoted(name));
@@ -223,7 +225,14 @@ impl Builder<'_> {
     }
 
     /// A new value with `len` elements of `element` an image and branch.
-    fn value(&mut self, name: &str, branches: usize, shape: Shape, element: Element, len: usize) -> Result<ValueId> {
+    fn value(
+        &mut self,
+        name: &str,
+        branches: usize,
+        shape: Shape,
+        element: Element,
+        len: usize,
+    ) -> Result<ValueId> {
         let vectors = shape.channels.div_ceil(VECTOR);
         let fits = |count: usize| {
             let positions = shape.height.checked_mul(shape.width)?.checked_mul(count)?;
@@ -375,10 +384,10 @@ impl Builder<'_> {
         epilogue: &mut CudaEpilogue,
     ) -> Result<(Operation, ValueId)> {
         let depthwise = conv.groups > 1 && conv.groups == input.channels && conv.groups == output.channels;
-        let stem_bytes =
-            variants::stem_shared_bytes(conv.kernel, conv.stride, conv.dilation, input.channels);
+        let stem_bytes = variants::stem_shared_bytes(conv.kernel, conv.stride, conv.dilation, input.channels);
         let tensor = self.element != Element::F32;
-        let stem = source == Source::Image && tensor && conv.groups == 1 && stem_bytes <= self.gpu.shared_bytes;
+        let stem =
+            source == Source::Image && tensor && conv.groups == 1 && stem_bytes <= self.gpu.shared_bytes;
         let reduction = conv.kernel[0] * conv.kernel[1] * pitch(input.channels);
         let gemm = if tensor && conv.groups == 1 && !stem {
             self.gemm(variants::CONV2D_IMPLICIT_GEMM, output, reduction, 2)
@@ -535,7 +544,8 @@ impl Builder<'_> {
                 let bytes = variants::head_shared_bytes(shape.channels, pooled.is_some(), labels);
                 if bytes > self.gpu.shared_bytes {
                     let place = format!("{} head", branch.name());
-                    let expected = format!("features and labels in {} bytes of shared memory", self.gpu.shared_bytes);
+                    let expected =
+                        format!("features and labels in {} bytes of shared memory", self.gpu.shared_bytes);
                     return Err(Error::new(ErrorKind::Plan, place, expected, format!("{bytes} bytes")));
                 }
                 let folded = weights.folded();
@@ -544,7 +554,8 @@ impl Builder<'_> {
                 let bias = self.constant(Element::F32, weights.bias())?;
                 heads[branch as usize] = Some([weight, bias]);
             }
-            let names: Vec<String> = branches.iter().map(|branch| format!("{} head", branch.name())).collect();
+            let names: Vec<String> =
+                branches.iter().map(|branch| format!("{} head", branch.name())).collect();
             let bytes = (self.constants.len() - before) as u64;
             let operation = Operation::Heads { heads, pooled: pooled.is_some() };
             let work = Work::Heads { branches, pooled };

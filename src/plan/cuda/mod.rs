@@ -109,12 +109,20 @@ pub(crate) enum Mix {
 /// A kernel with what it needs beyond maps and epilogue.
 #[derive(Debug)]
 pub(crate) enum Operation {
-    Conv2d { algorithm: Algorithm, conv: Conv2d, weights: [Constant; 2], projection: Option<Projection> },
+    Conv2d {
+        algorithm: Algorithm,
+        conv: Conv2d,
+        weights: [Constant; 2],
+        projection: Option<Projection>,
+    },
     MaxPool2d(Pool2d),
     AvgPool2d(Pool2d),
     Identity,
     /// The tensor cores' tiles, or none in f32.
-    AwsUnitDense { weights: [Constant; 2], choices: Option<Vec<GemmChoice>> },
+    AwsUnitDense {
+        weights: [Constant; 2],
+        choices: Option<Vec<GemmChoice>>,
+    },
     AwsUnitGateMeans,
     AwsUnitGateCoefficients {
         squeeze_weight: Constant,
@@ -124,9 +132,14 @@ pub(crate) enum Operation {
         squeezed: usize,
         gate: Gate,
     },
-    AwsUnitGateMix { coefficients: ValueId },
+    AwsUnitGateMix {
+        coefficients: ValueId,
+    },
     /// The heads that are there, each with weight and bias.
-    Heads { heads: [Option<[Constant; 2]>; 2], pooled: bool },
+    Heads {
+        heads: [Option<[Constant; 2]>; 2],
+        pooled: bool,
+    },
     ImageToNhwc,
 }
 
@@ -175,9 +188,11 @@ impl Operation {
             Operation::Conv2d { algorithm: Algorithm::Direct(choices), .. } => {
                 choices.last().map(|variant| format!("{}x8", variant.positions))
             }
-            Operation::Conv2d { algorithm: Algorithm::Stem, .. } => {
-                Some(format!("{}x{}", variants::STEM_PATCH_H * variants::STEM_PATCH_W, variants::STEM_CHANNELS))
-            }
+            Operation::Conv2d { algorithm: Algorithm::Stem, .. } => Some(format!(
+                "{}x{}",
+                variants::STEM_PATCH_H * variants::STEM_PATCH_W,
+                variants::STEM_CHANNELS
+            )),
             Operation::AwsUnitDense { choices: Some(choices), .. } => gemm(choices),
             _ => None,
         }

@@ -76,7 +76,8 @@ pub(super) fn candidates<'a>(
     shape: &'a GemmShape,
     gpu: &'a Gpu,
 ) -> impl Iterator<Item = GemmChoice> + 'a {
-    let fits = move |variant: &&GemmVariant| variant.element == element && variant.shared_bytes <= gpu.shared_bytes;
+    let fits =
+        move |variant: &&GemmVariant| variant.element == element && variant.shared_bytes <= gpu.shared_bytes;
     table.iter().filter(fits).flat_map(|variant| {
         let k_tiles = shape.reduction.div_ceil(variant.tile_k);
         // Every block gets a k tile: shares are rounded up, so that the last may otherwise come out empty.
