@@ -4,8 +4,8 @@
 //   z[t][oh][ow][o] = sum over r, s, c of v[oh * stride_h - pad_top + r * dilation_h][ow * stride_w - pad_left + s *
 //                     dilation_w][c] * w[t][o][r][s][c],   v = pixel * scale[c] + shift[c], 0 outside the image
 //
-// A block computes a patch of 8 x 8 positions of one image and 64 channels. Shared memory (conv2d_stem_shared_bytes in
-// src/cuda/variants.rs computes it likewise):
+// A block computes a patch of 8 x 8 positions of one image and 64 channels. Shared memory (stem_shared_bytes in
+// src/plan/cuda/variants.rs computes it likewise):
 //   weights  [branch][64][stem_k + 8] elements; the 8 more put eight rows into different banks (stem_k % 16 = 0)
 //   offsets  [stem_k] int32: where in the window the k-th element stands, -1 beyond the last
 //   window   [rows][columns][channels] elements: the part of the image under the patch, normalised

@@ -104,7 +104,8 @@ fn unsafe_code_stays_where_it_is_expected() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for file in rust_files(&src) {
         let place = file.strip_prefix(&src).expect("a path below src").to_string_lossy().into_owned();
-        let expected = ["cpu/", "cuda/", "capi"].iter().any(|prefix| place.starts_with(prefix));
+        // engine.rs passes on the promises of `Session::enqueue`.
+        let expected = ["cpu/", "cuda/", "capi", "engine.rs"].iter().any(|prefix| place.starts_with(prefix));
         assert!(expected || !code(&file).contains("unsafe"), "unsafe code in {place}");
     }
 }

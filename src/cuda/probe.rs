@@ -83,20 +83,15 @@ pub fn usable(driver: &Driver, ordinal: usize) -> Result<Gpu> {
             found,
         ));
     }
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(feature = "cuda")]
     {
-        let expected = "awsnet with the feature `cuda`";
-        return Err(Error::new(ErrorKind::Device, place(), expected, "a build without it"));
+        let capability = major * 10 + minor;
+        super::session::check_kernels(ordinal, capability)?;
+        let (multiprocessors, shared_bytes) = (device.multiprocessors, device.shared_bytes);
+        Ok(Gpu { ordinal: Some(ordinal), capability, multiprocessors, shared_bytes })
     }
-    #[cfg(feature = "cuda")]
-    super::session::check_kernels(ordinal, major * 10 + minor)?;
-    #[cfg(feature = "cuda")]
-    Ok(Gpu {
-        ordinal: Some(ordinal),
-        capability: major * 10 + minor,
-        multiprocessors: device.multiprocessors,
-        shared_bytes: device.shared_bytes,
-    })
+    #[cfg(not(feature = "cuda"))]
+    Err(Error::new(ErrorKind::Device, place(), "awsnet with the feature `cuda`", "a build without it"))
 }
 
 /// Calls a driver function by name and turns its status into an error.

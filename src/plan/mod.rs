@@ -7,6 +7,7 @@ mod arena;
 mod buffer;
 mod build;
 mod conv;
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the backend reads it"))]
 pub mod cuda;
 mod fuse;
 mod node;

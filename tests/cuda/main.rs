@@ -199,6 +199,60 @@ fn architectures_agree_with_the_cpu() {
 }
 
 #[test]
+fn the_command_line_runs_every_golden_model() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let out = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda-run");
+    std::fs::create_dir_all(&out).expect("a folder");
+    let awsnet = |arguments: &[&std::ffi::OsStr]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_awsnet"))
+            .args(arguments)
+            .env("LD_LIBRARY_PATH", device::folder())
+            .output()
+            .expect("awsnet");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mut count = 0;
+    for entry in std::fs::read_dir(golden).expect("the golden models") {
+        let path = entry.expect("a file").path();
+        let Some(name) = path.to_string_lossy().strip_suffix(".model.safetensors").map(str::to_owned) else {
+            continue;
+        };
+        let model = Model::load(&path).expect("a model");
+        let shape = model.input().shape;
+        let images = images(&model, 11, 3);
+        let dims = [3, shape.channels, shape.height, shape.width];
+        let bytes: Vec<u8> = images.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, dims.to_vec(), &bytes);
+        let input = out.join("image.safetensors");
+        safetensors::serialize_to_file([("image", view.expect("a tensor"))], None, &input).expect("a file");
+        for (precision, tolerance) in [("f32", 1e-4), ("f16", 2e-2), ("bf16", 1.5e-1)] {
+            let output = out.join("scores.safetensors");
+            let options =
+                ["--device", "cuda:0", "--batch", "2", "--precision", precision].map(std::ffi::OsStr::new);
+            let files = ["--input".as_ref(), input.as_os_str(), "--output".as_ref(), output.as_os_str()];
+            awsnet(&[&["run".as_ref(), path.as_os_str()][..], &files, &options].concat());
+            let bytes = std::fs::read(&output).expect("the results");
+            let file = safetensors::SafeTensors::deserialize(&bytes).expect("a tensor file");
+            for branch in Branch::BOTH {
+                let tensor = file.tensor(&format!("{}.logits", branch.name())).expect("the logits");
+                let read = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                let found: Vec<f32> = tensor.data().chunks_exact(4).map(read).collect();
+                let labels = found.len() / 3;
+                for (index, image) in images.chunks(shape.len()).enumerate() {
+                    let expected = &reference::evaluate(&model, image).logits[branch as usize];
+                    let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt().max(1.0);
+                    let pairs = found[index * labels..][..labels].iter().zip(expected);
+                    let error = pairs.map(|(&f, e)| (f64::from(f) - e).powi(2)).sum::<f64>().sqrt();
+                    assert!(error <= tolerance * norm, "{name} in {precision}: {error} of {norm}");
+                }
+            }
+        }
+        count += 1;
+    }
+    assert!(count > 20, "{count} golden models");
+}
+
+#[test]
 fn a_plan_needs_no_gpu() {
     let model = random_model(Architecture::ResNet18, 112, "channel");
     for capability in [80, 86, 89, 90, 100, 120] {

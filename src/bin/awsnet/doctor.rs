@@ -23,6 +23,7 @@ pub fn main(args: &Args) -> Outcome {
     let resolved = Device::Auto.resolve()?;
     let auto = match resolved.target {
         awsnet::Target::Cpu(_) => "cpu".to_owned(),
+        awsnet::Target::Cuda(awsnet::Gpu { ordinal: Some(ordinal), .. }) => format!("cuda:{ordinal}"),
         other => other.to_string(),
     };
     let mut results = Results::new();

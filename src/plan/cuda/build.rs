@@ -155,6 +155,29 @@ fn pooled_by_heads(model: &Model, fused: &Fused) -> Option<usize> {
     (plain && au == emotion && readers(model, fused, layer) == 2).then_some(layer)
 }
 
+/// Sizes of a window are counted in 32 bits, and so are the positions that it reaches, borders included.
+fn check_window(name: &str, op: &Op, input: Shape) -> Result<()> {
+    const MOST: usize = 1 << 30;
+    let (kernel, stride, padding, dilation) = match op {
+        Op::Conv2d(conv) => (conv.kernel, conv.stride, conv.padding, conv.dilation),
+        Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => (pool.kernel, pool.stride, pool.padding, [1, 1]),
+        Op::GlobalAvgPool2d | Op::Linear | Op::Identity => return Ok(()),
+    };
+    let reach = |size: usize, before: usize, after: usize, axis: usize| {
+        let window = dilation[axis].checked_mul(kernel[axis])?;
+        let all = size.checked_add(before)?.checked_add(after)?.checked_add(window)?;
+        (all.max(stride[axis]) < MOST).then_some(())
+    };
+    let rows = reach(input.height, padding.top, padding.bottom, 0);
+    let columns = reach(input.width, padding.left, padding.right, 1);
+    if rows.is_none() || columns.is_none() {
+        let place = format!("layer {}", quoted(name));
+        let expected = format!("a window and a padded map below {MOST} pixels on a GPU");
+        return Err(Error::new(ErrorKind::Plan, place, expected, format!("{op:?} over {input}")));
+    }
+    Ok(())
+}
+
 /// How many steps and heads read a layer.
 fn readers(model: &Model, fused: &Fused, layer: usize) -> usize {
     let heads = Branch::BOTH.map(|branch| fused.resolve(model.head(branch).input()));
@@ -402,6 +425,7 @@ impl Builder<'_> {
             Some(beside) => Work::Projected { layers: step.layers.clone(), projection: beside.layer },
             None => Work::Layers(step.layers.clone()),
         };
+        check_window(&name, &op, input_shape)?;
         let (operation, input) = match (op, weights) {
             (Op::Conv2d(conv), Some(weights)) => {
                 self.conv(&name, conv, step.input, input_shape, shape, weights, beside, &mut epilogue)?
