@@ -25,7 +25,8 @@ fn networks(criterion: &mut Criterion) {
         for (batch, threads) in [(1, 1), (1, 2), (8, 2)] {
             let options = PlanOptions { batch, ..PlanOptions::default() };
             let plan = Plan::build(model.clone(), &options).expect("a plan");
-            let engine = Engine::new(plan, &EngineOptions { threads }).expect("an engine");
+            let engine =
+                Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() }).expect("an engine");
             let mut session = engine.session().expect("a session");
             let images = image(batch * model.input().shape.len());
 

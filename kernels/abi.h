@@ -49,9 +49,15 @@ struct awsnet_epilogue {
 };
 
 // conv2d_implicit_gemm, conv2d_direct, conv2d_depthwise. Packed weights, one array a branch:
-//   implicit_gemm  [channels][kernel_h][kernel_w][pitch of in_channels], zeros in the pad lanes; groups = 1
-//   direct         [kernel_h][kernel_w][in_channels / groups][pitch]
-//   depthwise      [kernel_h][kernel_w][pitch]; channels = in_channels = groups
+//   implicit_gemm  [channels][kernel_h * kernel_w * pitch of in_channels + pitch of projection_channels], each row the
+//                  taps' weights and behind them the projection's, zeros in the pad lanes; groups = 1
+//   direct         [kernel_h][kernel_w][in_channels / groups][pitch], then [projection_channels][pitch]
+//   depthwise      [kernel_h][kernel_w][pitch]; channels = in_channels = groups; no projection
+//
+// A projection is a 1x1 convolution of a second map, added to z as more of the same reduction: the projection shortcut
+// of a residual block beside the block's last convolution.
+//   z[n][oh][ow][o] += sum over c of projection[n][oh * projection_stride_h][ow * projection_stride_w][c] * w[o][c]
+// Every position that this names lies in the map. Without one, projection is null and all its fields are 0.
 struct awsnet_conv2d_params {
   struct awsnet_epilogue epilogue;
   const void *input[2];
@@ -66,6 +72,10 @@ struct awsnet_conv2d_params {
   int32_t dilation_h, dilation_w;
   int32_t groups;
   int32_t splits;  // implicit_gemm: blocks that share one tile's reduction, = gridDim.z
+  const void *projection[2];
+  int32_t projection_h, projection_w, projection_channels;
+  int32_t projection_stride_h, projection_stride_w;
+  int32_t reserved;
 };
 
 // An image batch as its owner holds it: any strides, in elements. A value v of channel c enters the network as
@@ -200,13 +210,16 @@ AWSNET_ABI_OFFSET(awsnet_epilogue, mix, 32);
 AWSNET_ABI_OFFSET(awsnet_epilogue, output, 40);
 AWSNET_ABI_OFFSET(awsnet_epilogue, channels, 56);
 AWSNET_ABI_OFFSET(awsnet_epilogue, negative_slope, 68);
-AWSNET_ABI_SIZE(awsnet_conv2d_params, 184);
+AWSNET_ABI_SIZE(awsnet_conv2d_params, 224);
 AWSNET_ABI_OFFSET(awsnet_conv2d_params, input, 72);
 AWSNET_ABI_OFFSET(awsnet_conv2d_params, weight, 88);
 AWSNET_ABI_OFFSET(awsnet_conv2d_params, workspace, 104);
 AWSNET_ABI_OFFSET(awsnet_conv2d_params, tickets, 112);
 AWSNET_ABI_OFFSET(awsnet_conv2d_params, batch, 120);
 AWSNET_ABI_OFFSET(awsnet_conv2d_params, splits, 180);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, projection, 184);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, projection_h, 200);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, reserved, 220);
 AWSNET_ABI_SIZE(awsnet_image, 88);
 AWSNET_ABI_OFFSET(awsnet_image, pixel, 40);
 AWSNET_ABI_OFFSET(awsnet_image, scale, 56);

@@ -4,6 +4,8 @@
 //                        pad_left + s * dilation_w][group(o) * C + c] * w[t][r][s][c][o]
 //   C = in_channels / groups, group(o) = o / (channels / groups)
 //
+// and the projection (abi.h), whose channels every output channel reads, whatever the groups.
+//
 // A thread computes one vector of output channels at kPositions neighbouring positions, one branch after the other.
 // Neighbouring threads take neighbouring vectors: they read neighbouring weights and the same inputs.
 #include <device/epilogue.h>
@@ -76,6 +78,35 @@ DEVICE void add_products(float (&z)[kPositions][kBranches][kVector], int t, cons
   }
 }
 
+// Adds the products of one branch's projection at positions [first, ...). Its weights stand behind those of the taps.
+template <typename Element, int kPositions>
+DEVICE void add_projection(float (&z)[kPositions][kBranches][kVector], int t, const awsnet_conv2d_params& p,
+                           const DirectWindow<Element, kPositions>& window, int64_t first, int channel) {
+  if (!p.projection[t]) return;
+  const int pitch = pitch_of(p.epilogue.channels), projection_pitch = pitch_of(p.projection_channels);
+  const Element* x[kPositions];
+#pragma unroll
+  for (int i = 0; i < kPositions; i++) {
+    const uint32_t m = window.there[i] ? static_cast<uint32_t>(first + i) : 0u;
+    const uint32_t ow = m % p.out_w, oh = m / p.out_w % p.out_h, n = m / p.out_w / p.out_h;
+    const int64_t from_h = static_cast<int64_t>(n) * p.projection_h + oh * p.projection_stride_h;
+    x[i] = static_cast<const Element*>(p.projection[t]) +
+           (from_h * p.projection_w + ow * p.projection_stride_w) * projection_pitch;
+  }
+  const int64_t rows = static_cast<int64_t>(p.kernel_h * p.kernel_w) * (p.in_channels / p.groups);
+  const Element* weight = static_cast<const Element*>(p.weight[t]) + rows * pitch + channel;
+  for (int c = 0; c < p.projection_channels; c++) {
+    float w[kVector];
+    load_vector(w, weight + static_cast<int64_t>(c) * pitch);
+#pragma unroll
+    for (int i = 0; i < kPositions; i++) {
+      const float value = to_f32(load_global(x[i] + c));
+#pragma unroll
+      for (int lane = 0; lane < kVector; lane++) z[i][t][lane] += value * w[lane];
+    }
+  }
+}
+
 template <typename Element, int kPositions>
 DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
   const uint32_t vectors = static_cast<uint32_t>(vectors_of(p.epilogue.channels));
@@ -103,6 +134,7 @@ DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
     } else {
       add_products<Element, kPositions, false>(z, t, p, window, first_in, channel);
     }
+    add_projection<Element, kPositions>(z, t, p, window, first, channel);
   }
 #pragma unroll
   for (int i = 0; i < kPositions; i++) {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::cuda;
 use crate::error::{Error, ErrorKind, Result, quoted};
-use crate::plan::{Isa, Target};
+use crate::plan::{Gpu, Isa, Target};
 
 /// A device as a user names it: `auto`, `cpu`, `reference`, `cuda`, `cuda:N` or `cuda:sm_NN`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,38 +43,28 @@ impl Device {
     pub fn resolve(self) -> Result<Resolved> {
         let cpu = || Target::Cpu(Isa::detect());
         match self {
-            Device::Auto => {
-                let note = match cuda::probe() {
-                    Ok(driver) => format!("{} is not used: {NO_ENGINE}", driver.devices[0].name),
-                    Err(error) => format!("no GPU is used: {}", error.found()),
-                };
-                Ok(Resolved { target: cpu(), note: Some(note) })
-            }
+            Device::Auto => Ok(match cuda::probe().and_then(|driver| cuda::usable(&driver, 0)) {
+                Ok(gpu) => Resolved { target: Target::Cuda(gpu), note: None },
+                Err(error) => {
+                    let note = format!("no GPU is used: {}", error.found());
+                    Resolved { target: cpu(), note: Some(note) }
+                }
+            }),
             Device::Cpu => Ok(Resolved { target: cpu(), note: None }),
             Device::Reference => Ok(Resolved { target: Target::Reference, note: None }),
             Device::Cuda { ordinal } => {
-                let driver = cuda::probe()?;
-                if ordinal >= driver.devices.len() {
-                    let expected = format!("a device number below {}", driver.devices.len());
-                    return Err(Error::new(
-                        ErrorKind::Device,
-                        self.to_string(),
-                        expected,
-                        ordinal.to_string(),
-                    ));
-                }
-                Err(no_engine(self))
+                let gpu = cuda::probe().and_then(|driver| cuda::usable(&driver, ordinal))?;
+                Ok(Resolved { target: Target::Cuda(gpu), note: None })
             }
-            Device::CudaArchitecture { .. } => Err(no_engine(self)),
+            Device::CudaArchitecture { capability } => {
+                let gpu = Gpu::typical(capability).ok_or_else(|| {
+                    let expected = "one of sm_80, sm_86, sm_89, sm_90, sm_100 and sm_120";
+                    Error::new(ErrorKind::Input, "device", expected, format!("sm_{capability}"))
+                })?;
+                Ok(Resolved { target: Target::Cuda(gpu), note: None })
+            }
         }
     }
-}
-
-const NO_ENGINE: &str = "this version of awsnet does not run networks on GPUs yet";
-
-fn no_engine(device: Device) -> Error {
-    let expected = "a version with a CUDA engine (until there is one, run with --device cpu)";
-    Error::new(ErrorKind::Device, device.to_string(), expected, NO_ENGINE)
 }
 
 impl fmt::Display for Device {

@@ -1,10 +1,14 @@
 //! A plan made ready to run, and the sessions that run it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::cpu::{self, CpuSession};
+use crate::cuda;
+#[cfg(feature = "cuda")]
+use crate::cuda::{CudaEngine, CudaSession};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{BackendPlan, Plan, Target, ValueId};
+use crate::plan::{BackendPlan, Plan, Target, ValueId, Work};
 use crate::predictions::{PredictionBuffers, Predictions};
 use crate::reference;
 use crate::tensor::{Branch, Shape};
@@ -14,8 +18,43 @@ use crate::tensor::{Branch, Shape};
 pub struct EngineOptions {
     /// Threads of each session, the caller's included; 0 takes one a processor.
     ///
-    /// The results are the same bits whatever the number.
+    /// The results are the same bits whatever the number. A GPU needs the caller's only.
     pub threads: usize,
+    /// On a GPU: when a session captures its CUDA graphs.
+    pub graphs: Graphs,
+}
+
+/// When a session on a GPU captures the CUDA graphs that its runs replay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Graphs {
+    /// When it is made: for one image, for every power of two below the plan's batch, and for the batch. A run of a
+    /// number in between computes as many images as the next of them, and takes as long.
+    #[default]
+    AtStart,
+    /// For each number of images when it is first run, which takes longer that once; no image is computed in vain.
+    OnFirstUse,
+}
+
+/// 8-bit images as a camera or a decoder gives them, [N, H, W, C], C as the model's input has it.
+#[derive(Clone, Copy, Debug)]
+pub struct ImagesU8<'a> {
+    /// The bytes, from the first pixel of the first image to the last of the last.
+    pub pixels: &'a [u8],
+    /// The number of images, N.
+    pub count: usize,
+    /// Bytes from one row to the next, at least W * C.
+    pub row_stride: usize,
+    /// Bytes from one image to the next, at least H rows; of no meaning for one image.
+    pub image_stride: usize,
+}
+
+impl<'a> ImagesU8<'a> {
+    /// Images without gaps between rows and images, `width` * `channels` bytes a row, `height` rows.
+    pub fn dense(pixels: &'a [u8], width: usize, height: usize, channels: usize) -> Self {
+        let row_stride = width.saturating_mul(channels);
+        let image_stride = row_stride.saturating_mul(height);
+        ImagesU8 { pixels, count: pixels.len() / image_stride.max(1), row_stride, image_stride }
+    }
 }
 
 /// A plan with everything that callers share. Immutable; clone it or share it between threads.
@@ -23,13 +62,19 @@ pub struct EngineOptions {
 pub struct Engine {
     plan: Arc<Plan>,
     threads: usize,
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "of a GPU's sessions"))]
+    graphs: Graphs,
+    #[cfg(feature = "cuda")]
+    cuda: Option<Arc<CudaEngine>>,
 }
 
 impl Engine {
     /// Makes a plan ready to run.
     ///
-    /// Errors: an instruction set that this processor does not have, more than 1024 threads.
-    pub fn new(plan: Plan, options: &EngineOptions) -> Result<Self> {
+    /// On a GPU, loads the kernels and uploads the weights. Errors: an instruction set that this processor does not
+    /// have, more than 1024 threads; a GPU that is not there, does not have the memory or refuses to work.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_mut, reason = "a GPU's weights move to the device"))]
+    pub fn new(mut plan: Plan, options: &EngineOptions) -> Result<Self> {
         if let Target::Cpu(isa) = plan.target()
             && !isa.is_available()
         {
@@ -44,7 +89,23 @@ impl Engine {
             let expected = format!("from 1 to {}", cpu::MAX_THREADS);
             return Err(Error::new(ErrorKind::Input, "threads", expected, threads.to_string()));
         }
-        Ok(Engine { plan: Arc::new(plan), threads })
+        #[cfg(feature = "cuda")]
+        let cuda = match &mut plan.backend {
+            BackendPlan::Cuda(plan) => Some(Arc::new(CudaEngine::new(plan)?)),
+            _ => None,
+        };
+        #[cfg(not(feature = "cuda"))]
+        if let BackendPlan::Cuda(_) = &plan.backend {
+            let expected = "awsnet with the feature `cuda`";
+            return Err(Error::new(ErrorKind::Device, "cuda", expected, "a build without it"));
+        }
+        Ok(Engine {
+            plan: Arc::new(plan),
+            threads,
+            graphs: options.graphs,
+            #[cfg(feature = "cuda")]
+            cuda,
+        })
     }
 
     /// The plan that the engine runs.
@@ -59,7 +120,7 @@ impl Engine {
 
     /// A session: one caller's memory and threads.
     ///
-    /// Errors: not enough memory for the arena, no thread to be had.
+    /// Errors: not enough memory for the arena, no thread to be had, a device that refuses to work.
     pub fn session(&self) -> Result<Session> {
         let plan = &*self.plan;
         let backend = match &plan.backend {
@@ -80,11 +141,29 @@ impl Engine {
                 }
                 BackendSession::Cpu(Box::new(CpuSession::new(cpu_plan, self.threads)?))
             }
+            #[cfg(feature = "cuda")]
+            BackendPlan::Cuda(cuda_plan) => {
+                let engine = self.cuda.as_ref().ok_or_else(|| broken("an engine with its device", "none"))?;
+                let capture = self.graphs == Graphs::AtStart;
+                BackendSession::Cuda(Box::new(CudaSession::new(cuda_plan, engine, capture)?))
+            }
+            #[cfg(not(feature = "cuda"))]
+            BackendPlan::Cuda(_) => return Err(broken("a backend of this build", "cuda")),
         };
         let heads = Branch::BOTH.map(|branch| plan.head(branch));
         let predictions = PredictionBuffers::new(heads, plan.batch())?;
-        Ok(Session { plan: Arc::clone(&self.plan), backend, predictions, broken: false })
+        Ok(Session {
+            plan: Arc::clone(&self.plan),
+            backend,
+            predictions,
+            normalised: Vec::new(),
+            broken: false,
+        })
     }
+}
+
+fn broken(expected: &str, found: &str) -> Error {
+    Error::new(ErrorKind::Internal, "session", expected, found)
 }
 
 /// One caller's mutable part: feature maps, threads, results. Send it to the thread that uses it; it needs no lock.
@@ -92,12 +171,16 @@ pub struct Session {
     plan: Arc<Plan>,
     backend: BackendSession,
     predictions: PredictionBuffers,
+    /// 8-bit images as floats, where the backend wants them so; empty until the first.
+    normalised: Vec<f32>,
     broken: bool,
 }
 
 enum BackendSession {
     Reference,
     Cpu(Box<CpuSession>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<CudaSession>),
 }
 
 impl Session {
@@ -105,15 +188,73 @@ impl Session {
     /// the plan's batch.
     ///
     /// Blocks until the predictions are there; they are borrowed until the next run. Nothing is allocated, except
-    /// by the reference. NaN and
-    /// infinity pass through as in any floating-point sum, and a maximum of a window may drop a NaN; they make
-    /// predictions useless and harm nothing else. Errors: a length that is no whole number of images, or too many.
+    /// by the reference, and by a GPU's session that captures a graph on first use. NaN and infinity pass through as in
+    /// any floating-point sum, and a maximum of a window may drop a NaN; they make predictions useless and harm nothing
+    /// else. Errors: a length that is no whole number of images, or too many; a device that fails.
     pub fn run(&mut self, images: &[f32]) -> Result<Predictions<'_>> {
-        let count = self.count(images)?;
-        if self.broken {
-            let found = "one whose last run broke off";
-            return Err(Error::new(ErrorKind::Internal, "session", "a session that works", found));
+        self.run_floats(images, None)
+    }
+
+    /// As [`run`](Self::run), and gives up at `deadline` with [`ErrorKind::Deadline`].
+    ///
+    /// Work on a GPU cannot be taken back: a missed deadline poisons the engine, and what the device may still use is
+    /// never freed. A run on the CPU always ends and is not interrupted.
+    pub fn run_by(&mut self, images: &[f32], deadline: Instant) -> Result<Predictions<'_>> {
+        self.run_floats(images, Some(deadline))
+    }
+
+    /// Runs the network on 8-bit images, which it normalises: (value / 255 - mean) / std.
+    ///
+    /// A GPU does that itself, as one multiplication and one addition. Errors: as [`run`](Self::run); strides that
+    /// overlap rows or images, or lead out of the pixels.
+    pub fn run_u8(&mut self, images: ImagesU8<'_>) -> Result<Predictions<'_>> {
+        let shape = self.plan.input().shape;
+        self.check_count(images.count)?;
+        check_strides(&images, shape)?;
+        let row_len = shape.width * shape.channels;
+        let rows = (0..images.count * shape.height).map(|row| {
+            let first = row / shape.height * images.image_stride + row % shape.height * images.row_stride;
+            &images.pixels[first..][..row_len]
+        });
+        #[cfg(feature = "cuda")]
+        if let BackendSession::Cuda(session) = &mut self.backend {
+            for (to, from) in session.staging().chunks_exact_mut(row_len).zip(rows) {
+                to.copy_from_slice(from);
+            }
+            return self.replay(true, images.count, None);
         }
+        let mut normalised = std::mem::take(&mut self.normalised);
+        normalised.resize(self.plan.batch() * shape.len(), 0.0);
+        let input = self.plan.input();
+        for (row, from) in rows.enumerate() {
+            for c in 0..shape.channels {
+                let plane = row / shape.height * shape.channels + c;
+                let to = &mut normalised[(plane * shape.height + row % shape.height) * shape.width..];
+                let of_channel = from.iter().skip(c).step_by(shape.channels);
+                for (to, &value) in to.iter_mut().zip(of_channel) {
+                    *to = (f32::from(value) / 255.0 - input.mean[c]) / input.std[c];
+                }
+            }
+        }
+        let result = self.run_floats(&normalised[..images.count * shape.len()], None).map(|_| ());
+        self.normalised = normalised;
+        result?;
+        let heads = Branch::BOTH.map(|branch| self.plan.head(branch));
+        Ok(self.predictions.finished(heads, images.count))
+    }
+
+    fn run_floats(&mut self, images: &[f32], deadline: Option<Instant>) -> Result<Predictions<'_>> {
+        let count = self.count(images)?;
+        #[cfg(feature = "cuda")]
+        if let BackendSession::Cuda(session) = &mut self.backend {
+            let bytes: &[u8] = bytemuck::cast_slice(images);
+            session.staging()[..bytes.len()].copy_from_slice(bytes);
+            return self.replay(false, count, deadline);
+        }
+        if self.broken {
+            return Err(broken("a session that works", "one whose last run broke off"));
+        }
+        let _ = deadline;
         let heads = Branch::BOTH.map(|branch| self.plan.head(branch));
         let result = match (&mut self.backend, &self.plan.backend) {
             (BackendSession::Cpu(session), BackendPlan::Cpu(plan)) => {
@@ -130,10 +271,77 @@ impl Session {
                 }
                 Ok(())
             }
-            _ => Err(Error::new(ErrorKind::Internal, "session", "the backend of its plan", "another")),
+            _ => Err(broken("the backend of its plan", "another")),
         };
         self.broken = result.is_err();
         result.map(|()| self.predictions.finish(heads, count))
+    }
+
+    /// Runs what is staged on a GPU.
+    #[cfg(feature = "cuda")]
+    fn replay(&mut self, u8: bool, count: usize, deadline: Option<Instant>) -> Result<Predictions<'_>> {
+        let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
+            (&mut self.backend, &self.plan.backend)
+        else {
+            return Err(broken("the backend of its plan", "another"));
+        };
+        session.run(plan, u8, count, deadline, &mut self.predictions)?;
+        let heads = Branch::BOTH.map(|branch| self.plan.head(branch));
+        Ok(self.predictions.finished(heads, count))
+    }
+
+    /// Queues a run on a caller's CUDA stream, between addresses in device memory, and returns at once.
+    ///
+    /// The first call with an image format, count and addresses captures a graph for them, which allocates; the latest
+    /// 16 are kept, and later calls with the same only launch it. On a stream that is being captured the kernels are
+    /// launched one by one, and become part of the caller's graph, which must not outlive the session. An error of the
+    /// device shows in a later call of whoever waits for the stream. Errors: a backend other than CUDA; a stream of
+    /// another device; a count, address or stride out of range.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is alive, and so is the memory at all addresses, large enough, until the run is done. The runs of a
+    /// session share its memory: a second one, of whatever kind, is queued behind the first in the same stream, or
+    /// waits for it. The session is dropped when the stream has done its work.
+    pub unsafe fn enqueue(
+        &mut self,
+        stream: cuda::Stream,
+        images: cuda::DeviceImages,
+        predictions: cuda::DevicePredictions,
+    ) -> Result<()> {
+        self.check_count(images.count)?;
+        let shape = self.plan.input().shape;
+        if let cuda::PixelFormat::U8 { row_stride, image_stride } = images.format {
+            check_stride_sizes(row_stride, image_stride, images.count, shape)?;
+        }
+        let floats = predictions.logits.iter().chain(&predictions.probabilities);
+        let pixels = (images.format == cuda::PixelFormat::F32).then_some(&images.pixels);
+        if let Some(address) = floats.chain(pixels).find(|&&address| address % 4 != 0) {
+            let found = format!("{address:#x}");
+            return Err(Error::new(ErrorKind::Input, "device address", "a multiple of 4", found));
+        }
+        if images.pixels == 0 {
+            return Err(Error::new(ErrorKind::Input, "images", "an address in device memory", "0"));
+        }
+        #[cfg(feature = "cuda")]
+        if let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
+            (&mut self.backend, &self.plan.backend)
+        {
+            // SAFETY: the caller's promise.
+            return unsafe { session.enqueue(plan, stream.0.cast(), images, predictions) };
+        }
+        let _ = stream;
+        let found = self.plan.target().to_string();
+        Err(Error::new(ErrorKind::Device, "session", "a session on a GPU", found))
+    }
+
+    fn check_count(&self, count: usize) -> Result<()> {
+        let batch = self.plan.batch();
+        if count == 0 || count > batch {
+            let expected = format!("from 1 to {batch} images");
+            return Err(Error::new(ErrorKind::Input, "images", expected, count.to_string()));
+        }
+        Ok(())
     }
 
     /// The number of images in a buffer.
@@ -150,22 +358,38 @@ impl Session {
 
     /// What a node of the plan gave for one image and branch in the last run, [C, H, W].
     ///
-    /// `None` unless the plan was built with `keep_values`, and for an index out of range. A node that computes one
-    /// map for both branches, or for one of them, gives it for either.
+    /// `None` unless the plan was built with `keep_values`, for an index out of range, for heads, and where a device
+    /// fails. A node that computes one map for both branches, or for one of them, gives it for either.
     pub fn value(&self, node: usize, image: usize, branch: Branch) -> Option<Vec<f32>> {
         let node = self.plan.nodes().get(node)?;
+        if let Work::Heads { .. } | Work::GatePart(_) = node.work() {
+            return None;
+        }
         let kept = self.plan.keeps_values() && image < self.plan.batch();
-        kept.then(|| self.read(node.output, image, branch).1)
+        if !kept {
+            return None;
+        }
+        self.read(node.output, image, branch).ok().map(|(_, map)| map)
+    }
+
+    /// The logits of an image of the last run.
+    pub(crate) fn logits(&self, image: usize, branch: Branch) -> &[f32] {
+        self.predictions.logits(branch, image, self.plan.labels(branch).len())
     }
 
     /// The shape and elements of a value of the plan, if it is still there.
-    pub(crate) fn read(&self, value: ValueId, image: usize, branch: Branch) -> (Shape, Vec<f32>) {
+    pub(crate) fn read(&self, value: ValueId, image: usize, branch: Branch) -> Result<(Shape, Vec<f32>)> {
         match (&self.backend, &self.plan.backend) {
             (BackendSession::Cpu(session), BackendPlan::Cpu(plan)) => {
                 let value = &plan.values[value];
-                (value.shape, session.map(value, image, branch))
+                Ok((value.shape, session.map(value, image, branch)))
             }
-            _ => (Shape::new(0, 0, 0), Vec::new()),
+            #[cfg(feature = "cuda")]
+            (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) => {
+                let value = &plan.values[value];
+                Ok((value.shape, session.map(plan, value, image, branch)?))
+            }
+            _ => Err(broken("a backend with values", "the reference")),
         }
     }
 
@@ -178,5 +402,38 @@ impl Session {
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("target", &self.plan.target()).finish_non_exhaustive()
+    }
+}
+
+/// Errors unless rows and images lie apart.
+fn check_stride_sizes(row_stride: usize, image_stride: usize, count: usize, shape: Shape) -> Result<()> {
+    let row_len = shape.width * shape.channels;
+    if row_stride < row_len {
+        let expected = format!("at least {row_len} bytes");
+        return Err(Error::new(ErrorKind::Input, "row stride", expected, row_stride.to_string()));
+    }
+    let image_len = (shape.height - 1).checked_mul(row_stride).and_then(|len| len.checked_add(row_len));
+    if count > 1 && image_len.is_none_or(|len| image_stride < len) {
+        let expected = format!("at least {} rows of {row_stride} bytes", shape.height);
+        return Err(Error::new(ErrorKind::Input, "image stride", expected, image_stride.to_string()));
+    }
+    Ok(())
+}
+
+/// Errors unless rows and images lie apart, and within the pixels.
+fn check_strides(images: &ImagesU8, shape: Shape) -> Result<()> {
+    check_stride_sizes(images.row_stride, images.image_stride, images.count, shape)?;
+    let end = || {
+        let last_image = (images.count - 1).checked_mul(images.image_stride)?;
+        let last_row = (shape.height - 1).checked_mul(images.row_stride)?;
+        last_image.checked_add(last_row)?.checked_add(shape.width * shape.channels)
+    };
+    match end() {
+        Some(end) if end <= images.pixels.len() => Ok(()),
+        end => {
+            let len = end.map_or("more than the address space".to_owned(), |end| format!("at least {end}"));
+            let expected = format!("{len} bytes for {} images of {shape} at these strides", images.count);
+            Err(Error::new(ErrorKind::Input, "images", expected, format!("{} bytes", images.pixels.len())))
+        }
     }
 }

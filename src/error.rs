@@ -25,6 +25,11 @@ pub enum ErrorKind {
     Image,
     /// The device asked for is missing or refused to work.
     Device,
+    /// A fault of the device that it does not recover from: this engine is of no use any more, and every later call of
+    /// it says so. Start a new process; engines on other devices are not affected.
+    Poisoned,
+    /// A run did not end by its deadline; its engine is poisoned.
+    Deadline,
     /// More memory would be needed than there is.
     Memory,
     /// A run was broken off by a fault of this library; the session must not be used again.

@@ -25,7 +25,7 @@
 //!
 //! let plan = Plan::build(model, &PlanOptions { batch: 4, ..PlanOptions::default() })?;
 //! println!("{plan}"); // every choice that was made
-//! let engine = Engine::new(plan, &EngineOptions { threads: 2 })?;
+//! let engine = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })?;
 //!
 //! let mut session = engine.session()?;
 //! let images = vec![0.0; 3 * engine.plan().input().shape.len()]; // three images, [N, C, H, W], normalised
@@ -64,9 +64,9 @@ pub mod tensor;
 pub mod verify;
 
 pub use device::{Device, Resolved};
-pub use engine::{Engine, EngineOptions, Session};
+pub use engine::{Engine, EngineOptions, Graphs, ImagesU8, Session};
 pub use error::{Error, ErrorKind, Result};
 pub use model::Model;
-pub use plan::{Isa, Plan, PlanOptions, Precision, Target};
+pub use plan::{Gpu, Isa, Plan, PlanOptions, Precision, Target};
 pub use predictions::{Prediction, Predictions, Scores};
 pub use tensor::{Branch, DType, Shape, Tensor};

@@ -35,6 +35,22 @@ impl PredictionBuffers {
         &mut self.logits[branch as usize][image * labels..][..labels]
     }
 
+    /// The probabilities of one image, to be written by a backend that computes them itself.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn probabilities_mut(&mut self, branch: Branch, image: usize, labels: usize) -> &mut [f32] {
+        &mut self.probabilities[branch as usize][image * labels..][..labels]
+    }
+
+    /// The first `len` images, whose probabilities are there already.
+    pub(crate) fn finished<'a>(&'a self, heads: [&'a HeadLabels; 2], len: usize) -> Predictions<'a> {
+        Predictions { heads, len, buffers: self }
+    }
+
+    /// The logits of an image and branch.
+    pub(crate) fn logits(&self, branch: Branch, image: usize, labels: usize) -> &[f32] {
+        &self.logits[branch as usize][image * labels..][..labels]
+    }
+
     /// Turns the logits of the first `len` images into probabilities.
     pub(crate) fn finish<'a>(&'a mut self, heads: [&'a HeadLabels; 2], len: usize) -> Predictions<'a> {
         for branch in Branch::BOTH {

@@ -139,6 +139,12 @@ impl Tensor {
         Ok(Tensor { dims: dims.to_vec(), elements: Elements::F32(elements) })
     }
 
+    /// A tensor of elements whose number is known to be the product of `dims`.
+    pub(crate) fn with_dims(dims: &[usize], elements: Vec<f32>) -> Self {
+        debug_assert_eq!(dims.iter().product::<usize>(), elements.len());
+        Tensor { dims: dims.to_vec(), elements: Elements::F32(elements) }
+    }
+
     /// The same numbers, rounded to nearest even where `dtype` is narrower.
     pub fn to_dtype(&self, dtype: DType) -> Self {
         let values = self.to_f32();

@@ -1,25 +1,36 @@
 //! A backend against the reference, node by node, each fed with the backend's own previous output.
 //!
-//! The reference sums in f64 what the backend sums in f32, on the same inputs. With S = sum of |a||b| + |bias| +
+//! The reference sums in f64 what the backend sums in f32, on the same inputs and the same weights, rounded as the
+//! backend stores them. With S = sum of |a||b| + |bias| +
 //! |residual| of an output element and K the length of its sum, the two may differ by
 //!
 //! ```text
-//! bound = L * (1.5*K + 4) * 2^-24 * S + 2^-24 * |reference|
+//! bound = L * (1.5*K + 4) * 2^-24 * S + r * |reference| + s
 //! ```
 //!
-//! where L is how much the fused activation magnifies an error at most. An AWS-Unit behind it maps bounds as it maps
+//! where r is the relative error of storing the result (2^-24 in f32, 2^-11 in f16, 2^-8 in bf16) and s half the
+//! smallest number that f16 can store (2^-25, else 0), and L is how much the fused activation magnifies an error at most. An AWS-Unit behind it maps bounds as it maps
 //! values, with |A|. An error above its bound is a fault, not noise.
 
 use crate::engine::{Engine, EngineOptions, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{AwsUnit, Gate, Layer, Model, Weights};
 use crate::op::Op;
-use crate::plan::{Plan, PlanOptions, Target, ValueId, Work};
+use crate::plan::{Plan, PlanOptions, Precision, Target, ValueId, Work};
 use crate::reference::{self, Map, Pair};
-use crate::tensor::{Branch, Shape};
+use crate::tensor::{Branch, DType, Shape};
 
 /// Half a unit in the last place of 1 in f32: the largest relative error of a rounding.
 const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
+
+/// The error of storing a value: relative, and absolute where numbers are subnormal.
+fn storing(precision: Precision) -> (f64, f64) {
+    match precision {
+        Precision::F32 => (ROUNDING, 0.0),
+        Precision::F16 => (1.0 / (1 << 11) as f64, 1.0 / (1 << 25) as f64),
+        Precision::BF16 => (1.0 / (1 << 8) as f64, 0.0),
+    }
+}
 
 /// How one node agrees with the reference.
 #[derive(Clone, Debug)]
@@ -36,57 +47,88 @@ pub struct NodeAgreement {
     pub bound: f64,
 }
 
-/// Runs `images`, [N, C, H, W], on `target` and compares every node's output with the reference.
+/// Runs `images`, [N, C, H, W], on `target` and compares every node's output with the reference; `precision` as in
+/// [`PlanOptions`].
 ///
 /// Gives a row for each node that computes layers, an AWS-Unit or a head, with the worst element over all images.
 /// Errors: those of [`Plan::build`], [`Engine::new`] and [`Session::run`]; the reference as the target, which has
 /// nothing to be compared with.
-pub fn layers(model: Model, target: Target, threads: usize, images: &[f32]) -> Result<Vec<NodeAgreement>> {
+pub fn layers(
+    model: Model,
+    target: Target,
+    precision: Option<Precision>,
+    threads: usize,
+    images: &[f32],
+) -> Result<Vec<NodeAgreement>> {
     if target == Target::Reference {
         let expected = "a backend to compare with the reference";
         return Err(Error::new(ErrorKind::Input, "device", expected, "the reference itself"));
     }
     let image_len = model.input().shape.len();
     let batch = (images.len() / image_len).max(1);
-    let options = PlanOptions { target, precision: None, batch, keep_values: true };
+    let options = PlanOptions { target, precision, batch, keep_values: true };
     let plan = Plan::build(model.clone(), &options)?;
-    let engine = Engine::new(plan, &EngineOptions { threads })?;
+    let engine = Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() })?;
     let mut session = engine.session()?;
     session.run(images)?;
+    let precision = engine.plan().precision();
+    let model = match precision {
+        Precision::F32 => model,
+        Precision::F16 => model.rounded(DType::F16),
+        Precision::BF16 => model.rounded(DType::BF16),
+    };
 
     let mut agreements = Vec::new();
     for node in engine.plan().nodes() {
         let mut worst = NodeAgreement {
             name: node.name().to_owned(),
-            kernel: node.kernel(),
+            kernel: node.kernel().to_owned(),
             worst: 0.0,
             error: 0.0,
             bound: 0.0,
         };
         let mut compared = false;
         for image in 0..batch {
-            let read =
-                |value: ValueId| -> Pair { Branch::BOTH.map(|branch| read(&session, value, image, branch)) };
-            let input = || read(node.input);
-            let (expected, branches) = match node.work() {
+            let read = |value: ValueId| -> Result<Pair> {
+                let [emotion, au] = Branch::BOTH.map(|branch| read(&session, value, image, branch));
+                Ok([emotion?, au?])
+            };
+            let expected = match node.work() {
                 Work::Layers(indices) => {
                     let layers: Vec<&Layer> = indices.iter().map(|&index| &model.layers()[index]).collect();
-                    (layer_bounds(&layers, input(), node.epilogue.residual.map(read)), &Branch::BOTH[..])
+                    let residual = node.residual.map(read).transpose()?;
+                    layer_bounds(&layers, read(node.input)?, residual.map(Bounded::exact))
+                }
+                Work::Projected { layers, projection } => {
+                    let layers: Vec<&Layer> = layers.iter().map(|&index| &model.layers()[index]).collect();
+                    let source = node.residual.map_or(Err(missing("what is projected")), read)?;
+                    let projected = layer_bounds(&[&model.layers()[*projection]], source, None);
+                    layer_bounds(&layers, read(node.input)?, Some(projected))
                 }
                 Work::AwsUnit(index) => match model.layers()[*index].aws() {
-                    Some(unit) => (unit_bounds(unit, Bounded::exact(input())), &Branch::BOTH[..]),
+                    Some(unit) => unit_bounds(unit, Bounded::exact(read(node.input)?)),
                     None => continue,
                 },
-                Work::Head(branch) => {
-                    let b = *branch as usize;
-                    (head_bounds(model.head(*branch).weights(), input()), &Branch::BOTH[b..b + 1])
+                Work::Heads { branches, pooled } => {
+                    let mut features = Bounded::exact(read(node.input)?);
+                    if let Some(layer) = pooled {
+                        features = layer_bounds(&[&model.layers()[*layer]], features.value, None);
+                    }
+                    for &branch in branches {
+                        let expected = head_bounds(model.head(branch).weights(), &features);
+                        let found = session.logits(image, branch);
+                        let shape = expected.value[branch as usize].shape;
+                        worst.compare(&Map::from_f32(shape, found), &expected, branch, Precision::F32);
+                    }
+                    compared = true;
+                    continue;
                 }
                 Work::GatePart(_) | Work::ImageBlocks => continue,
             };
             compared = true;
-            let found = read(node.output);
-            for &branch in branches {
-                worst.compare(&found[branch as usize], &expected, branch);
+            let found = read(node.output)?;
+            for branch in Branch::BOTH {
+                worst.compare(&found[branch as usize], &expected, branch, precision);
             }
         }
         if compared {
@@ -96,9 +138,13 @@ pub fn layers(model: Model, target: Target, threads: usize, images: &[f32]) -> R
     Ok(agreements)
 }
 
-fn read(session: &Session, value: ValueId, image: usize, branch: Branch) -> Map {
-    let (shape, data) = session.read(value, image, branch);
-    Map::from_f32(shape, &data)
+fn missing(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, "plan", what, "nothing")
+}
+
+fn read(session: &Session, value: ValueId, image: usize, branch: Branch) -> Result<Map> {
+    let (shape, data) = session.read(value, image, branch)?;
+    Ok(Map::from_f32(shape, &data))
 }
 
 impl NodeAgreement {
@@ -107,11 +153,12 @@ impl NodeAgreement {
         self.worst <= 1.0
     }
 
-    fn compare(&mut self, found: &Map, expected: &Bounded, branch: Branch) {
+    fn compare(&mut self, found: &Map, expected: &Bounded, branch: Branch, stored: Precision) {
+        let (relative, absolute) = storing(stored);
         let (value, bound) = (&expected.value[branch as usize], &expected.bound[branch as usize]);
         for ((found, value), bound) in found.data.iter().zip(&value.data).zip(&bound.data) {
             let error = (found - value).abs();
-            let bound = bound + ROUNDING * value.abs();
+            let bound = bound + relative * value.abs() + absolute;
             let ratio = if error == 0.0 { 0.0 } else { error / bound };
             // A NaN wins, and stays.
             if !self.worst.is_nan() && (ratio > self.worst || ratio.is_nan()) {
@@ -152,7 +199,7 @@ fn terms(op: &Op, input: Shape) -> usize {
 }
 
 /// A layer and the identities fused behind it; a dense or gate unit is a node of its own.
-fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Pair>) -> Bounded {
+fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Bounded>) -> Bounded {
     let mut current = Bounded::exact(input);
     for (index, layer) in layers.iter().enumerate() {
         let mut next = Bounded::exact(current.value.clone());
@@ -162,13 +209,15 @@ fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Pair>) -> Bound
             let weights = layer.weights(branch);
             let mut z = reference::operator_map(layer.op(), x, weights);
             let mut s = reference::operator_magnitude(layer.op(), x, weights);
+            let mut uncertain = Map::zeros(z.shape);
             if let (Some(residual), Some(_)) = (&residual, layer.residual()) {
-                z = z.zip(&residual[t], |z, r| z + r);
-                s = s.zip(&residual[t], |s, r| s + r.abs());
+                z = z.zip(&residual.value[t], |z, r| z + r);
+                s = s.zip(&residual.value[t], |s, r| s + r.abs());
+                uncertain = residual.bound[t].clone();
             }
             let lipschitz = layer.activation().lipschitz();
             let terms = terms(layer.op(), x.shape);
-            let mut bound = s.map(|s| lipschitz * sum_bound(terms, s));
+            let mut bound = s.zip(&uncertain, |s, uncertain| lipschitz * (sum_bound(terms, s) + uncertain));
             if index > 0 {
                 // An identity: what was uncertain before it still is.
                 bound = bound.zip(&current.bound[t], |bound, before| bound + lipschitz * before);
@@ -254,12 +303,19 @@ fn gate_bounds(gate: Gate, [w0, b0, w1, b1]: [&[f32]; 4], u: &Bounded) -> Vec<f6
         .collect()
 }
 
-/// The logits of a head; both branches of `input` give the same rows, of which the caller takes its own.
-fn head_bounds(weights: &Weights, input: Pair) -> Bounded {
-    let value = [0, 1].map(|t: usize| reference::operator_map(&Op::Linear, &input[t], Some(weights)));
+/// The logits of a head over features that may be uncertain; both branches give the same rows, of which the caller
+/// takes its own.
+fn head_bounds(weights: &Weights, features: &Bounded) -> Bounded {
+    let op = Op::Linear;
+    let value = [0, 1].map(|t: usize| reference::operator_map(&op, &features.value[t], Some(weights)));
     let bound = [0, 1].map(|t: usize| {
-        let s = reference::operator_magnitude(&Op::Linear, &input[t], Some(weights));
-        s.map(|s| sum_bound(input[t].shape.len(), s))
+        let x = &features.value[t];
+        let s = reference::operator_magnitude(&op, x, Some(weights));
+        // The magnitudes' linear map of the bounds, less the bias that it adds.
+        let carried = reference::operator_magnitude(&op, &features.bound[t], Some(weights));
+        let nothing = reference::operator_magnitude(&op, &Map::zeros(x.shape), Some(weights));
+        let carried = carried.zip(&nothing, |with, without| with - without);
+        s.zip(&carried, |s, carried| sum_bound(x.shape.len(), s) + carried)
     });
     Bounded { value, bound }
 }

@@ -38,7 +38,8 @@ fn a_run_allocates_nothing_after_the_first() {
                 Model::load(folder.join(format!("{case}.model.safetensors"))).expect("a golden model");
             let options = PlanOptions { target: Target::Cpu(isa), batch: 3, ..PlanOptions::default() };
             let plan = Plan::build(model, &options).expect("a plan");
-            let engine = Engine::new(plan, &EngineOptions { threads: 3 }).expect("an engine");
+            let engine = Engine::new(plan, &EngineOptions { threads: 3, ..EngineOptions::default() })
+                .expect("an engine");
             let mut session = engine.session().expect("a session");
             let images = vec![0.5; 3 * engine.plan().input().shape.len()];
             session.run(&images).expect("a first run");

@@ -1,11 +1,11 @@
 //! The emulated driver under cudarc, as the CUDA backend will use it: contexts, modules, streams, capture and replay,
-//! asynchronous errors, and failing on request.
+//! copies and events, asynchronous errors, and what tests ask of it: failing, hanging, counting.
 //!
 //! Tests that leave a device spoiled, or that need the environment, run in a process of their own: this binary again,
 //! with the name of the scenario.
 #![cfg(feature = "cuda")]
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -14,6 +14,7 @@ use awsnet::cuda::abi::{Activation, Epilogue, IdentityParams, Mix};
 use awsnet::cuda::image;
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
+use libloading::Library;
 
 /// The folder of the library, built once a process.
 fn built() -> &'static Path {
@@ -123,6 +124,370 @@ fn everything() -> Result<Vec<f32>, DriverError> {
     setup.read()
 }
 
+/// `struct awsnet_emulator_counters`, of the calling thread.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    calls: u64,
+    refused: u64,
+    launches: u64,
+    bytes_loaded: u64,
+    bytes_stored: u64,
+    device_memory_calls: u64,
+    pinned_memory_calls: u64,
+    graph_launches: u64,
+}
+
+/// `struct awsnet_emulator_objects`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Objects {
+    contexts: u64,
+    modules: u64,
+    streams: u64,
+    events: u64,
+    graphs: u64,
+    executable_graphs: u64,
+    device_allocations: u64,
+    pinned_allocations: u64,
+    device_bytes: u64,
+    pinned_bytes: u64,
+}
+
+/// A struct that a function of the emulator's own interface fills in.
+fn ask<T: Default>(function: &str) -> T {
+    let mut value = T::default();
+    // SAFETY: the process runs on the emulated driver, whose functions of these names have these signatures.
+    unsafe {
+        let library = Library::new("libcuda.so.1").expect("the emulated driver");
+        let ask: libloading::Symbol<unsafe extern "C" fn(*mut T)> =
+            library.get(function.as_bytes()).expect("the emulator's interface");
+        ask(&mut value);
+    }
+    value
+}
+fn counters() -> Counters {
+    ask("awsnet_emulator_counters")
+}
+fn objects() -> Objects {
+    ask("awsnet_emulator_objects")
+}
+
+const NOT_READY: Result<(), u32> = Err(600);
+
+/// A call of the driver: its error as a number.
+macro_rules! call {
+    ($name:ident($($argument:expr),* $(,)?)) => {{
+        #[allow(unused_unsafe)]
+        // SAFETY: the arguments are those the driver's documentation asks for; what they name outlives the work.
+        match unsafe { sys::$name($($argument),*) } as u32 {
+            0 => Ok::<(), u32>(()),
+            code => Err(code),
+        }
+    }};
+}
+
+/// Pinned memory of `RESULT`'s length.
+fn pinned(values: &[f32]) -> *mut f32 {
+    let mut pointer = std::ptr::null_mut();
+    call!(cuMemHostAlloc(&mut pointer, RESULT.len() * 4, 0)).expect("pinned memory");
+    let pointer = pointer.cast::<f32>();
+    for (i, value) in values.iter().enumerate() {
+        // SAFETY: the memory holds as many values.
+        unsafe { pointer.add(i).write(*value) };
+    }
+    pointer
+}
+
+/// What pinned memory holds now.
+fn held(pointer: *const f32) -> Vec<f32> {
+    // SAFETY: the memory holds as many values, and nobody runs work while this thread reads.
+    unsafe { std::slice::from_raw_parts(pointer, RESULT.len()) }.to_vec()
+}
+
+/// Captures what `issue` does on the stream; returns the graph and how many nodes it has.
+fn capture(stream: sys::CUstream, issue: impl FnOnce()) -> (sys::CUgraph, usize) {
+    let (mut graph, mut nodes) = (std::ptr::null_mut(), 0);
+    let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+    call!(cuStreamBeginCapture_v2(stream, mode)).expect("a capture");
+    call!(cuStreamIsCapturing(stream, &mut status)).expect("a status");
+    assert_eq!(status, sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_ACTIVE);
+    issue();
+    call!(cuStreamEndCapture(stream, &mut graph)).expect("a graph");
+    call!(cuStreamIsCapturing(stream, &mut status)).expect("a status");
+    assert_eq!(status, sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
+    call!(cuGraphGetNodes(graph, std::ptr::null_mut(), &mut nodes)).expect("a count");
+    (graph, nodes)
+}
+
+fn instantiate(graph: sys::CUgraph) -> sys::CUgraphExec {
+    let mut exec = std::ptr::null_mut();
+    call!(cuGraphInstantiateWithFlags(&mut exec, graph, 0)).expect("an executable graph");
+    exec
+}
+
+/// How often a stream is not ready until it is.
+fn polls(stream: sys::CUstream) -> usize {
+    (0..100).take_while(|_| call!(cuStreamQuery(stream)) == NOT_READY).count()
+}
+
+fn captured_transfers() {
+    let setup = setup().expect("a device");
+    let stream = setup.stream.cu_stream();
+    let address = |slice: &CudaSlice<f32>| slice.device_ptr(&setup.stream).0;
+    let (input, output) = (address(&setup.input), address(&setup.output));
+    let bytes = CHANNELS * 4;
+    let (from, to) = (pinned(&[0.0; 16]), pinned(&[0.0; 16]));
+    setup.stream.synchronize().expect("a device");
+    let (graph, nodes) = capture(stream, || {
+        call!(cuMemcpyHtoDAsync_v2(input, from.cast(), bytes, stream)).expect("a copy");
+        setup.launch(setup.params()).expect("a launch");
+        call!(cuMemsetD32Async(output, 1f32.to_bits(), 1, stream)).expect("a fill");
+        call!(cuMemsetD8Async(output + 4, 0, 4, stream)).expect("a fill");
+        call!(cuMemcpyDtoDAsync_v2(output + bytes as u64, output, 8, stream)).expect("a copy");
+        call!(cuMemcpyDtoHAsync_v2(to.cast(), output, 2 * bytes, stream)).expect("a copy");
+    });
+    assert_eq!(nodes, 6);
+    let exec = instantiate(graph);
+    call!(cuGraphDestroy(graph)).expect("no use any more");
+    call!(cuGraphUpload(exec, stream)).expect("an upload");
+    // SAFETY: nothing runs now; the graph reads the memory when it does.
+    (0..CHANNELS).for_each(|i| unsafe { from.add(i).write(i as f32 + 1.0) });
+    assert_eq!(polls(stream), 0, "instantiating runs nothing");
+    call!(cuGraphLaunch(exec, stream)).expect("a launch");
+    assert_eq!(polls(stream), nodes, "each question runs one node");
+    let mut expected = RESULT;
+    (expected[0], expected[1], expected[8], expected[9]) = (1.0, 0.0, 1.0, 0.0);
+    assert_eq!(held(to), expected);
+
+    // Once more, with the executable graph destroyed while its work is queued.
+    // SAFETY: nothing runs now.
+    (0..2 * CHANNELS).for_each(|i| unsafe { to.add(i).write(0.0) });
+    call!(cuGraphLaunch(exec, stream)).expect("a launch");
+    call!(cuGraphExecDestroy(exec)).expect("no use any more");
+    assert_eq!(call!(cuGraphLaunch(exec, stream)), Err(400));
+    assert_eq!(held(to), [0.0; 16], "queued work runs late");
+    call!(cuStreamSynchronize(stream)).expect("no error");
+    assert_eq!(held(to), expected);
+
+    // A graph that outlives the memory of its copies.
+    let mut address = 0;
+    call!(cuMemAlloc_v2(&mut address, 16)).expect("memory");
+    let (graph, _) = capture(stream, || {
+        call!(cuMemcpyDtoDAsync_v2(output, address, 16, stream)).expect("a copy");
+    });
+    call!(cuMemFree_v2(address)).expect("no use any more");
+    call!(cuGraphLaunch(instantiate(graph), stream)).expect("a launch");
+    assert_eq!(call!(cuStreamSynchronize(stream)), Err(700));
+}
+
+/// A launch through `cuLaunchKernelEx` with one attribute.
+fn launch_with(setup: &Setup, id: sys::CUlaunchAttributeID, value: c_int) -> Result<(), u32> {
+    let mut params = setup.params();
+    let mut arguments = [(&raw mut params).cast::<c_void>()];
+    // SAFETY: plain data; zero is a value of every field.
+    let mut attribute: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
+    attribute.id = id;
+    attribute.value.programmaticStreamSerializationAllowed = value;
+    let config = sys::CUlaunchConfig {
+        gridDimX: 1,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: 128,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: 0,
+        hStream: setup.stream.cu_stream(),
+        attrs: &mut attribute,
+        numAttrs: 1,
+    };
+    let function = setup.function.cu_function();
+    call!(cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), std::ptr::null_mut()))
+}
+
+fn launch_attributes() {
+    use sys::CUlaunchAttributeID as Id;
+    let setup = setup().expect("a device");
+    let serialization = Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    launch_with(&setup, serialization, 1).expect("an attribute that is emulated");
+    assert_eq!(setup.read().expect("a copy"), RESULT);
+    let output = setup.output.device_ptr(&setup.stream).0;
+    call!(cuMemsetD8Async(output, 0, RESULT.len() * 4, setup.stream.cu_stream())).expect("a fill");
+    let (graph, nodes) = capture(setup.stream.cu_stream(), || {
+        launch_with(&setup, serialization, 1).expect("a launch");
+        launch_with(&setup, serialization, 1).expect("a launch");
+    });
+    assert_eq!(nodes, 2);
+    call!(cuGraphLaunch(instantiate(graph), setup.stream.cu_stream())).expect("a launch");
+    assert_eq!(setup.read().expect("a copy"), RESULT);
+    assert_eq!(launch_with(&setup, Id::CU_LAUNCH_ATTRIBUTE_COOPERATIVE, 1), Err(801));
+}
+
+/// A launch that never ends: `graph` replays it.
+fn hanging(graph: bool) {
+    let setup = setup().expect("a device");
+    let stream = setup.stream.cu_stream();
+    let other = setup.context.new_stream().expect("a stream");
+    let event = setup.context.new_event(None).expect("an event");
+    if graph {
+        let (graph, _) = capture(stream, || setup.launch(setup.params()).expect("a launch"));
+        call!(cuGraphLaunch(instantiate(graph), stream)).expect("a launch");
+    } else {
+        setup.launch(setup.params()).expect("a launch");
+    }
+    event.record(&setup.stream).expect("an event");
+    other.wait(&event).expect("an event");
+    for _ in 0..50 {
+        assert_eq!(call!(cuStreamQuery(stream)), NOT_READY);
+        assert_eq!(call!(cuStreamQuery(other.cu_stream())), NOT_READY, "it waits for the launch");
+        assert_eq!(call!(cuEventQuery(event.cu_event())), NOT_READY);
+    }
+    let free = setup.context.new_stream().expect("a stream");
+    free.clone_htod(&[1f32]).map(std::mem::forget).expect("a stream of its own goes on");
+    free.synchronize().expect("no error");
+    drop(other); // a stream's end does not wait for its work
+    // Unloading the module or freeing memory would wait for ever: the process ends with them alive.
+    std::mem::forget(setup);
+}
+
+fn events() {
+    let setup = setup().expect("a device");
+    let other = setup.context.new_stream().expect("a stream");
+    let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+    let [start, end] = [(); 2].map(|_| setup.context.new_event(timed).expect("an event"));
+    let never = setup.context.new_event(None).expect("an event");
+    let query = |event: &cudarc::driver::CudaEvent| call!(cuEventQuery(event.cu_event()));
+    let elapsed = |a: &cudarc::driver::CudaEvent, b: &cudarc::driver::CudaEvent| {
+        let mut milliseconds = f32::NAN;
+        call!(cuEventElapsedTime_v2(&mut milliseconds, a.cu_event(), b.cu_event())).map(|()| milliseconds)
+    };
+    setup.stream.synchronize().expect("no error");
+    assert_eq!(query(&start), Ok(()), "never recorded");
+    start.record(&setup.stream).expect("an event");
+    setup.launch(setup.params()).expect("a launch");
+    end.record(&setup.stream).expect("an event");
+    assert_eq!(elapsed(&start, &end), Err(600));
+    other.wait(&end).expect("an event");
+    let read = other.clone_dtoh(&setup.output).expect("a copy"); // its stream runs the other one's work first
+    assert_eq!(read, RESULT);
+    assert_eq!(query(&end), Ok(()));
+    end.synchronize().expect("no error");
+    assert!(elapsed(&start, &end).expect("both happened") >= 0.0);
+    never.record(&setup.stream).expect("an event");
+    never.synchronize().expect("no error");
+    assert_eq!(elapsed(&start, &never), Err(400), "an event without timing");
+    let mut context = std::ptr::null_mut();
+    call!(cuStreamGetCtx(other.cu_stream(), &mut context)).expect("a context");
+    assert_eq!(context, setup.context.cu_ctx());
+}
+
+fn contexts() {
+    let (mut context, mut found, mut device) = (std::ptr::null_mut(), std::ptr::null_mut(), 7);
+    call!(cuInit(0)).expect("a driver");
+    assert_eq!(call!(cuCtxSynchronize()), Err(201), "no context is current");
+    assert_eq!(call!(cuCtxPopCurrent_v2(&mut found)), Err(201));
+    call!(cuDevicePrimaryCtxRetain(&mut context, 0)).expect("a context");
+    call!(cuDevicePrimaryCtxRetain(&mut found, 0)).expect("a context");
+    assert_eq!(found, context, "a device has one primary context");
+    assert_eq!(objects(), Objects { contexts: 2, ..Objects::default() });
+    call!(cuCtxPushCurrent_v2(context)).expect("a context");
+    call!(cuCtxGetCurrent(&mut found)).expect("a context");
+    call!(cuCtxGetDevice(&mut device)).expect("a device");
+    assert_eq!((found, device), (context, 0));
+    call!(cuCtxSynchronize()).expect("no error");
+    call!(cuDevicePrimaryCtxRelease_v2(0)).expect("retained twice");
+    call!(cuCtxSynchronize()).expect("no error");
+    call!(cuDevicePrimaryCtxRelease_v2(0)).expect("retained once");
+    assert_eq!(call!(cuCtxSynchronize()), Err(709), "nobody retains it");
+    assert_eq!(call!(cuDevicePrimaryCtxRelease_v2(0)), Err(201));
+    call!(cuCtxPopCurrent_v2(&mut found)).expect("a context");
+    assert_eq!(found, context);
+    call!(cuCtxGetCurrent(&mut found)).expect("none");
+    assert!(found.is_null());
+    assert_eq!(objects(), Objects::default());
+}
+
+fn memory() {
+    use sys::CUpointer_attribute::*;
+    let setup = setup().expect("a device");
+    let get = |attribute, address: u64| {
+        let mut value: c_int = -1;
+        call!(cuPointerGetAttribute((&raw mut value).cast(), attribute, address)).map(|()| value)
+    };
+    let (mut before, mut after, mut total) = (0, 0, 0);
+    call!(cuMemGetInfo_v2(&mut before, &mut total)).expect("figures");
+    let mut device = 0;
+    call!(cuMemAlloc_v2(&mut device, 1000)).expect("memory");
+    let host = pinned(&[]);
+    call!(cuMemGetInfo_v2(&mut after, &mut total)).expect("figures");
+    assert_eq!(after, before - 1000, "pinned memory is not the device's");
+    assert!(before < total);
+    assert_eq!(get(CU_POINTER_ATTRIBUTE_MEMORY_TYPE, device + 999), Ok(2));
+    assert_eq!(get(CU_POINTER_ATTRIBUTE_MEMORY_TYPE, host as u64), Ok(1));
+    assert_eq!(get(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, device), Ok(0));
+    let on_stack = 0;
+    assert_eq!(get(CU_POINTER_ATTRIBUTE_MEMORY_TYPE, &raw const on_stack as u64), Err(1));
+    assert_eq!(call!(cuMemFree_v2(host as u64)), Err(1), "pinned memory has a call of its own");
+    call!(cuMemFreeHost(host.cast())).expect("allocated once");
+    assert_eq!(call!(cuMemFreeHost(host.cast())), Err(1));
+    call!(cuMemFree_v2(device)).expect("allocated once");
+    assert_eq!(call!(cuMemFree_v2(device)), Err(1));
+    assert_eq!(get(CU_POINTER_ATTRIBUTE_MEMORY_TYPE, device), Err(1), "freed");
+
+    use sys::CUfunction_attribute::*;
+    let function = setup.function.cu_function();
+    let (mut threads, mut blocks) = (0, 0);
+    call!(cuFuncGetAttribute(&mut threads, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, function))
+        .expect("a figure");
+    assert_eq!(threads, 128);
+    let mut occupancy = |threads, shared_bytes| {
+        call!(cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut blocks, function, threads, shared_bytes))
+            .map(|()| blocks)
+    };
+    assert_eq!(occupancy(128, 0), Ok(16), "2048 threads");
+    assert_eq!(occupancy(32, 0), Ok(32));
+    assert_eq!(occupancy(128, 47 << 10), Ok(4), "228 KiB of shared memory, 1 KiB of it for each block");
+    assert_eq!(occupancy(256, 0), Ok(0), "beyond the kernel's bounds");
+}
+
+fn counting() {
+    let before = counters();
+    assert_eq!(everything().expect("no error"), RESULT);
+    let after = counters();
+    assert_eq!(after.launches - before.launches, 3);
+    assert_eq!(after.graph_launches - before.graph_launches, 2);
+    assert_eq!(after.device_memory_calls - before.device_memory_calls, 6, "three buffers, each freed");
+    assert!(after.calls - before.calls > 20);
+    assert_eq!(after.bytes_stored - before.bytes_stored, 3 * 2 * CHANNELS as u64 * 4);
+    assert_eq!(objects(), Objects::default(), "nothing is left");
+    let setup = setup().expect("a device");
+    std::mem::forget(setup.context.new_event(None).expect("an event"));
+    std::mem::forget(captured(&setup).expect("a graph"));
+    pinned(&[]);
+    let left = Objects {
+        contexts: 1,
+        modules: 1,
+        streams: 1,
+        events: 1,
+        graphs: 1,
+        executable_graphs: 1,
+        device_allocations: 3,
+        pinned_allocations: 1,
+        device_bytes: (CHANNELS as u64 + 2 * CHANNELS as u64 + 4) * 4,
+        pinned_bytes: 64,
+    };
+    assert_eq!(objects(), left);
+    assert_eq!(counters().pinned_memory_calls, 1);
+    let of_another_thread = std::thread::spawn(|| counters().calls).join().expect("no panic");
+    assert_eq!(of_another_thread, 0);
+    drop(setup);
+    call!(cuCtxSynchronize()).expect("no error"); // memory freed behind other work goes when that is done
+    // cudarc's graph holds its stream, and that the context.
+    let left = Objects { modules: 0, device_allocations: 0, device_bytes: 0, ..left };
+    assert_eq!(objects(), left);
+}
+
 /// Not a test of its own: what `scenario` starts.
 #[test]
 #[ignore = "started by the other tests, with a scenario's name"]
@@ -191,6 +556,19 @@ fn scenarios() {
             let status = unsafe { sys::cuMemAllocManaged(std::ptr::null_mut(), 1, 1) };
             assert_eq!(status as u32, 801);
         }
+        Ok("captured transfers") => captured_transfers(),
+        Ok("old device") => {
+            let setup = setup().expect("a device");
+            let id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+            assert_eq!(launch_with(&setup, id, 1), Err(801));
+        }
+        Ok("launch attributes") => launch_attributes(),
+        Ok("a launch hangs") => hanging(false),
+        Ok("a node hangs") => hanging(true),
+        Ok("events") => events(),
+        Ok("contexts") => contexts(),
+        Ok("memory") => memory(),
+        Ok("counting") => counting(),
         other => panic!("no scenario {other:?}"),
     }
     println!("scenario done");
@@ -243,4 +621,45 @@ fn devices_and_images_are_refused_as_a_driver_does() {
 #[test]
 fn calls_that_are_not_emulated_are_refused_by_name() {
     scenario("refused", &[]);
+}
+
+#[test]
+fn copies_and_fills_are_nodes_of_a_graph() {
+    scenario("captured transfers", &[]);
+}
+
+#[test]
+fn a_launch_attribute_is_emulated_or_refused_by_name() {
+    let text = scenario("launch attributes", &[]);
+    assert!(text.contains("launch attribute COOPERATIVE is not emulated"), "{text}");
+    scenario("old device", &[("AWSNET_EMULATOR_COMPUTE_CAPABILITY", "8.6")]);
+}
+
+#[test]
+fn a_launch_that_hangs_is_never_ready_and_lets_the_process_end() {
+    scenario("a launch hangs", &[("AWSNET_EMULATOR_HANG_LAUNCH", "1")]);
+    scenario("a node hangs", &[("AWSNET_EMULATOR_HANG_LAUNCH", "1")]);
+}
+
+#[test]
+fn events_order_streams_and_take_the_time() {
+    scenario("events", &[]);
+}
+
+#[test]
+fn a_primary_context_lives_while_somebody_retains_it() {
+    scenario("contexts", &[]);
+}
+
+#[test]
+fn memory_and_functions_answer_questions() {
+    scenario("memory", &[]);
+}
+
+#[test]
+fn calls_and_live_objects_are_counted() {
+    let text = scenario("counting", &[("AWSNET_EMULATOR_REPORT", "1")]);
+    let left = "left: 1 contexts, 0 modules, 1 streams, 1 events, 1 graphs, 1 executable graphs, 0 device allocations, \
+                1 pinned allocations";
+    assert!(text.contains(left), "{text}");
 }

@@ -94,7 +94,8 @@ fn every_backend_agrees_on_logits_and_probabilities() {
         for &target in &targets {
             let options = PlanOptions { target, batch: case.images, ..PlanOptions::default() };
             let plan = Plan::build(case.model.clone(), &options).expect("a plan");
-            let engine = Engine::new(plan, &EngineOptions { threads: 2 }).expect("an engine");
+            let engine = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })
+                .expect("an engine");
             let mut session = engine.session().expect("a session");
             let predictions = session.run(case.image()).expect("a run");
             assert_eq!(predictions.len(), case.images);
@@ -120,7 +121,7 @@ fn every_node_stays_within_its_error_bound() {
     for case in cases() {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let agreements =
-                verify::layers(case.model.clone(), Target::Cpu(isa), 2, case.image()).expect("a run");
+                verify::layers(case.model.clone(), Target::Cpu(isa), None, 2, case.image()).expect("a run");
             for node in agreements {
                 assert!(node.holds(), "{} on {isa}: {node:?}", case.name);
             }

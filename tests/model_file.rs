@@ -131,7 +131,8 @@ fn run(model: &Model, what: &str) {
         if plan.arena_bytes() > MOST_ARENA_BYTES || len > 100_000 {
             return;
         }
-        let engine = Engine::new(plan, &EngineOptions { threads: 1 }).expect("an engine");
+        let engine =
+            Engine::new(plan, &EngineOptions { threads: 1, ..EngineOptions::default() }).expect("an engine");
         engine.session().expect("a session").run(&vec![0.5; len]).expect("a run");
     }
 }
@@ -783,7 +784,7 @@ fn refused_before_allocating(file: &ModelFile, what: &str) -> Error {
                 .and_then(|model| {
                     Plan::build(model, &PlanOptions { target, batch, ..PlanOptions::default() })
                 })
-                .and_then(|plan| Engine::new(plan, &EngineOptions { threads: 1 }))
+                .and_then(|plan| Engine::new(plan, &EngineOptions { threads: 1, ..EngineOptions::default() }))
                 .and_then(|engine| engine.session());
             match result {
                 Ok(session) => panic!("{what}: a session at batch {batch} of\n{}", session.plan()),
@@ -1065,8 +1066,10 @@ fn loads_and_agrees(file: &ModelFile, what: &str) {
     let cpus = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Target::Cpu);
     for target in cpus.chain([Target::Reference]) {
         let plan = Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }).expect(what);
-        let mut session =
-            Engine::new(plan, &EngineOptions { threads: 2 }).expect(what).session().expect(what);
+        let mut session = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })
+            .expect(what)
+            .session()
+            .expect(what);
         let predictions = session.run(&image).expect(what);
         for branch in Branch::BOTH {
             let found = predictions.get(0).logits(branch);

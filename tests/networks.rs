@@ -25,7 +25,10 @@ fn isas() -> impl Iterator<Item = Isa> {
 fn session(model: &Model, target: Target, batch: usize, threads: usize, keep_values: bool) -> Session {
     let options = PlanOptions { target, batch, keep_values, ..PlanOptions::default() };
     let plan = Plan::build(model.clone(), &options).expect("a plan");
-    Engine::new(plan, &EngineOptions { threads }).expect("an engine").session().expect("a session")
+    Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() })
+        .expect("an engine")
+        .session()
+        .expect("a session")
 }
 
 /// Images that differ, with numbers of about 1.
@@ -51,7 +54,7 @@ fn every_node_stays_within_its_error_bound() {
         let model = network(seed, Numbers::Real).model();
         let images = images(&model, seed, 2);
         for isa in isas() {
-            for node in verify::layers(model.clone(), Target::Cpu(isa), 1, &images).expect("a run") {
+            for node in verify::layers(model.clone(), Target::Cpu(isa), None, 1, &images).expect("a run") {
                 assert!(node.worst <= 1.0, "seed {seed} on {isa}: {node:?}");
                 let worst = worst.entry(node.kernel).or_default();
                 *worst = worst.max(node.worst);
@@ -449,7 +452,7 @@ fn what_fuses_and_what_does_not() {
             let plan = Plan::build(model.clone(), &options).expect("a plan");
             let names: Vec<&str> = plan.nodes().iter().map(|node| node.name()).collect();
             assert_eq!(names, [nodes, &["emotion head", "au head"]].concat(), "{what}\n{plan}");
-            for node in verify::layers(model.clone(), options.target, 1, &images).expect("a run") {
+            for node in verify::layers(model.clone(), options.target, None, 1, &images).expect("a run") {
                 assert!(node.worst <= 1.0, "{what} on {isa}: {node:?}");
             }
         }

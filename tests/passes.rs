@@ -15,7 +15,8 @@ fn a_batch_in_passes_gives_the_bits_of_single_images() {
         let session = |batch: usize| {
             let options = PlanOptions { target: Target::Cpu(isa), batch, ..PlanOptions::default() };
             let plan = Plan::build(model.clone(), &options).expect("a plan");
-            let engine = Engine::new(plan, &EngineOptions { threads: 2 }).expect("an engine");
+            let engine = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })
+                .expect("an engine");
             engine.session().expect("a session")
         };
         let (mut single, mut batched) = (session(1), session(BATCH));

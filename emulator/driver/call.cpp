@@ -31,6 +31,7 @@ Settings read_settings() {
   s.memory_bytes = number("AWSNET_EMULATOR_MEMORY_BYTES", uint64_t{4} << 30);
   s.hang_launch = number("AWSNET_EMULATOR_HANG_LAUNCH", 0);
   s.trace = number("AWSNET_EMULATOR_TRACE", 0) != 0;
+  s.report = number("AWSNET_EMULATOR_REPORT", 0) != 0;
   return s;
 }
 
@@ -56,8 +57,23 @@ Failure* process_failure() {
 
 thread_local uint64_t thread_failure_left;
 thread_local int thread_failure_result;
-thread_local uint64_t thread_calls;
-thread_local uint64_t refused_calls;
+std::atomic<uint64_t> process_calls{0};
+
+// What AWSNET_EMULATOR_REPORT asks for, in one line.
+void report() {
+  struct awsnet_emulator_objects o;
+  awsnet_emulator_objects(&o);
+  char text[512];
+  snprintf(text, sizeof text,
+           "%llu calls; left: %llu contexts, %llu modules, %llu streams, %llu events, %llu graphs, %llu executable "
+           "graphs, %llu device allocations, %llu pinned allocations",
+           static_cast<unsigned long long>(process_calls), static_cast<unsigned long long>(o.contexts),
+           static_cast<unsigned long long>(o.modules), static_cast<unsigned long long>(o.streams),
+           static_cast<unsigned long long>(o.events), static_cast<unsigned long long>(o.graphs),
+           static_cast<unsigned long long>(o.executable_graphs), static_cast<unsigned long long>(o.device_allocations),
+           static_cast<unsigned long long>(o.pinned_allocations));
+  say(text);
+}
 
 // The schedule of a thread that did not choose its own.
 Schedule schedule_of_environment() {
@@ -93,6 +109,7 @@ const Name kNames[] = {
     {kNotFound, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {kNotReady, "CUDA_ERROR_NOT_READY", "device not ready"},
     {kIllegalAddress, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
+    {kContextIsDestroyed, "CUDA_ERROR_CONTEXT_IS_DESTROYED", "context is destroyed"},
     {kLaunchOutOfResources, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
     {kMisalignedAddress, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
     {kLaunchFailed, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
@@ -116,8 +133,14 @@ const Name* find_name(int result) {
 
 }  // namespace
 
+thread_local CallCounters call_counters;
+
 const Settings& settings() {
-  static const Settings s = read_settings();
+  static const Settings s = [] {
+    const Settings read = read_settings();
+    if (read.report) atexit(report);
+    return read;
+  }();
   return s;
 }
 
@@ -134,7 +157,8 @@ std::shared_ptr<Issuer> this_issuer() {
 }
 
 Result enter(const char* name, Needs needs) {
-  thread_calls++;
+  call_counters.calls++;
+  process_calls++;
   if (settings().trace) say(name);
   const auto fail = [name](int result) {
     say(std::string(name) + " fails as asked");
@@ -152,12 +176,12 @@ Result enter(const char* name, Needs needs) {
   Context* context = current_context();
   if (!context) return kInvalidContext;
   std::lock_guard lock(state);
-  return context->error;
+  return context->references == 0 ? kContextIsDestroyed : context->error;
 }
 
 // The end of every call in refused.inc.
 static int refuse(const char* name) {
-  refused_calls++;
+  call_counters.refused++;
   say(std::string(name) + " is not emulated");
   return kNotSupported;
 }
@@ -191,10 +215,29 @@ EXPORT void awsnet_emulator_fail(uint64_t call, int result) {
 }
 EXPORT void awsnet_emulator_counters(struct awsnet_emulator_counters* out) {
   std::lock_guard lock(state);
-  const Counters& counters = this_issuer()->counters;
-  *out = {thread_calls, refused_calls, counters.launches, counters.bytes_loaded, counters.bytes_stored};
+  const Counters& done = this_issuer()->counters;
+  const CallCounters& called = call_counters;
+  *out = {called.calls,       called.refused,       done.launches,        done.bytes_loaded,
+          done.bytes_stored,  called.device_memory, called.pinned_memory, called.graph_launches};
 }
-EXPORT uint64_t awsnet_emulator_bytes_in_use(void) { return global_bytes_in_use(); }
+EXPORT void awsnet_emulator_objects(struct awsnet_emulator_objects* out) {
+  std::lock_guard lock(state);
+  *out = {};
+  for (int device = 0; device < kMaxDevices; device++) {
+    const Context* context = primary_context(device);
+    out->contexts += static_cast<uint64_t>(context->references);
+    out->streams += context->streams.size();
+  }
+  out->modules = modules().count();
+  out->events = events().count();
+  out->graphs = graphs().count();
+  out->executable_graphs = graph_execs().count();
+  const MemoryInUse device = global_in_use(MemoryKind::kDevice), pinned = global_in_use(MemoryKind::kPinned);
+  out->device_allocations = device.allocations;
+  out->pinned_allocations = pinned.allocations;
+  out->device_bytes = device.bytes;
+  out->pinned_bytes = pinned.bytes;
+}
 EXPORT int awsnet_emulator_kernel(unsigned index, const char** name, size_t* params_bytes, unsigned* threads) {
   const Kernel* kernel = first_kernel();
   while (kernel && index-- > 0) kernel = kernel->next;

@@ -17,12 +17,6 @@ namespace {
 
 std::atomic<bool> is_initialized{false};
 
-constexpr int kMaxDevices = 16;
-Context* primary_context(int device) {
-  static Context* contexts = new Context[kMaxDevices];
-  return &contexts[device];
-}
-
 thread_local std::vector<Context*> context_stack;
 
 struct Attribute {
@@ -83,6 +77,11 @@ int shared_bytes_optin() {
     case 121: return 99 * 1024;
     default: return capability >= 90 ? 227 * 1024 : 64 * 1024;
   }
+}
+
+Context* primary_context(int device) {
+  static Context* contexts = new Context[kMaxDevices];
+  return &contexts[device];
 }
 
 bool initialized() { return is_initialized; }
@@ -233,7 +232,7 @@ EXPORT int cuCtxGetStreamPriorityRange(int* least, int* greatest) {
 EXPORT int cuMemGetInfo_v2(size_t* available, size_t* total) {
   ENTER(kContext);
   REQUIRE(available && total, kInvalidValue);
-  const size_t used = global_bytes_in_use();
+  const size_t used = global_in_use(MemoryKind::kDevice).bytes;
   *total = settings().memory_bytes;
   *available = used < *total ? *total - used : 0;
   return kSuccess;

@@ -4,9 +4,7 @@
 // library, found by name.
 #include <string.h>
 
-#include <atomic>
-#include <chrono>
-#include <thread>
+#include <algorithm>
 
 #include "../simt/memory.h"
 #include "driver.h"
@@ -15,16 +13,18 @@ namespace emulator {
 
 constexpr int kSharedWithoutOptin = 48 * 1024;
 
-struct Function {
-  const Kernel* kernel;
-  int dynamic_shared_limit = kSharedWithoutOptin;
-};
-struct Module {
-  std::vector<std::unique_ptr<Function>> functions;
-};
-struct GraphExec {
-  std::shared_ptr<Graph> graph;
-};
+Handles<Module>& modules() {
+  static auto* all = new Handles<Module>;
+  return *all;
+}
+Handles<Graph>& graphs() {
+  static auto* all = new Handles<Graph>;
+  return *all;
+}
+Handles<GraphExec>& graph_execs() {
+  static auto* all = new Handles<GraphExec>;
+  return *all;
+}
 
 namespace {
 
@@ -77,8 +77,6 @@ Result check_image(const char* image) {
   return strncmp(text, ".version", 8) == 0 ? kSuccess : kInvalidImage;
 }
 
-std::atomic<uint64_t> launches_issued{0};
-
 struct LaunchShape {
   Dim3 grid, block;
   unsigned shared_bytes;
@@ -95,17 +93,16 @@ Result launch_kernel(Function* function, LaunchShape shape, void* handle, void**
   if (shape.shared_bytes > static_cast<unsigned>(function->dynamic_shared_limit)) return kInvalidValue;
   const auto bytes = std::make_shared<std::vector<uint64_t>>((kernel.params_bytes + 7) / 8);
   memcpy(bytes->data(), params[0], kernel.params_bytes);
-  const bool hangs = ++launches_issued == settings().hang_launch;
   std::lock_guard lock(state);
   const auto stream = stream_of(handle);
   if (!stream) return kInvalidHandle;
-  enqueue(stream, [=, &kernel]() -> Result {
-    while (hangs) std::this_thread::sleep_for(std::chrono::hours(1));
+  const auto run = [=, &kernel]() -> Result {
     const LaunchResult result = run_launch(kernel, grid, block, shape.shared_bytes, bytes->data());
     if (result.fault == Fault::kNone) return kSuccess;
     say(result.text);
     return static_cast<Result>(result.fault);
-  });
+  };
+  enqueue(stream, {run, true});
   return kSuccess;
 }
 
@@ -118,7 +115,8 @@ EXPORT int cuModuleLoadData(Module** module, const void* image) {
   ENTER(kContext);
   REQUIRE(module && image, kInvalidValue);
   if (const Result result = check_image(static_cast<const char*>(image))) return result;
-  *module = new Module;
+  std::lock_guard lock(state);
+  *module = modules().add(std::make_shared<Module>());
   return kSuccess;
 }
 EXPORT int cuModuleLoadDataEx(Module** module, const void* image, unsigned, int*, void**) {
@@ -126,18 +124,20 @@ EXPORT int cuModuleLoadDataEx(Module** module, const void* image, unsigned, int*
 }
 EXPORT int cuModuleUnload(Module* module) {
   ENTER(kContext);
-  REQUIRE(module, kInvalidValue);
   const Result result = run_all(current_context());
-  delete module;
+  std::lock_guard lock(state);
+  REQUIRE(modules().remove(module), kInvalidHandle);
   return result;
 }
-EXPORT int cuModuleGetFunction(Function** function, Module* module, const char* name) {
+EXPORT int cuModuleGetFunction(Function** function, void* handle, const char* name) {
   ENTER(kContext);
-  REQUIRE(function && module && name, kInvalidValue);
+  REQUIRE(function && name, kInvalidValue);
   const Kernel* kernel = find_kernel(name);
   REQUIRE(kernel, kNotFound);
   std::lock_guard lock(state);
-  module->functions.push_back(std::make_unique<Function>(Function{kernel}));
+  const auto module = modules().find(handle);
+  REQUIRE(module, kInvalidHandle);
+  module->functions.push_back(std::make_unique<Function>(Function{kernel, kSharedWithoutOptin}));
   *function = module->functions.back().get();
   return kSuccess;
 }
@@ -171,6 +171,21 @@ EXPORT int cuFuncGetAttribute(int* value, int attribute, Function* function) {
       return kInvalidValue;
   }
 }
+// Blocks of a multiprocessor, as its threads and its shared memory limit them; the registers of a kernel are unknown.
+EXPORT int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Function* function, int threads, size_t shared_bytes) {
+  ENTER(kContext);
+  REQUIRE(blocks && threads > 0, kInvalidValue);
+  REQUIRE(function, kInvalidHandle);
+  if (threads > static_cast<int>(function->kernel->threads) ||
+      shared_bytes > static_cast<size_t>(function->dynamic_shared_limit)) {
+    *blocks = 0;
+    return kSuccess;
+  }
+  constexpr int kReserved = 1024;  // bytes of shared memory of every block
+  const int by_shared = (shared_bytes_optin() + kReserved) / (static_cast<int>(shared_bytes) + kReserved);
+  *blocks = std::min({32, 2048 / threads, by_shared});
+  return kSuccess;
+}
 EXPORT int cuFuncSetCacheConfig(Function* function, int) {
   ENTER(kContext);
   return function ? kSuccess : kInvalidHandle;
@@ -199,16 +214,25 @@ struct LaunchConfig {
   LaunchAttribute* attributes;
   unsigned attribute_count;
 };
+// By the id of enum CUlaunchAttributeID. Launches are serialised programmatically from compute capability 9.0 on.
+static const char* const kLaunchAttributes[] = {
+    "IGNORE", "ACCESS_POLICY_WINDOW", "COOPERATIVE", "SYNCHRONIZATION_POLICY", "CLUSTER_DIMENSION",
+    "CLUSTER_SCHEDULING_POLICY_PREFERENCE", "PROGRAMMATIC_STREAM_SERIALIZATION", "PROGRAMMATIC_EVENT", "PRIORITY",
+    "MEM_SYNC_DOMAIN_MAP", "MEM_SYNC_DOMAIN", "PREFERRED_CLUSTER_DIMENSION", "LAUNCH_COMPLETION_EVENT",
+    "DEVICE_UPDATABLE_KERNEL_NODE", "PREFERRED_SHARED_MEMORY_CARVEOUT"};
+enum { kIgnore = 0, kProgrammaticSerialization = 6 };
+
 EXPORT int cuLaunchKernelEx(const LaunchConfig* config, Function* function, void** params, void** extra) {
   ENTER(kContext);
   REQUIRE(config && function && !extra, kInvalidValue);
-  constexpr int kIgnore = 0, kProgrammaticSerialization = 6;
+  REQUIRE(config->attributes || config->attribute_count == 0, kInvalidValue);
   for (unsigned i = 0; i < config->attribute_count; i++) {
     const int id = config->attributes[i].id;
-    if (id != kIgnore && id != kProgrammaticSerialization) {
-      say("launch attribute " + std::to_string(id) + " is not emulated");
-      return kNotSupported;
-    }
+    if (id == kIgnore) continue;
+    if (id == kProgrammaticSerialization && settings().capability_major >= 9) continue;
+    const bool named = id > 0 && id < static_cast<int>(std::size(kLaunchAttributes));
+    say("launch attribute " + (named ? kLaunchAttributes[id] : std::to_string(id)) + " is not emulated for this device");
+    return kNotSupported;
   }
   const LaunchShape shape = {{config->grid_x, config->grid_y, config->grid_z},
                              {config->block_x, config->block_y, config->block_z},
@@ -216,15 +240,21 @@ EXPORT int cuLaunchKernelEx(const LaunchConfig* config, Function* function, void
   return launch_kernel(function, shape, config->stream, params);
 }
 
-EXPORT int cuGraphInstantiateWithFlags(GraphExec** exec, Graph* graph, unsigned long long) {
+EXPORT int cuGraphInstantiateWithFlags(GraphExec** exec, void* handle, unsigned long long) {
   ENTER(kContext);
-  REQUIRE(exec && graph, kInvalidValue);
-  *exec = new GraphExec{std::make_shared<Graph>(*graph)};
+  REQUIRE(exec, kInvalidValue);
+  std::lock_guard lock(state);
+  const auto graph = graphs().find(handle);
+  REQUIRE(graph, kInvalidHandle);
+  *exec = graph_execs().add(std::make_shared<GraphExec>(GraphExec{graph->nodes}));
   return kSuccess;
 }
-EXPORT int cuGraphGetNodes(Graph* graph, void** nodes, size_t* count) {
+EXPORT int cuGraphGetNodes(void* handle, void** nodes, size_t* count) {
   ENTER(kContext);
-  REQUIRE(graph && count, kInvalidValue);
+  REQUIRE(count, kInvalidValue);
+  std::lock_guard lock(state);
+  const auto graph = graphs().find(handle);
+  REQUIRE(graph, kInvalidHandle);
   if (nodes) {
     say("cuGraphGetNodes gives the number of nodes only");
     return kNotSupported;
@@ -232,37 +262,31 @@ EXPORT int cuGraphGetNodes(Graph* graph, void** nodes, size_t* count) {
   *count = graph->nodes.size();
   return kSuccess;
 }
-EXPORT int cuGraphUpload(GraphExec* exec, void* handle) {
+EXPORT int cuGraphUpload(void* exec, void* stream) {
   ENTER(kContext);
-  REQUIRE(exec, kInvalidValue);
   std::lock_guard lock(state);
-  REQUIRE(stream_of(handle), kInvalidHandle);
+  REQUIRE(graph_execs().find(exec) && stream_of(stream), kInvalidHandle);
   return kSuccess;
 }
-EXPORT int cuGraphLaunch(GraphExec* exec, void* handle) {
+EXPORT int cuGraphLaunch(void* handle, void* stream_handle) {
   ENTER(kContext);
-  REQUIRE(exec, kInvalidValue);
+  call_counters.graph_launches++;
   std::lock_guard lock(state);
-  const auto stream = stream_of(handle);
-  REQUIRE(stream, kInvalidHandle);
-  const auto graph = exec->graph;
-  enqueue(stream, [graph]() -> Result {
-    for (const auto& node : graph->nodes) {
-      if (const Result result = node()) return result;
-    }
-    return kSuccess;
-  });
+  const auto exec = graph_execs().find(handle);
+  const auto stream = stream_of(stream_handle);
+  REQUIRE(exec && stream, kInvalidHandle);
+  for (const Operation& node : exec->nodes) enqueue(stream, node);
   return kSuccess;
 }
-EXPORT int cuGraphExecDestroy(GraphExec* exec) {
+EXPORT int cuGraphExecDestroy(void* exec) {
   ENTER(kContext);
-  REQUIRE(exec, kInvalidValue);
-  delete exec;  // launches already queued hold the graph themselves
+  std::lock_guard lock(state);
+  REQUIRE(graph_execs().remove(exec), kInvalidHandle);  // launches already queued hold what they need
   return kSuccess;
 }
-EXPORT int cuGraphDestroy(Graph* graph) {
+EXPORT int cuGraphDestroy(void* graph) {
   ENTER(kContext);
-  REQUIRE(graph, kInvalidValue);
-  delete graph;
+  std::lock_guard lock(state);
+  REQUIRE(graphs().remove(graph), kInvalidHandle);
   return kSuccess;
 }

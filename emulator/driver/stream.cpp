@@ -1,4 +1,5 @@
 // Streams, events, and when queued work runs.
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -15,48 +16,48 @@ enum CaptureMode { kGlobal = 0, kThreadLocal = 1, kRelaxed = 2 };
 // Handles of the driver that are no addresses: the legacy stream under its own name, and the thread's stream.
 void* const kLegacyHandle = reinterpret_cast<void*>(1);
 
-std::vector<std::shared_ptr<Event>>& events() {
-  static auto* all = new std::vector<std::shared_ptr<Event>>;
-  return *all;
-}
+// Launches of the process so far, those of replayed graphs included.
+uint64_t launches_issued = 0;
 
-std::shared_ptr<Event> event_of(void* handle) {
-  for (const auto& event : events()) {
-    if (event.get() == handle) return event;
-  }
-  return nullptr;
-}
-
-// Runs the first piece of work; the lock is held on entry and on return, and the stream is not busy.
-void run_front(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Stream>& stream) {
+// Runs the first piece of work; the lock is held on entry and on return, and the stream is not busy. False, and nothing
+// done, if that work hangs.
+bool run_front(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Stream>& stream) {
+  Work& front = stream->queue.front();
+  if (front.hangs) return false;
   stream->busy = true;
+  if (const auto other = front.wait_for) {
+    const uint64_t ticket = front.wait_ticket;
+    bool hangs = false;
+    while (other->done < ticket && !hangs) {
+      if (other->busy) progress.wait(lock);
+      else hangs = !run_front(lock, other);
+    }
+    if (hangs) {
+      stream->busy = false;
+      progress.notify_all();
+      return false;
+    }
+  }
   Work work = std::move(stream->queue.front());
   stream->queue.pop_front();
   Context* context = stream->context;
-  const bool spoiled = context->error != kSuccess;
-  lock.unlock();
-  Result result = kSuccess;
-  Counters done{};
-  if (work.wait_for) {
-    run_until(work.wait_for, work.wait_ticket);
-  } else if (!spoiled) {
+  if (!work.wait_for && context->error == kSuccess) {
+    lock.unlock();
     schedule = work.schedule;
     counters = Counters{};
-    result = work.run();
-    done = counters;
+    const Result result = work.operation.run();
+    const Counters done = counters;
+    work.operation = Operation{};  // what it held goes before anybody hears of the end
+    lock.lock();
+    work.issuer->counters.launches += done.launches;
+    work.issuer->counters.bytes_loaded += done.bytes_loaded;
+    work.issuer->counters.bytes_stored += done.bytes_stored;
+    if (result != kSuccess && context->error == kSuccess) context->error = result;
   }
-  const std::shared_ptr<Issuer> issuer = std::move(work.issuer);
-  work = Work{};
-  lock.lock();
-  if (issuer) {
-    issuer->counters.launches += done.launches;
-    issuer->counters.bytes_loaded += done.bytes_loaded;
-    issuer->counters.bytes_stored += done.bytes_stored;
-  }
-  if (result != kSuccess && context->error == kSuccess) context->error = result;
   stream->busy = false;
   stream->done++;
   progress.notify_all();
+  return true;
 }
 
 double now_milliseconds() {
@@ -65,18 +66,23 @@ double now_milliseconds() {
 
 }  // namespace
 
+Handles<Event>& events() {
+  static auto* all = new Handles<Event>;
+  return *all;
+}
+
 std::shared_ptr<Stream> stream_of(void* handle) {
   Context* context = current_context();
   if (handle == nullptr || handle == kLegacyHandle) return context->legacy;
   for (const auto& stream : context->streams) {
-    if (stream.get() == handle) return stream;
+    if (stream.get() == handle && !stream->destroyed) return stream;
   }
   return nullptr;
 }
 
-void enqueue(const std::shared_ptr<Stream>& stream, std::function<Result()> run) {
+void enqueue(const std::shared_ptr<Stream>& stream, Operation operation) {
   if (stream->capture) {
-    stream->capture->nodes.push_back(std::move(run));
+    stream->capture->nodes.push_back(std::move(operation));
     return;
   }
   Context* context = stream->context;
@@ -88,21 +94,21 @@ void enqueue(const std::shared_ptr<Stream>& stream, std::function<Result()> run)
     enqueue_wait(stream, context->legacy, context->legacy->issued);
   }
   const auto issuer = this_issuer();
-  stream->queue.push_back(Work{std::move(run), issuer, issuer->schedule, nullptr, 0});
+  const bool hangs = operation.is_launch && ++launches_issued == settings().hang_launch;
+  stream->queue.push_back(Work{std::move(operation), issuer, issuer->schedule, hangs, nullptr, 0});
   stream->issued++;
 }
 
 void enqueue_wait(const std::shared_ptr<Stream>& stream, const std::shared_ptr<Stream>& other, uint64_t ticket) {
   if (other == stream || other->done >= ticket) return;
-  stream->queue.push_back(Work{nullptr, nullptr, Schedule{}, other, ticket});
+  stream->queue.push_back(Work{Operation{}, nullptr, Schedule{}, false, other, ticket});
   stream->issued++;
 }
 
 Result run_until(const std::shared_ptr<Stream>& stream, uint64_t ticket) {
   std::unique_lock lock(state);
   while (stream->done < ticket) {
-    if (stream->busy) progress.wait(lock);
-    else run_front(lock, stream);
+    if (stream->busy || !run_front(lock, stream)) progress.wait(lock);
   }
   return stream->context->error;
 }
@@ -163,24 +169,18 @@ EXPORT int cuStreamCreateWithPriority(Stream** handle, unsigned flags, int) {
 }
 EXPORT int cuStreamDestroy_v2(void* handle) {
   ENTER(kContext);
-  std::shared_ptr<Stream> stream;
-  uint64_t ticket;
-  {
-    std::lock_guard lock(state);
-    stream = stream_of(handle);
-    REQUIRE(stream && stream != stream->context->legacy, kInvalidHandle);
-    ticket = stream->issued;
+  std::unique_lock lock(state);
+  const auto stream = stream_of(handle);
+  REQUIRE(stream && stream != stream->context->legacy, kInvalidHandle);
+  stream->destroyed = true;
+  bool hangs = false;
+  while (stream->done < stream->issued && !hangs) {  // work already queued still runs
+    if (stream->busy) progress.wait(lock);
+    else hangs = !run_front(lock, stream);
   }
-  const Result result = run_until(stream, ticket);  // work already queued still runs
-  std::lock_guard lock(state);
   auto& all = stream->context->streams;
-  for (size_t i = 0; i < all.size(); i++) {
-    if (all[i] == stream) {
-      all.erase(all.begin() + static_cast<ptrdiff_t>(i));
-      break;
-    }
-  }
-  return result;
+  if (!hangs) all.erase(std::find(all.begin(), all.end(), stream));
+  return stream->context->error;
 }
 EXPORT int cuStreamSynchronize(void* handle) {
   ENTER(kContext);
@@ -194,7 +194,7 @@ EXPORT int cuStreamSynchronize(void* handle) {
       stream->capture_invalid = true;
       return kStreamCaptureUnsupported;
     }
-    if (stream == stream->context->legacy) enqueue(stream, [] { return kSuccess; });
+    if (stream == stream->context->legacy) enqueue(stream, {[] { return kSuccess; }});
     ticket = stream->issued;
   }
   return run_until(stream, ticket);
@@ -261,7 +261,7 @@ EXPORT int cuStreamEndCapture(void* handle, Graph** graph) {
   const auto captured = std::move(stream->capture);
   stream->capture = nullptr;
   REQUIRE(!stream->capture_invalid, kStreamCaptureInvalidated);
-  *graph = new Graph(*captured);
+  *graph = graphs().add(captured);
   return kSuccess;
 }
 EXPORT int cuLaunchHostFunc(void* handle, void (*function)(void*), void* data) {
@@ -270,35 +270,31 @@ EXPORT int cuLaunchHostFunc(void* handle, void (*function)(void*), void* data) {
   const auto stream = stream_of(handle);
   REQUIRE(stream, kInvalidHandle);
   REQUIRE(function, kInvalidValue);
-  enqueue(stream, [function, data] { return function(data), kSuccess; });
+  enqueue(stream, {[function, data] { return function(data), kSuccess; }});
   return kSuccess;
 }
 
-EXPORT int cuEventCreate(Event** handle, unsigned) {
+constexpr unsigned kDisableTiming = 2;  // CU_EVENT_DISABLE_TIMING
+
+EXPORT int cuEventCreate(Event** handle, unsigned flags) {
   ENTER(kContext);
   REQUIRE(handle, kInvalidValue);
   std::lock_guard lock(state);
-  auto event = std::make_shared<Event>();
-  events().push_back(event);
-  *handle = event.get();
+  const auto event = std::make_shared<Event>();
+  event->timed = !(flags & kDisableTiming);
+  *handle = events().add(event);
   return kSuccess;
 }
 EXPORT int cuEventDestroy_v2(void* handle) {
   ENTER(kContext);
   std::lock_guard lock(state);
-  auto& live = events();
-  for (size_t i = 0; i < live.size(); i++) {
-    if (live[i].get() == handle) {
-      live.erase(live.begin() + static_cast<ptrdiff_t>(i));
-      return kSuccess;
-    }
-  }
-  return kInvalidHandle;
+  REQUIRE(events().remove(handle), kInvalidHandle);
+  return kSuccess;
 }
 EXPORT int cuEventRecord(void* handle, void* stream_handle) {
   ENTER(kContext);
   std::lock_guard lock(state);
-  const auto event = event_of(handle);
+  const auto event = events().find(handle);
   const auto stream = stream_of(stream_handle);
   REQUIRE(event && stream, kInvalidHandle);
   if (stream->capture) {  // an edge of the graph; its nodes are in order anyway
@@ -306,7 +302,7 @@ EXPORT int cuEventRecord(void* handle, void* stream_handle) {
     return kNotSupported;
   }
   const auto milliseconds = event->milliseconds;
-  enqueue(stream, [milliseconds] { return *milliseconds = now_milliseconds(), kSuccess; });
+  enqueue(stream, {[milliseconds] { return *milliseconds = now_milliseconds(), kSuccess; }});
   event->stream = stream;
   event->ticket = stream->issued;
   return kSuccess;
@@ -314,7 +310,7 @@ EXPORT int cuEventRecord(void* handle, void* stream_handle) {
 EXPORT int cuStreamWaitEvent(void* stream_handle, void* handle, unsigned) {
   ENTER(kContext);
   std::lock_guard lock(state);
-  const auto event = event_of(handle);
+  const auto event = events().find(handle);
   const auto stream = stream_of(stream_handle);
   REQUIRE(event && stream, kInvalidHandle);
   if (stream->capture) {
@@ -330,7 +326,7 @@ EXPORT int cuEventSynchronize(void* handle) {
   std::shared_ptr<Event> event;
   {
     std::lock_guard lock(state);
-    event = event_of(handle);
+    event = events().find(handle);
     REQUIRE(event, kInvalidHandle);
     if (!event->stream) return kSuccess;
   }
@@ -341,7 +337,7 @@ EXPORT int cuEventQuery(void* handle) {
   std::shared_ptr<Event> event;
   {
     std::lock_guard lock(state);
-    event = event_of(handle);
+    event = events().find(handle);
     REQUIRE(event, kInvalidHandle);
     if (!event->stream || event->stream->done >= event->ticket) return kSuccess;
   }
@@ -353,8 +349,8 @@ EXPORT int cuEventElapsedTime_v2(float* milliseconds, void* start, void* end) {
   ENTER(kContext);
   REQUIRE(milliseconds, kInvalidValue);
   std::lock_guard lock(state);
-  const auto a = event_of(start), b = event_of(end);
-  REQUIRE(a && b && a->stream && b->stream, kInvalidHandle);
+  const auto a = events().find(start), b = events().find(end);
+  REQUIRE(a && b && a->timed && b->timed && a->stream && b->stream, kInvalidHandle);
   REQUIRE(a->stream->done >= a->ticket && b->stream->done >= b->ticket, kNotReady);
   *milliseconds = static_cast<float>(*b->milliseconds - *a->milliseconds);
   return kSuccess;

@@ -5,13 +5,27 @@
 
 namespace emulator {
 
+enum class MemoryKind { kDevice = 0, kPinned = 1 };
+
+struct Allocation {
+  size_t bytes;
+  MemoryKind kind;
+  int device;
+};
+
 // A fresh allocation reads as NaN in every type (all bits set), and holds what it is given from then on.
-void* global_allocate(size_t bytes);
-// False if `pointer` is not the start of a live allocation.
-bool global_free(void* pointer);
+void* global_allocate(size_t bytes, MemoryKind kind, int device);
+// False if `pointer` is not the start of a live allocation of this kind.
+bool global_free(void* pointer, MemoryKind kind);
 // Whether [pointer, pointer + bytes) lies in one live allocation.
 bool global_contains(const void* pointer, size_t bytes);
-size_t global_bytes_in_use();
+// The live allocation that holds the byte at `pointer`; false if there is none.
+bool global_find(const void* pointer, Allocation* allocation);
+
+struct MemoryInUse {
+  size_t bytes, allocations;
+};
+MemoryInUse global_in_use(MemoryKind kind);
 
 // What the kernels that this thread runs did.
 struct Counters {

@@ -8,7 +8,7 @@ use super::epilogue::BlockTask;
 use super::run::Run;
 use super::simd::{Simd, sigmoid};
 use crate::model::Gate;
-use crate::plan::{Node, Value, ValueId};
+use crate::plan::{CpuNode, Value, ValueId};
 
 pub(super) fn task_count(output: &Value, images: usize) -> usize {
     BlockTask::count(output, images)
@@ -18,7 +18,7 @@ pub(super) fn task_count(output: &Value, images: usize) -> usize {
 ///
 /// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
 #[inline(always)]
-pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &Node, gate: Gate, logits: ValueId, task: usize) {
+pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &CpuNode, gate: Gate, logits: ValueId, task: usize) {
     let values = &run.plan.values;
     let (input, output, logits) = (&values[node.input], &values[node.output], &values[logits]);
     let task = BlockTask::new(output, task);

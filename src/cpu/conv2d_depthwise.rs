@@ -8,7 +8,7 @@
 use super::epilogue::{BlockTask, PairSink};
 use super::run::Run;
 use super::simd::Simd;
-use crate::plan::{DepthwiseKernel, Node, Value};
+use crate::plan::{CpuNode, DepthwiseKernel, Value};
 
 /// Pixels summed at once: with both branches 8 sums, which hide the latency of their additions.
 const PIXELS: usize = 4;
@@ -21,7 +21,7 @@ pub(super) fn task_count(output: &Value, images: usize) -> usize {
 ///
 /// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
 #[inline(always)]
-pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &Node, kernel: &DepthwiseKernel, task: usize) {
+pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &CpuNode, kernel: &DepthwiseKernel, task: usize) {
     let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
     let task = BlockTask::new(output, task);
     let taps = kernel.kernel[0] * kernel.kernel[1];

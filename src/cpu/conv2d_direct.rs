@@ -24,7 +24,7 @@ use super::run::Run;
 use super::simd::Simd;
 use crate::op::Activation;
 use crate::plan::tile::{ROWS, max_sums};
-use crate::plan::{ConvKernel, Isa, Node, View};
+use crate::plan::{ConvKernel, CpuNode, Isa, View};
 
 /// Computes a tile of output pixels and stores it.
 pub(super) type TileFn = unsafe fn(&ConvTile);
@@ -216,7 +216,7 @@ pub(super) fn task_count(conv: &ConvKernel, images: usize) -> usize {
 ///
 /// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
 #[inline(always)]
-pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &Node, conv: &ConvKernel, task: usize) {
+pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &ConvKernel, task: usize) {
     let (images, rows) = images_and_rows(conv, run.images);
     let column_tasks = conv.tiling.columns.len().div_ceil(conv.task_columns);
     let (task, column_task) = (task / column_tasks, task % column_tasks);

@@ -3,7 +3,7 @@
 use super::run::Run;
 use super::simd::{self, Simd};
 use crate::op::Activation;
-use crate::plan::{Node, Value};
+use crate::plan::{CpuNode, Value};
 
 /// An activation of each lane.
 #[inline(always)]
@@ -39,7 +39,7 @@ impl PairSink {
     ///
     /// The node is one of the run's plan; image and block are within its output.
     #[inline(always)]
-    pub unsafe fn new<S: Simd>(run: &Run, node: &Node, image: usize, block: usize) -> Self {
+    pub unsafe fn new<S: Simd>(run: &Run, node: &CpuNode, image: usize, block: usize) -> Self {
         let output = &run.plan.values[node.output];
         // SAFETY: the block lies within the values' maps, whose shapes are the same; the packed AWS-Unit has four
         // rows of all padded channels.

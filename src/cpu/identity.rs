@@ -3,7 +3,7 @@
 use super::epilogue::{BlockTask, PairSink};
 use super::run::Run;
 use super::simd::Simd;
-use crate::plan::{Node, Value};
+use crate::plan::{CpuNode, Value};
 
 pub(super) fn task_count(output: &Value, images: usize) -> usize {
     BlockTask::count(output, images)
@@ -13,7 +13,7 @@ pub(super) fn task_count(output: &Value, images: usize) -> usize {
 ///
 /// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
 #[inline(always)]
-pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &Node, task: usize) {
+pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &CpuNode, task: usize) {
     let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
     let task = BlockTask::new(output, task);
     // SAFETY: input and output have the same shape.

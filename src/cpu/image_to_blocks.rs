@@ -2,7 +2,7 @@
 
 use super::epilogue::BlockTask;
 use super::run::Run;
-use crate::plan::{Node, Value};
+use crate::plan::{CpuNode, Value};
 
 pub(super) fn task_count(output: &Value, images: usize) -> usize {
     BlockTask::count(output, images)
@@ -11,7 +11,7 @@ pub(super) fn task_count(output: &Value, images: usize) -> usize {
 /// # Safety
 ///
 /// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
-pub(super) unsafe fn run_task(run: &Run, node: &Node, task: usize) {
+pub(super) unsafe fn run_task(run: &Run, node: &CpuNode, task: usize) {
     let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
     let task = BlockTask::new(output, task);
     let first_channel = task.block * output.lanes;

@@ -6,7 +6,7 @@
 use super::run::Run;
 use super::simd::Simd;
 use super::{aws_gate, conv2d_depthwise, conv2d_direct, identity, image_to_blocks, pool2d};
-use crate::plan::{CpuPlan, Kernel, Node};
+use crate::plan::{CpuNode, CpuPlan, Kernel};
 
 /// What an instruction set's file offers.
 pub(super) struct Kernels {
@@ -14,7 +14,7 @@ pub(super) struct Kernels {
     ///
     /// Safety: the processor has the instruction set; the run's plan was made for it and holds the node; the nodes
     /// before it are done; each task below [`task_count`] is computed once.
-    pub run_task: unsafe fn(&Run, &Node, usize),
+    pub run_task: unsafe fn(&Run, &CpuNode, usize),
 }
 
 /// An instruction set with its convolution tiles compiled.
@@ -32,7 +32,7 @@ pub(super) trait Compiled: Simd {
 }
 
 /// How many tasks a node has for `images` images.
-pub(super) fn task_count(plan: &CpuPlan, node: &Node, images: usize) -> usize {
+pub(super) fn task_count(plan: &CpuPlan, node: &CpuNode, images: usize) -> usize {
     let output = &plan.values[node.output];
     match &node.kernel {
         Kernel::Conv2d(conv) => conv2d_direct::task_count(conv, images),
@@ -52,7 +52,7 @@ pub(super) fn task_count(plan: &CpuPlan, node: &Node, images: usize) -> usize {
 ///
 /// As for [`Kernels::run_task`].
 #[inline(always)]
-pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &Node, task: usize) {
+pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, task: usize) {
     unsafe {
         match &node.kernel {
             Kernel::Conv2d(conv) => conv2d_direct::run_task::<S>(run, node, conv, task),
@@ -73,7 +73,7 @@ macro_rules! entry_points {
         pub(in crate::cpu) static KERNELS: $crate::cpu::kernels::Kernels = $crate::cpu::kernels::Kernels { run_task };
 
         $(#[$features])?
-        unsafe fn run_task(run: &$crate::cpu::run::Run, node: &$crate::plan::Node, task: usize) {
+        unsafe fn run_task(run: &$crate::cpu::run::Run, node: &$crate::plan::CpuNode, task: usize) {
             unsafe { $crate::cpu::kernels::run_task::<$simd>(run, node, task) }
         }
 

@@ -9,7 +9,7 @@ use super::epilogue::{BlockTask, PairSink};
 use super::run::Run;
 use super::simd::Simd;
 use crate::op::Pool2d;
-use crate::plan::{Node, Value};
+use crate::plan::{CpuNode, Value};
 
 pub(super) fn task_count(output: &Value, images: usize) -> usize {
     BlockTask::count(output, images)
@@ -26,7 +26,7 @@ fn clipped(index: usize, stride: usize, before: usize, kernel: usize, size: usiz
 ///
 /// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
 #[inline(always)]
-pub(super) unsafe fn run_max_task<S: Simd>(run: &Run, node: &Node, pool: &Pool2d, task: usize) {
+pub(super) unsafe fn run_max_task<S: Simd>(run: &Run, node: &CpuNode, pool: &Pool2d, task: usize) {
     unsafe {
         // The maximum of a NaN and a number is the number.
         let lowest = S::splat(f32::NEG_INFINITY);
@@ -38,7 +38,7 @@ pub(super) unsafe fn run_max_task<S: Simd>(run: &Run, node: &Node, pool: &Pool2d
 ///
 /// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
 #[inline(always)]
-pub(super) unsafe fn run_avg_task<S: Simd>(run: &Run, node: &Node, pool: &Pool2d, task: usize) {
+pub(super) unsafe fn run_avg_task<S: Simd>(run: &Run, node: &CpuNode, pool: &Pool2d, task: usize) {
     unsafe {
         let elements = S::splat((pool.kernel[0] * pool.kernel[1]) as f32);
         let zero = S::splat(0.0);
@@ -58,7 +58,7 @@ pub(super) unsafe fn run_avg_task<S: Simd>(run: &Run, node: &Node, pool: &Pool2d
 #[inline(always)]
 unsafe fn run_window_task<S: Simd>(
     run: &Run,
-    node: &Node,
+    node: &CpuNode,
     pool: &Pool2d,
     task: usize,
     first: S::V,
@@ -97,7 +97,7 @@ unsafe fn run_window_task<S: Simd>(
 ///
 /// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
 #[inline(always)]
-pub(super) unsafe fn run_global_avg_task<S: Simd>(run: &Run, node: &Node, task: usize) {
+pub(super) unsafe fn run_global_avg_task<S: Simd>(run: &Run, node: &CpuNode, task: usize) {
     let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
     let task = BlockTask::new(output, task);
     // SAFETY: all within the input's map.

@@ -7,13 +7,7 @@ use std::mem::{offset_of, size_of};
 /// An address in device memory; 0 where the kernel takes none.
 pub type DevicePointer = u64;
 
-/// Channels that a thread loads and stores at once; the pitch of a map is its channels rounded up to it.
-pub const VECTOR: usize = 8;
-
-/// The distance between two positions of a map, in elements.
-pub const fn pitch(channels: usize) -> usize {
-    channels.div_ceil(VECTOR) * VECTOR
-}
+pub use super::variants::{VECTOR, pitch};
 
 /// What a parameter struct of a kernel is: plain bytes that the driver copies.
 ///
@@ -104,6 +98,13 @@ pub struct Conv2dParams {
     pub dilation_w: i32,
     pub groups: i32,
     pub splits: i32,
+    pub projection: [DevicePointer; 2],
+    pub projection_h: i32,
+    pub projection_w: i32,
+    pub projection_channels: i32,
+    pub projection_stride_h: i32,
+    pub projection_stride_w: i32,
+    pub reserved: i32,
 }
 
 #[repr(C)]
@@ -281,7 +282,10 @@ macro_rules! layout {
 }
 layout! {
     Epilogue 72 { residual 16, mix 32, output 40, channels 56, negative_slope 68 }
-    Conv2dParams 184 { input 72, weight 88, workspace 104, tickets 112, batch 120, splits 180 }
+    Conv2dParams 224 {
+        input 72, weight 88, workspace 104, tickets 112, batch 120, splits 180, projection 184, projection_h 200,
+        reserved 220
+    }
     Image 88 { pixel 40, scale 56 }
     Conv2dStemParams 224 { image 72, weight 160, batch 176 }
     Pool2dParams 136 { input 72, kind 132 }

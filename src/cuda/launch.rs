@@ -79,29 +79,10 @@ pub fn conv2d_depthwise(element: Element, p: &abi::Conv2dParams) -> Launch {
     per_vector("conv2d_depthwise", element, conv2d_positions(p), p.epilogue.channels as usize)
 }
 
-/// The length of a row of the stem's packed weights.
-pub fn stem_k(kernel: [usize; 2], image_channels: usize) -> usize {
-    (kernel[0] * kernel[1] * image_channels).next_multiple_of(16)
-}
-
-/// Shared memory of `conv2d_stem`; kernels/conv2d_stem.cu lists its parts.
 pub fn conv2d_stem_shared_bytes(p: &abi::Conv2dStemParams) -> usize {
-    let [kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, channels] =
-        [p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w, p.image.channels]
-            .map(|x| x as usize);
-    const ELEMENT_BYTES: usize = 2; // f16 or bf16
-    let k = stem_k([kernel_h, kernel_w], channels);
-    let weights = 2 * variants::STEM_CHANNELS * (k + VECTOR) * ELEMENT_BYTES;
-    let offsets = k * size_of::<i32>();
-    let rows = (variants::STEM_PATCH_H - 1) * stride_h + (kernel_h - 1) * dilation_h + 1;
-    let columns = (variants::STEM_PATCH_W - 1) * stride_w + (kernel_w - 1) * dilation_w + 1;
-    let window = rows * columns * channels * ELEMENT_BYTES;
-    let sums = 2
-        * variants::STEM_PATCH_H
-        * variants::STEM_PATCH_W
-        * (variants::STEM_CHANNELS + 4)
-        * size_of::<f32>();
-    (weights + offsets + window).max(sums)
+    let pair = |h: i32, w: i32| [h as usize, w as usize];
+    let (kernel, stride) = (pair(p.kernel_h, p.kernel_w), pair(p.stride_h, p.stride_w));
+    variants::stem_shared_bytes(kernel, stride, pair(p.dilation_h, p.dilation_w), p.image.channels as usize)
 }
 
 pub fn conv2d_stem(element: Element, p: &abi::Conv2dStemParams) -> Launch {
@@ -166,13 +147,12 @@ pub fn aws_unit_gate_mix(element: Element, p: &abi::AwsUnitGateMixParams) -> Lau
 }
 
 pub fn head(element: Element, p: &abi::HeadParams) -> Launch {
-    let features = if p.pooled != 0 { abi::pitch(p.channels as usize) } else { 0 };
     let labels = p.labels[0].max(p.labels[1]) as usize;
     Launch {
         kernel: format!("head_{}", element.name()),
         grid: [p.batch as usize, 2, 1],
         threads: variants::HEAD_THREADS,
-        shared_bytes: (features + labels) * size_of::<f32>(),
+        shared_bytes: variants::head_shared_bytes(p.channels as usize, p.pooled != 0, labels),
     }
 }
 

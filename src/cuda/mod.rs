@@ -1,15 +1,20 @@
-//! NVIDIA GPUs: what this machine has of them, the border to the kernels, and everything about a launch that is
-//! decided without a device.
+//! NVIDIA GPUs: what this machine has of them, and the backend that runs plans on them.
 //!
 //! [`probe`] finds the driver and its devices. With the feature `cuda`, `build.rs` compiles `kernels/` where it finds
-//! nvcc, [`image`] embeds the result, and the hidden modules hold the border: `kernels/abi.h` is the border in C,
-//! `abi` holds the same bytes; `variants` is the table of kernel variants; `launch` goes from parameters to a launch
-//! (kernel, grid, shared memory); `pack` from a model's weights to the layouts that the kernels read. None of them
-//! touches a driver. What runs whole networks with them is still to come.
+//! nvcc and [`image`] embeds the result. From there to a running network:
+//!
+//! ```text
+//! plan::cuda --node::prepare--> launch, parameters --driver::Stream::capture--> graph --Session::run--> results
+//! ```
+//!
+//! `kernels/abi.h` is the border in C, `abi` holds the same bytes; `launch` goes from parameters to a grid; `node` from
+//! a node of the plan to parameters; `driver` owns what the driver gives; `session` has memory, stream and graphs.
 
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub mod abi;
+#[cfg(feature = "cuda")]
+mod driver;
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub mod image;
@@ -17,14 +22,17 @@ pub mod image;
 #[doc(hidden)]
 pub mod launch;
 #[cfg(feature = "cuda")]
-#[doc(hidden)]
-pub mod pack;
+mod node;
 mod probe;
 #[cfg(feature = "cuda")]
-#[doc(hidden)]
-pub mod variants;
+mod session;
 
-pub use probe::{DeviceInfo, Driver, probe};
+#[doc(hidden)]
+pub use crate::plan::cuda::{pack, variants};
+#[cfg(feature = "cuda")]
+pub(crate) use session::{CudaEngine, CudaSession};
+
+pub use probe::{DeviceInfo, Driver, probe, usable};
 
 /// The GPU architectures that kernels are embedded for, as in `sm_90`; none where the build found no nvcc.
 pub fn embedded_architectures() -> Vec<&'static str> {
@@ -33,3 +41,42 @@ pub fn embedded_architectures() -> Vec<&'static str> {
     #[cfg(not(feature = "cuda"))]
     Vec::new()
 }
+
+/// How a caller's pixels lie in device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PixelFormat {
+    /// [N, C, H, W] of f32, already normalised.
+    F32,
+    /// [N, H, W, C] of bytes, normalised on the device as [`Input`](crate::model::Input) says.
+    U8 {
+        /// Bytes from one row to the next, at least W * C.
+        row_stride: usize,
+        /// Bytes from one image to the next, at least H rows.
+        image_stride: usize,
+    },
+}
+
+/// Images in device memory, for [`Session::enqueue`](crate::Session::enqueue).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceImages {
+    /// The address of the first pixel; of f32 a multiple of 4.
+    pub pixels: u64,
+    /// How they lie.
+    pub format: PixelFormat,
+    /// The number of images, N.
+    pub count: usize,
+}
+
+/// Where [`Session::enqueue`](crate::Session::enqueue) writes its results: addresses in device memory of f32
+/// [N, labels], multiples of 4, for emotion and au; 0 for what is not wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DevicePredictions {
+    /// Before softmax or sigmoid.
+    pub logits: [u64; 2],
+    /// Emotion: a softmax. AU: a sigmoid each.
+    pub probabilities: [u64; 2],
+}
+
+/// A stream of the caller's, a `CUstream` of the driver's API or a `cudaStream_t` of the runtime's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream(pub *mut std::ffi::c_void);

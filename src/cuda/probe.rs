@@ -5,6 +5,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint};
 use libloading::Library;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::Gpu;
 
 /// The NVIDIA driver and the devices it offers.
 #[derive(Clone, Debug)]
@@ -26,6 +27,10 @@ pub struct DeviceInfo {
     pub capability: (u32, u32),
     /// Its memory in bytes.
     pub memory_bytes: u64,
+    /// Streaming multiprocessors.
+    pub multiprocessors: usize,
+    /// Bytes of shared memory that a block may take where it asks for them.
+    pub shared_bytes: usize,
 }
 
 type Status = c_int;
@@ -36,6 +41,8 @@ const NO_DEVICE: Status = 100;
 const SYSTEM_DRIVER_MISMATCH: Status = 803;
 const CAPABILITY_MAJOR: c_int = 75;
 const CAPABILITY_MINOR: c_int = 76;
+const MULTIPROCESSORS: c_int = 16;
+const SHARED_BYTES_OPTIN: c_int = 97;
 const NAME_BYTES: usize = 256;
 
 fn missing(expected: &str, found: impl Into<String>) -> Error {
@@ -54,6 +61,42 @@ pub fn probe() -> Result<Driver> {
     let driver = std::mem::ManuallyDrop::new(driver);
     // SAFETY: the names and signatures are those of cuda.h.
     unsafe { ask(&driver) }
+}
+
+/// A device of the driver's that this build has an engine for.
+///
+/// Errors: a number beyond the last device, an architecture older than sm_80, a build without the feature `cuda` or
+/// without kernels for the device.
+pub fn usable(driver: &Driver, ordinal: usize) -> Result<Gpu> {
+    let place = || format!("cuda:{ordinal}");
+    let Some(device) = driver.devices.get(ordinal) else {
+        let expected = format!("a device number below {}", driver.devices.len());
+        return Err(Error::new(ErrorKind::Device, place(), expected, ordinal.to_string()));
+    };
+    let (major, minor) = device.capability;
+    if major < 8 {
+        let found = format!("{}, of compute capability {major}.{minor}", device.name);
+        return Err(Error::new(
+            ErrorKind::Device,
+            place(),
+            "a GPU of compute capability 8.0 or newer",
+            found,
+        ));
+    }
+    #[cfg(not(feature = "cuda"))]
+    {
+        let expected = "awsnet with the feature `cuda`";
+        return Err(Error::new(ErrorKind::Device, place(), expected, "a build without it"));
+    }
+    #[cfg(feature = "cuda")]
+    super::session::check_kernels(ordinal, major * 10 + minor)?;
+    #[cfg(feature = "cuda")]
+    Ok(Gpu {
+        ordinal: Some(ordinal),
+        capability: major * 10 + minor,
+        multiprocessors: device.multiprocessors,
+        shared_bytes: device.shared_bytes,
+    })
 }
 
 /// Calls a driver function by name and turns its status into an error.
@@ -99,27 +142,34 @@ unsafe fn ask(library: &Library) -> Result<Driver> {
                 (name.as_mut_ptr(), length, device)
             )?;
             name[NAME_BYTES - 1] = 0;
-            let (mut major, mut minor): (c_int, c_int) = (0, 0);
-            call!(
-                library,
-                "cuDeviceGetAttribute",
-                (*mut c_int, c_int, c_int),
-                (&mut major, CAPABILITY_MAJOR, device)
-            )?;
-            call!(
-                library,
-                "cuDeviceGetAttribute",
-                (*mut c_int, c_int, c_int),
-                (&mut minor, CAPABILITY_MINOR, device)
-            )?;
+            let mut attributes: [c_int; 4] = [0; 4];
+            let asked = [CAPABILITY_MAJOR, CAPABILITY_MINOR, MULTIPROCESSORS, SHARED_BYTES_OPTIN];
+            for (value, attribute) in attributes.iter_mut().zip(asked) {
+                call!(
+                    library,
+                    "cuDeviceGetAttribute",
+                    (*mut c_int, c_int, c_int),
+                    (value, attribute, device)
+                )?;
+            }
+            let [major, minor, multiprocessors, shared_bytes] = attributes.map(c_int::unsigned_abs);
             let mut memory_bytes: usize = 0;
             call!(library, "cuDeviceTotalMem_v2", (*mut usize, c_int), (&mut memory_bytes, device))?;
             devices.push(DeviceInfo {
                 ordinal: ordinal as usize,
                 name: CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned(),
-                capability: (major.unsigned_abs(), minor.unsigned_abs()),
+                capability: (major, minor),
                 memory_bytes: memory_bytes as u64,
+                multiprocessors: multiprocessors as usize,
+                shared_bytes: shared_bytes as usize,
             });
+        }
+        #[cfg(feature = "cuda")]
+        for name in super::driver::REQUIRED {
+            if library.get::<unsafe extern "system" fn()>(name.to_bytes_with_nul()).is_err() {
+                let found = format!("one without {}", name.to_string_lossy());
+                return Err(missing("a newer NVIDIA driver", found));
+            }
         }
         if devices.is_empty() {
             return Err(missing("an NVIDIA GPU", "a driver that sees none (is CUDA_VISIBLE_DEVICES set?)"));

@@ -26,7 +26,7 @@ pub use weights::{AwsUnit, Weights};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::op::{Activation, Op};
-use crate::tensor::{Branch, Shape};
+use crate::tensor::{Branch, DType, Shape};
 use file::TensorFile;
 use manifest::Manifest;
 
@@ -212,6 +212,17 @@ impl Model {
             Source::Image => self.input.shape,
             Source::Layer(index) => self.layers[index].output_shape,
         }
+    }
+
+    /// The model with its weights rounded as a backend stores them whose maps have `dtype`; biases, coefficients of
+    /// AWS-Units and heads stay.
+    pub(crate) fn rounded(&self, dtype: DType) -> Self {
+        let mut model = self.clone();
+        for layer in &mut model.layers {
+            layer.weights = layer.weights.take().map(|pair| pair.map(|weights| weights.rounded(dtype)));
+            layer.aws = layer.aws.take().map(|unit| unit.rounded(dtype));
+        }
+        model
     }
 
     /// Multiplications and additions for one image, both branches and heads included.

@@ -8,7 +8,7 @@ use super::file::{TensorFile, shown_dims, tensor_place};
 use super::manifest::{AwsKind, BatchNormEntry, Gate, LayerEntry, Manifest, Source};
 use super::{Head, Layer, Model};
 use crate::error::{Error, ErrorKind, Result, quoted};
-use crate::tensor::{Branch, Shape, Tensor};
+use crate::tensor::{Branch, DType, Shape, Tensor};
 
 /// One branch's weight and bias of a convolution, linear layer or head, batch norm folded in.
 ///
@@ -50,6 +50,12 @@ impl Weights {
         weight
     }
 
+    /// The folded weight rounded to `dtype`, as a backend stores it; the bias stays.
+    pub(super) fn rounded(&self, dtype: DType) -> Self {
+        let folded = Tensor::with_dims(self.weight.dims(), self.folded());
+        Weights { weight: Arc::new(folded.to_dtype(dtype)), scale: None, ..self.clone() }
+    }
+
     pub(super) fn parameters(&self) -> u64 {
         (self.weight.len() + if self.has_bias { self.bias.len() } else { 0 }) as u64
     }
@@ -87,6 +93,17 @@ impl AwsUnit {
             AwsUnit::Channel(_) => AwsKind::Channel,
             AwsUnit::Dense(_) => AwsKind::Dense,
             AwsUnit::Gate { gate, .. } => AwsKind::Gate(*gate),
+        }
+    }
+
+    /// The unit as a backend stores it whose maps have `dtype`: matrices are rounded, coefficients are not.
+    pub(super) fn rounded(&self, dtype: DType) -> Self {
+        match self {
+            AwsUnit::Dense(a) => {
+                let rounded = Tensor::with_dims(&[a.len()], a.to_vec()).to_dtype(dtype);
+                AwsUnit::Dense(rounded.to_f32().as_ref().into())
+            }
+            other => other.clone(),
         }
     }
 

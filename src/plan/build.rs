@@ -7,7 +7,9 @@ use super::arena::{self, Lifetime};
 use super::buffer::AlignedBuffer;
 use super::conv::{self, ConvSpec, ONE_BY_ONE, whole_map};
 use super::fuse::{Fused, Step, fuse};
-use super::node::{ConvKernel, ConvWeights, DepthwiseKernel, Epilogue, Kernel, Node, Work};
+use super::node::{
+    ConvKernel, ConvWeights, CpuNode, DepthwiseKernel, Epilogue, Kernel, Node, Work, fused_words,
+};
 use super::pack;
 use super::target::Isa;
 use super::value::{Value, ValueId};
@@ -18,7 +20,9 @@ use crate::tensor::{Branch, Shape};
 
 /// What [`build`] makes for the CPU backend.
 pub(super) struct Built {
+    /// What the nodes say of themselves, one for each of `kernels`.
     pub nodes: Vec<Node>,
+    pub kernels: Vec<CpuNode>,
     pub values: Vec<Value>,
     pub image: ValueId,
     pub head_logits: [ValueId; 2],
@@ -35,6 +39,7 @@ struct Builder<'a> {
     fused: &'a Fused,
     values: Vec<Value>,
     nodes: Vec<Node>,
+    kernels: Vec<CpuNode>,
     image: ValueId,
     image_blocks: Option<ValueId>,
     /// The value each layer's readers read.
@@ -52,10 +57,10 @@ pub(super) fn build(mut model: Model, isa: Isa, batch: usize, keep_values: bool)
     for branch in Branch::BOTH {
         head_logits[branch as usize] = builder.head(&model, branch)?;
     }
-    let Builder { nodes, mut values, image, .. } = builder;
+    let Builder { nodes, kernels, mut values, image, .. } = builder;
 
     let place = |images: usize| {
-        let lifetimes = lifetimes(&nodes, &values, images, image, head_logits, keep_values)?;
+        let lifetimes = lifetimes(&kernels, &values, images, image, head_logits, keep_values)?;
         arena::place(&lifetimes).ok_or_else(|| {
             let expected = "feature maps that fit the address space together";
             Error::new(ErrorKind::Plan, "arena", expected, format!("more, for {images} images"))
@@ -73,7 +78,7 @@ pub(super) fn build(mut model: Model, isa: Isa, batch: usize, keep_values: bool)
     for (value, offset) in values.iter_mut().zip(offsets) {
         value.offset = offset;
     }
-    Ok(Built { nodes, values, image, head_logits, pass, arena_len })
+    Ok(Built { nodes, kernels, values, image, head_logits, pass, arena_len })
 }
 
 /// Elements of the arena that a pass may take if it has more than one image: 8 MB, so that a map is still in the
@@ -100,7 +105,7 @@ fn checked_len(value: &Value, images: usize) -> Result<usize> {
 
 /// When each value is needed, counted in nodes, for so many images; the image is there before the first.
 fn lifetimes(
-    nodes: &[Node],
+    nodes: &[CpuNode],
     values: &[Value],
     images: usize,
     image: ValueId,
@@ -164,6 +169,7 @@ impl<'a> Builder<'a> {
             fused,
             values: vec![image],
             nodes: Vec::new(),
+            kernels: Vec::new(),
             image: 0,
             image_blocks: None,
             of_layer: vec![None; model.layers.len()],
@@ -242,7 +248,24 @@ impl<'a> Builder<'a> {
         };
         let maps = [Some(input), Some(output), epilogue.residual];
         let bytes = maps.into_iter().flatten().map(map_bytes).fold(weight_bytes, u64::saturating_add);
-        self.nodes.push(Node { name: name.to_owned(), work, kernel, input, output, epilogue, flop, bytes });
+        let residual = epilogue.residual;
+        let added: Vec<&str> = residual.iter().map(|&id| self.values[id].name.as_str()).collect();
+        let fused = fused_words(&added, epilogue.activation, epilogue.mix.is_some());
+        let node = CpuNode { kernel, input, output, epilogue };
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            work,
+            kernel: node.kernel.name().to_owned(),
+            tile: node.tile(),
+            fused,
+            input,
+            residual,
+            output,
+            flop,
+            bytes,
+            weight_bytes: node.weight_bytes(),
+        });
+        self.kernels.push(node);
     }
 
     fn step(&mut self, model: &mut Model, step: &Step) -> Result<()> {
@@ -512,7 +535,8 @@ impl<'a> Builder<'a> {
         kernel.branches.push(ConvWeights { weights, bias });
         let (flop, bytes) = (2 * w.len() as u64, kernel.branches[0].bytes());
         let kernel = Kernel::Conv2d(Box::new(kernel));
-        self.push(&name, Work::Head(branch), kernel, input, output, Epilogue::default(), flop, bytes);
+        let work = Work::Heads { branches: vec![branch], pooled: None };
+        self.push(&name, work, kernel, input, output, Epilogue::default(), flop, bytes);
         Ok(output)
     }
 

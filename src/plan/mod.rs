@@ -7,6 +7,7 @@ mod arena;
 mod buffer;
 mod build;
 mod conv;
+pub mod cuda;
 mod fuse;
 mod node;
 mod pack;
@@ -17,9 +18,10 @@ mod value;
 use std::fmt;
 
 pub(crate) use buffer::AlignedBuffer;
-pub(crate) use node::{ConvKernel, DepthwiseKernel, Kernel, View};
+pub(crate) use cuda::CudaPlan;
+pub(crate) use node::{ConvKernel, CpuNode, DepthwiseKernel, Kernel, View};
 pub use node::{Node, Work};
-pub use target::{Isa, Precision, Target};
+pub use target::{Gpu, Isa, Precision, Target};
 pub use value::{Value, ValueId};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -31,7 +33,7 @@ use crate::tensor::Branch;
 pub struct PlanOptions {
     /// The backend.
     pub target: Target,
-    /// The type of the feature maps; `None` takes the backend's own, which is f32 on a CPU.
+    /// The type of the feature maps; `None` takes the backend's own: f32 on a CPU, f16 on a GPU.
     pub precision: Option<Precision>,
     /// The most images that one run takes.
     pub batch: usize,
@@ -63,6 +65,8 @@ pub struct Plan {
     heads: [HeadLabels; 2],
     flop: u64,
     keep_values: bool,
+    nodes: Vec<Node>,
+    precision: Precision,
     pub(crate) backend: BackendPlan,
 }
 
@@ -72,13 +76,14 @@ pub(crate) enum BackendPlan {
     /// The reference runs the model layer by layer, as it stands.
     Reference(Box<Model>),
     Cpu(CpuPlan),
+    Cuda(Box<CudaPlan>),
 }
 
 /// Nodes and memory for the CPU backend.
 #[derive(Debug)]
 pub(crate) struct CpuPlan {
     pub isa: Isa,
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<CpuNode>,
     pub values: Vec<Value>,
     pub image: ValueId,
     pub head_logits: [ValueId; 2],
@@ -103,25 +108,34 @@ impl Plan {
             let expected = format!("from 1 to {MAX_BATCH} images");
             return Err(Error::new(ErrorKind::Plan, "batch", expected, batch.to_string()));
         }
-        if let Some(precision) = precision.filter(|&precision| precision != Precision::F32) {
-            let expected = format!("f32, the precision of {target}");
-            return Err(Error::new(ErrorKind::Plan, "precision", expected, precision.to_string()));
-        }
+        let precision = match (target, precision) {
+            (Target::Cuda(_), precision) => precision.unwrap_or(Precision::F16),
+            (_, None | Some(Precision::F32)) => Precision::F32,
+            (_, Some(other)) => {
+                let expected = format!("f32, the precision of {target}");
+                return Err(Error::new(ErrorKind::Plan, "precision", expected, other.to_string()));
+            }
+        };
         let input = model.input().clone();
         let flop = model.flop();
         let heads = Branch::BOTH.map(|branch| {
             let head = model.head(branch);
             HeadLabels { labels: head.labels().to_vec(), thresholds: head.thresholds().to_vec() }
         });
-        let backend = match target {
-            Target::Reference => BackendPlan::Reference(Box::new(model)),
+        let (nodes, backend) = match target {
+            Target::Reference => (Vec::new(), BackendPlan::Reference(Box::new(model))),
             Target::Cpu(isa) => {
-                let build::Built { nodes, values, image, head_logits, pass, arena_len } =
+                let build::Built { nodes, kernels, values, image, head_logits, pass, arena_len } =
                     build::build(model, isa, batch, keep_values)?;
-                BackendPlan::Cpu(CpuPlan { isa, nodes, values, image, head_logits, pass, arena_len })
+                let plan = CpuPlan { isa, nodes: kernels, values, image, head_logits, pass, arena_len };
+                (nodes, BackendPlan::Cpu(plan))
+            }
+            Target::Cuda(gpu) => {
+                let (nodes, plan) = cuda::build(model, gpu, precision, batch, keep_values)?;
+                (nodes, BackendPlan::Cuda(Box::new(plan)))
             }
         };
-        Ok(Plan { target, batch, input, heads, flop, keep_values, backend })
+        Ok(Plan { target, batch, input, heads, flop, keep_values, nodes, precision, backend })
     }
 
     /// The backend the plan is made for.
@@ -157,12 +171,14 @@ impl Plan {
         self.keep_values
     }
 
+    /// The type in which feature maps are stored and multiplied.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The nodes in the order in which they run; none for the reference, which runs the model itself.
     pub fn nodes(&self) -> &[Node] {
-        match &self.backend {
-            BackendPlan::Reference(_) => &[],
-            BackendPlan::Cpu(plan) => &plan.nodes,
-        }
+        &self.nodes
     }
 
     /// Launches a run takes.
@@ -175,6 +191,7 @@ impl Plan {
         match &self.backend {
             BackendPlan::Reference(_) => 0,
             BackendPlan::Cpu(plan) => (plan.arena_len * size_of::<f32>()) as u64,
+            BackendPlan::Cuda(plan) => plan.arena_bytes as u64,
         }
     }
 
@@ -182,7 +199,9 @@ impl Plan {
     pub fn weight_bytes(&self) -> u64 {
         match &self.backend {
             BackendPlan::Reference(model) => model.parameters() * size_of::<f32>() as u64,
-            BackendPlan::Cpu(plan) => plan.nodes.iter().map(Node::weight_bytes).sum(),
+            BackendPlan::Cpu(_) | BackendPlan::Cuda(_) => {
+                self.nodes.iter().map(|node| node.weight_bytes).sum()
+            }
         }
     }
 }
@@ -192,22 +211,22 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nodes = self.nodes();
         let width = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max("node".len());
-        writeln!(f, "{} at batch {}{}", self.target, self.batch, self.passes())?;
+        writeln!(f, "{}, {}, at batch {}{}", self.target, self.precision, self.batch, self.passes())?;
         if !nodes.is_empty() {
             writeln!(
                 f,
-                "{:<width$}  {:<17}  {:>7}  {:<28}  {:>9}  {:>9}",
+                "{:<width$}  {:<20}  {:>7}  {:<28}  {:>9}  {:>9}",
                 "node", "kernel", "tile", "fused behind it", "KB", "MFLOP"
             )?;
         }
         for node in nodes {
             writeln!(
                 f,
-                "{:<width$}  {:<17}  {:>7}  {:<28}  {:>9.1}  {:>9.2}",
+                "{:<width$}  {:<20}  {:>7}  {:<28}  {:>9.1}  {:>9.2}",
                 node.name,
-                node.kernel.name(),
-                node.tile(),
-                self.fused(node),
+                node.kernel,
+                node.tile,
+                node.fused,
                 node.bytes as f64 / 1e3,
                 node.flop as f64 / 1e6,
             )?;
@@ -230,20 +249,5 @@ impl Plan {
             BackendPlan::Cpu(plan) if plan.pass < self.batch => format!(", {} images at a time", plan.pass),
             _ => String::new(),
         }
-    }
-
-    /// The stages of a node's epilogue, in words.
-    fn fused(&self, node: &Node) -> String {
-        let mut stages = Vec::new();
-        if let (Some(residual), BackendPlan::Cpu(plan)) = (node.epilogue.residual, &self.backend) {
-            stages.push(format!("+ {}", plan.values[residual].name));
-        }
-        if node.epilogue.activation != crate::op::Activation::None {
-            stages.push(node.epilogue.activation.name().to_owned());
-        }
-        if node.epilogue.mix.is_some() {
-            stages.push("aws".to_owned());
-        }
-        stages.join(", ")
     }
 }

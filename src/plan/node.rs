@@ -9,17 +9,20 @@ use crate::model::Gate;
 use crate::op::{Activation, Pool2d};
 use crate::tensor::Branch;
 
-/// One launch: an operator for both branches, and what is fused behind it.
+/// One launch: what of the model it computes, and how.
 #[derive(Clone, Debug)]
 pub struct Node {
     pub(crate) name: String,
     pub(crate) work: Work,
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: String,
+    pub(crate) tile: String,
+    pub(crate) fused: String,
     pub(crate) input: ValueId,
+    pub(crate) residual: Option<ValueId>,
     pub(crate) output: ValueId,
-    pub(crate) epilogue: Epilogue,
     pub(crate) flop: u64,
     pub(crate) bytes: u64,
+    pub(crate) weight_bytes: u64,
 }
 
 impl Node {
@@ -34,16 +37,19 @@ impl Node {
     }
 
     /// The name of the kernel that runs it, which is that of its file.
-    pub fn kernel(&self) -> String {
-        self.kernel.name().to_owned()
+    pub fn kernel(&self) -> &str {
+        &self.kernel
     }
 
-    /// The register tile, rows x columns x channel blocks, of kernels that have one.
-    pub fn tile(&self) -> String {
-        match &self.kernel {
-            Kernel::Conv2d(conv) => conv.tiling.tile.to_string(),
-            _ => "-".to_owned(),
-        }
+    /// How the kernel cuts its output. CPU: the register tile, rows x columns x channel blocks. CUDA: the block's tile,
+    /// positions x channels, and behind a slash the parts of its reduction. `-` where nothing is cut.
+    pub fn tile(&self) -> &str {
+        &self.tile
+    }
+
+    /// What is fused behind the operator, in words: what is added, the activation, the AWS-Unit.
+    pub fn fused(&self) -> &str {
+        &self.fused
     }
 
     /// How many launches it takes.
@@ -60,9 +66,40 @@ impl Node {
     pub fn flop(&self) -> u64 {
         self.flop
     }
+}
+
+/// The stages of an epilogue in words; `added` names the maps that are added.
+pub(crate) fn fused_words(added: &[&str], activation: Activation, mixes: bool) -> String {
+    let mut stages: Vec<String> = added.iter().map(|name| format!("+ {name}")).collect();
+    if activation != Activation::None {
+        stages.push(activation.name().to_owned());
+    }
+    if mixes {
+        stages.push("aws".to_owned());
+    }
+    stages.join(", ")
+}
+
+/// A node of the CPU backend: an operator for both branches, and what is fused behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct CpuNode {
+    pub kernel: Kernel,
+    pub input: ValueId,
+    pub output: ValueId,
+    pub epilogue: Epilogue,
+}
+
+impl CpuNode {
+    /// The register tile, of kernels that have one.
+    pub fn tile(&self) -> String {
+        match &self.kernel {
+            Kernel::Conv2d(conv) => conv.tiling.tile.to_string(),
+            _ => "-".to_owned(),
+        }
+    }
 
     /// Bytes of packed weights, biases and AWS-Units.
-    pub(crate) fn weight_bytes(&self) -> u64 {
+    pub fn weight_bytes(&self) -> u64 {
         let branches = match &self.kernel {
             Kernel::Conv2d(conv) => &conv.branches[..],
             Kernel::Depthwise(depthwise) => &depthwise.branches[..],
@@ -79,14 +116,27 @@ pub enum Work {
     /// These layers, one behind the other; all but the first are identities fused into it. A dense or gate unit of
     /// the last one is left to a node of its own.
     Layers(Vec<usize>),
+    /// The same, and the layer `projection`, a 1x1 convolution that nothing but their addition reads. The node's
+    /// residual is what that layer reads.
+    Projected {
+        /// As in `Layers`.
+        layers: Vec<usize>,
+        /// The layer whose result is added.
+        projection: usize,
+    },
     /// The AWS-Unit of this layer.
     AwsUnit(usize),
     /// A part of a unit's computation that has no counterpart in the model: the means and hidden layers of a gate.
     GatePart(usize),
     /// The image in blocks of channels.
     ImageBlocks,
-    /// The logits of a branch's head.
-    Head(Branch),
+    /// The logits of these branches' heads.
+    Heads {
+        /// Whose.
+        branches: Vec<Branch>,
+        /// The global average pooling that is computed on the way, where the heads read one.
+        pooled: Option<usize>,
+    },
 }
 
 /// What happens to a node's sums before they are stored.

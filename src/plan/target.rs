@@ -57,6 +57,39 @@ impl fmt::Display for Isa {
     }
 }
 
+/// A GPU as far as plans depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gpu {
+    /// Its number as the driver counts; `None` for one that is only planned for.
+    pub ordinal: Option<usize>,
+    /// Compute capability, 90 for sm_90.
+    pub capability: u32,
+    /// Streaming multiprocessors.
+    pub multiprocessors: usize,
+    /// Bytes of shared memory that a block may take where it asks for them.
+    pub shared_bytes: usize,
+}
+
+impl Gpu {
+    /// A typical GPU of an architecture, to plan for where there is none.
+    ///
+    /// Multiprocessors are those of the best known product (sm_80 A100 108, sm_86 RTX 3090 82, sm_89 RTX 4090 128,
+    /// sm_90 H100 SXM 132, sm_100 B200 148, sm_120 RTX 5090 170); shared memory as the CUDA programming guide's table of
+    /// compute capabilities has it. `None` for an architecture that is older than sm_80 or unknown.
+    pub fn typical(capability: u32) -> Option<Gpu> {
+        let (multiprocessors, shared_kib) = match capability {
+            80 => (108, 163),
+            86 => (82, 99),
+            89 => (128, 99),
+            90 => (132, 227),
+            100 => (148, 227),
+            120 => (170, 99),
+            _ => return None,
+        };
+        Some(Gpu { ordinal: None, capability, multiprocessors, shared_bytes: shared_kib * 1024 })
+    }
+}
+
 /// The backend that a plan is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -65,6 +98,8 @@ pub enum Target {
     Reference,
     /// The CPU backend with the kernels of an instruction set.
     Cpu(Isa),
+    /// The CUDA backend on a GPU.
+    Cuda(Gpu),
 }
 
 impl Default for Target {
@@ -79,6 +114,10 @@ impl fmt::Display for Target {
         match self {
             Target::Reference => f.write_str("reference"),
             Target::Cpu(isa) => write!(f, "cpu ({isa})"),
+            Target::Cuda(gpu) => match gpu.ordinal {
+                Some(ordinal) => write!(f, "cuda:{ordinal} (sm_{})", gpu.capability),
+                None => write!(f, "cuda:sm_{}", gpu.capability),
+            },
         }
     }
 }

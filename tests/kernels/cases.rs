@@ -11,7 +11,7 @@ use awsnet::cuda::variants::{self, DirectVariant, Element, GemmVariant};
 
 use crate::data::Data;
 use crate::fused::Fused;
-use crate::reference::Window;
+use crate::reference::{Projection, Window};
 
 #[derive(Clone, Debug)]
 pub enum Case {
@@ -173,7 +173,31 @@ fn window(
     kernel: [usize; 2],
 ) -> Window {
     let [stride, dilation] = [[1, 1]; 2];
-    Window { batch, input, in_channels, channels, kernel, stride, padding: [0; 4], dilation, groups: 1 }
+    let (padding, groups, projection) = ([0; 4], 1, None);
+    Window { batch, input, in_channels, channels, kernel, stride, padding, dilation, groups, projection }
+}
+
+/// Convolutions with a projection: of stride 1 and 2, with whole and partial vectors on both sides, of maps larger than
+/// what the stride reaches, narrower than a k tile of 64 and wider, over several images.
+fn projections() -> Vec<Window> {
+    let same = [1, 1, 1, 1];
+    let project = |input, channels, stride| Some(Projection { input, channels, stride });
+    vec![
+        Window {
+            padding: same,
+            projection: project([4, 5], 24, [1, 1]),
+            ..window(1, [4, 5], 16, 24, [3, 3])
+        },
+        Window { padding: same, projection: project([7, 5], 8, [2, 2]), ..window(2, [4, 3], 16, 16, [3, 3]) },
+        Window { padding: same, projection: project([8, 6], 5, [2, 2]), ..window(2, [4, 3], 9, 10, [3, 3]) },
+        Window { projection: project([3, 9], 70, [1, 2]), ..window(1, [3, 5], 20, 40, [1, 1]) },
+        Window {
+            stride: [2, 2],
+            padding: same,
+            projection: project([9, 10], 129, [3, 3]),
+            ..window(1, [5, 7], 3, 7, [3, 3])
+        },
+    ]
 }
 
 /// What a convolution can be, with one group.
@@ -238,9 +262,19 @@ pub fn all() -> Vec<Case> {
         for fused in &every {
             add(Window { padding: [1, 1, 1, 1], ..window(1, [3, 5], 9, 10, [3, 3]) }, 1, *fused);
         }
+        for (i, window) in projections().into_iter().enumerate() {
+            for residual in [false, true] {
+                add(window, 1, Fused { residual, ..fused() });
+            }
+            add(window, [2, 3, 5, 7, 64][i], fused());
+        }
         // What lies beyond the last tap, in a k tile that the taps do not fill, is not read from the map.
         for in_channels in [1, 8, 24] {
             let window = window(1, [9, 9], in_channels, 8, [3, 3]);
+            let (fused, data) = (Fused::PLAIN, Data::Hole);
+            cases.push(Case::ImplicitGemm { variant: *variant, window, splits: 1, fused, data });
+        }
+        for window in projections() {
             let (fused, data) = (Fused::PLAIN, Data::Hole);
             cases.push(Case::ImplicitGemm { variant: *variant, window, splits: 1, fused, data });
         }
@@ -253,7 +287,10 @@ pub fn all() -> Vec<Case> {
             Window { groups: 10, dilation: [2, 1], ..window(2, [5, 4], 10, 20, [3, 3]) }, // two outputs a channel
         ];
         let last = window(1, [1, 4 * variant.positions + 1], 12, 9, [1, 1]); // a thread with one position left
-        for window in geometries().into_iter().chain(grouped).chain([last]) {
+        let grouped_projection =
+            Window { groups: 3, projection: projections()[3].projection, ..window(1, [3, 5], 9, 12, [1, 1]) };
+        let projections = projections().into_iter().chain([grouped_projection]);
+        for window in geometries().into_iter().chain(grouped).chain([last]).chain(projections.clone()) {
             let fused = fused();
             cases.extend(kinds(fused).into_iter().map(|data| Case::Direct {
                 variant: *variant,
@@ -261,6 +298,10 @@ pub fn all() -> Vec<Case> {
                 fused,
                 data,
             }));
+        }
+        for window in projections {
+            let (fused, data) = (Fused::PLAIN, Data::Hole);
+            cases.push(Case::Direct { variant: *variant, window, fused, data });
         }
     }
     for element in Element::ALL {

@@ -67,6 +67,9 @@ pub struct Counters {
     pub launches: u64,
     pub bytes_loaded: u64,
     pub bytes_stored: u64,
+    pub device_memory_calls: u64,
+    pub pinned_memory_calls: u64,
+    pub graph_launches: u64,
 }
 
 /// The emulator's own interface (emulator/include/awsnet_emulator.h); a real driver has none.

@@ -44,6 +44,13 @@ fn cost(fused: Fused) -> Option<Counters> {
         dilation_w: 1,
         groups: 1,
         splits: 1,
+        projection: [0; 2],
+        projection_h: 0,
+        projection_w: 0,
+        projection_channels: 0,
+        projection_stride_h: 0,
+        projection_stride_w: 0,
+        reserved: 0,
     };
     let before = stream.counters()?;
     stream.launch(&launch::conv2d_implicit_gemm(variant, &params), &params);

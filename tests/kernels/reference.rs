@@ -15,6 +15,14 @@ use crate::data::{Data, round};
 
 const F32_UNIT: f64 = 1.0 / (1 << 24) as f64;
 
+/// A map of `channels` channels whose 1x1 convolution is added to another convolution's result.
+#[derive(Clone, Copy, Debug)]
+pub struct Projection {
+    pub input: [usize; 2],
+    pub channels: usize,
+    pub stride: [usize; 2],
+}
+
 /// A convolution or pooling: shapes and geometry. Padding is top, left, bottom, right.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
@@ -27,6 +35,7 @@ pub struct Window {
     pub padding: [usize; 4],
     pub dilation: [usize; 2],
     pub groups: usize,
+    pub projection: Option<Projection>,
 }
 
 impl Window {
@@ -78,6 +87,30 @@ impl Sums {
     fn add(&mut self, at: usize, product: f64) {
         self.value[at] += product;
         self.magnitude[at] += product.abs();
+    }
+}
+
+/// Adds a projection; `weights` is `[channels][projection channels]`.
+pub fn add_projection(
+    sums: &mut Sums,
+    window: &Window,
+    projection: &Projection,
+    input: &[f32],
+    weights: &[f32],
+) {
+    let [out_h, out_w] = window.output();
+    sums.length += projection.channels;
+    for position in 0..window.positions() {
+        let (n, oh, ow) = (position / out_w / out_h, position / out_w % out_h, position % out_w);
+        let (h, w) = (oh * projection.stride[0], ow * projection.stride[1]);
+        assert!(h < projection.input[0] && w < projection.input[1], "outside of the projection");
+        let from = (n * projection.input[0] + h) * projection.input[1] + w;
+        let x = &input[from * projection.channels..][..projection.channels];
+        for o in 0..window.channels {
+            for (x, w) in x.iter().zip(&weights[o * projection.channels..]) {
+                sums.add(position * window.channels + o, f64::from(*x) * f64::from(*w));
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cases::Case;
 use crate::data::{Data, DeviceMap, Guarded, Rng, decode, parameters};
 use crate::driver::Stream;
 use crate::fused::{Fused, FusedOperands};
-use crate::reference::{self, Expected, Sums, Window, compare};
+use crate::reference::{self, Expected, Projection, Sums, Window, compare};
 
 /// When asynchronous copies arrive, as the emulator counts it.
 const AS_LATE_AS_ALLOWED: i32 = 1;
@@ -43,11 +43,21 @@ pub fn run(stream: &Stream, case: &Case) -> f64 {
         }
         Case::Direct { variant, window, fused, data } => {
             let launch = |p: &abi::Conv2dParams| launch::conv2d_direct(&variant, p);
-            runner.conv2d(rng, variant.element, &window, fused, data, pack::direct, launch, [0, 0], 1)
+            runner.conv2d(
+                rng,
+                variant.element,
+                &window,
+                fused,
+                data,
+                pack::direct_projected,
+                launch,
+                [0, 0],
+                1,
+            )
         }
         Case::Depthwise { element, window, fused, data } => {
             let launch = |p: &abi::Conv2dParams| launch::conv2d_depthwise(element, p);
-            runner.conv2d(rng, element, &window, fused, data, pack::direct, launch, [0, 0], 1)
+            runner.conv2d(rng, element, &window, fused, data, pack::direct_projected, launch, [0, 0], 1)
         }
         Case::Stem { element, window, pixel, fused, data } => {
             runner.stem(rng, element, &window, pixel, fused, data)
@@ -186,7 +196,7 @@ impl Runner<'_> {
         let memory = SplitMemory::new(self.stream, need);
         let launch = |p: &abi::Conv2dParams| launch::conv2d_implicit_gemm(variant, p);
         let split = if splits > 1 { memory.addresses() } else { [0, 0] };
-        let pack = pack::implicit_gemm;
+        let pack = pack::implicit_gemm_projected;
         let share = self.conv2d(rng, variant.element, window, fused, data, pack, launch, split, splits);
         memory.check(self.stream);
         share
@@ -200,7 +210,7 @@ impl Runner<'_> {
         window: &Window,
         fused: Fused,
         data: Data,
-        pack: fn(Oihw, &[f32]) -> Vec<f32>,
+        pack: fn(Oihw, &[f32], usize, &[f32]) -> Vec<f32>,
         launch: impl Fn(&abi::Conv2dParams) -> Launch,
         [workspace, tickets]: [u64; 2],
         splits: usize,
@@ -215,7 +225,20 @@ impl Runner<'_> {
         }
         let w = self.pair(rng, data, element, shape.len());
         let inputs = self.maps(element, window.in_positions(), window.in_channels, &x);
-        let weights = self.weights(element, [0, 1].map(|t| pack(shape, &w[t])));
+        // With no projection its map, its weights and its fields are nothing and 0.
+        let projection =
+            window.projection.unwrap_or(Projection { input: [0, 0], channels: 0, stride: [0, 0] });
+        let projected_positions = window.batch * projection.input[0] * projection.input[1];
+        let mut projected_x = self.pair(rng, data, element, projected_positions * projection.channels);
+        if data == Data::Hole {
+            let hole = projected_positions / 2 * projection.channels;
+            projected_x.iter_mut().for_each(|x| x[hole..][..projection.channels].fill(f32::NAN));
+        }
+        let projected_w = self.pair(rng, data, element, window.channels * projection.channels);
+        let projected_maps =
+            window.projection.map(|p| self.maps(element, projected_positions, p.channels, &projected_x));
+        let packed = [0, 1].map(|t| pack(shape, &w[t], projection.channels, &projected_w[t]));
+        let weights = self.weights(element, packed);
         let operands =
             FusedOperands::new(self.stream, fused, element, data, rng, window.positions(), window.channels);
         let params = abi::Conv2dParams {
@@ -240,10 +263,23 @@ impl Runner<'_> {
             dilation_w: window.dilation[1] as i32,
             groups: window.groups as i32,
             splits: splits as i32,
+            projection: projected_maps.as_ref().map_or([0; 2], |maps| [maps[0].address(), maps[1].address()]),
+            projection_h: projection.input[0] as i32,
+            projection_w: projection.input[1] as i32,
+            projection_channels: projection.channels as i32,
+            projection_stride_h: projection.stride[0] as i32,
+            projection_stride_w: projection.stride[1] as i32,
+            reserved: 0,
         };
         let launch = launch(&params);
         let beside = split_bytes(&launch, self.case);
-        let sums = [0, 1].map(|t| reference::conv2d(window, &x[t], &w[t]));
+        let sums = [0, 1].map(|t| {
+            let mut sums = reference::conv2d(window, &x[t], &w[t]);
+            if let Some(projection) = &window.projection {
+                reference::add_projection(&mut sums, window, projection, &projected_x[t], &projected_w[t]);
+            }
+            sums
+        });
         self.finish(
             element,
             data,

@@ -104,7 +104,10 @@ impl RunOptions {
 
     /// An engine for this machine.
     pub fn engine(&self, model: Model, batch: u32) -> Result<Engine, Failure> {
-        Ok(Engine::new(self.plan(model, batch)?, &EngineOptions { threads: self.threads() })?)
+        Ok(Engine::new(
+            self.plan(model, batch)?,
+            &EngineOptions { threads: self.threads(), ..EngineOptions::default() },
+        )?)
     }
 }
 

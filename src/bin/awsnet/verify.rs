@@ -36,7 +36,7 @@ pub fn main(args: &Args) -> Outcome {
     let model = args.model.load()?;
     let images = random_images(args.batch as usize * model.input().shape.len(), args.seed);
     let target = args.options.target()?;
-    let nodes = verify::layers(model, target, args.options.threads(), &images)?;
+    let nodes = verify::layers(model, target, args.options.precision, args.options.threads(), &images)?;
     let failed: Vec<&verify::NodeAgreement> = nodes.iter().filter(|node| !node.holds()).collect();
     let mut results = Results::new();
     if args.json {
@@ -54,12 +54,12 @@ pub fn main(args: &Args) -> Outcome {
     } else {
         let width = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max("node".len());
         let mut lines = vec![format!(
-            "{:<width$}  {:<17}  {:>11}  {:>10}  {:>10}",
+            "{:<width$}  {:<20}  {:>11}  {:>10}  {:>10}",
             "node", "kernel", "error/bound", "error", "bound"
         )];
         lines.extend(nodes.iter().map(|node| {
             format!(
-                "{:<width$}  {:<17}  {:>11.4}  {:>10.3e}  {:>10.3e}",
+                "{:<width$}  {:<20}  {:>11.4}  {:>10.3e}  {:>10.3e}",
                 node.name, node.kernel, node.worst, node.error, node.bound
             )
         }));

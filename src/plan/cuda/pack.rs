@@ -2,9 +2,7 @@
 //!
 //! Values stay f32 here; [`encode`] turns them into the kernels' element type.
 
-use super::abi::pitch;
-use super::launch::stem_k;
-use super::variants::Element;
+use super::variants::{Element, pitch, stem_k};
 
 /// Values as the bytes of an element type, to nearest even.
 pub fn encode(element: Element, values: &[f32]) -> Vec<u8> {
@@ -46,22 +44,56 @@ impl Oihw {
 
 /// `[out][tap][pitch of in]`, zeros in the pad lanes: `conv2d_implicit_gemm`.
 pub fn implicit_gemm(shape: Oihw, weights: &[f32]) -> Vec<f32> {
+    implicit_gemm_projected(shape, weights, 0, &[])
+}
+
+/// As [`implicit_gemm`], the weights of a projection, `[out][projection_channels]`, behind the taps of each row.
+pub fn implicit_gemm_projected(
+    shape: Oihw,
+    weights: &[f32],
+    projection_channels: usize,
+    projection: &[f32],
+) -> Vec<f32> {
     let in_pitch = pitch(shape.input);
-    let mut packed = vec![0.0; shape.out * shape.taps() * in_pitch];
+    let taps = shape.taps() * in_pitch;
+    let row = taps + pitch(projection_channels);
+    let mut packed = vec![0.0; shape.out * row];
     for (o, i, tap, w) in shape.each(weights) {
-        packed[(o * shape.taps() + tap) * in_pitch + i] = w;
+        packed[o * row + tap * in_pitch + i] = w;
+    }
+    for (o, c, _, w) in projection_shape(shape, projection_channels).each(projection) {
+        packed[o * row + taps + c] = w;
     }
     packed
 }
 
 /// `[tap][in / groups][pitch of out]`: `conv2d_direct`, and with one input channel a group `conv2d_depthwise`.
 pub fn direct(shape: Oihw, weights: &[f32]) -> Vec<f32> {
+    direct_projected(shape, weights, 0, &[])
+}
+
+/// As [`direct`], the weights of a projection, `[out][projection_channels]`, behind it as `[channel][pitch of out]`.
+pub fn direct_projected(
+    shape: Oihw,
+    weights: &[f32],
+    projection_channels: usize,
+    projection: &[f32],
+) -> Vec<f32> {
     let out_pitch = pitch(shape.out);
-    let mut packed = vec![0.0; shape.taps() * shape.input * out_pitch];
+    let rows = shape.taps() * shape.input;
+    let mut packed = vec![0.0; (rows + projection_channels) * out_pitch];
     for (o, i, tap, w) in shape.each(weights) {
         packed[(tap * shape.input + i) * out_pitch + o] = w;
     }
+    for (o, c, _, w) in projection_shape(shape, projection_channels).each(projection) {
+        packed[(rows + c) * out_pitch + o] = w;
+    }
     packed
+}
+
+/// The shape of the projection beside a convolution.
+fn projection_shape(shape: Oihw, channels: usize) -> Oihw {
+    Oihw { out: shape.out, input: channels, kernel: [1, 1] }
 }
 
 /// `[out][stem_k]`, the index running over taps and then image channels: `conv2d_stem`.

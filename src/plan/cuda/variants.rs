@@ -2,6 +2,14 @@
 //!
 //! `kernels/variants.h` is the same table for the kernels; a test compares the two line by line.
 
+/// Channels that a thread loads and stores at once; the pitch of a map is its channels rounded up to it.
+pub const VECTOR: usize = 8;
+
+/// The distance between two positions of a map, in elements.
+pub const fn pitch(channels: usize) -> usize {
+    channels.div_ceil(VECTOR) * VECTOR
+}
+
 /// The storage type of maps and weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
@@ -123,11 +131,38 @@ pub const STEM_PATCH_W: usize = 8;
 pub const STEM_CHANNELS: usize = 64;
 pub const STEM_THREADS: usize = 128;
 
+/// The length of a row of the stem's packed weights.
+pub fn stem_k(kernel: [usize; 2], image_channels: usize) -> usize {
+    (kernel[0] * kernel[1] * image_channels).next_multiple_of(16)
+}
+
+/// Shared memory of `conv2d_stem`; kernels/conv2d_stem.cu lists its parts.
+pub fn stem_shared_bytes(
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    image_channels: usize,
+) -> usize {
+    const ELEMENT_BYTES: usize = 2; // f16 or bf16
+    let k = stem_k(kernel, image_channels);
+    let weights = 2 * STEM_CHANNELS * (k + VECTOR) * ELEMENT_BYTES;
+    let offsets = k * size_of::<i32>();
+    let extent = |i: usize, patch: usize| (patch - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1;
+    let window = extent(0, STEM_PATCH_H) * extent(1, STEM_PATCH_W) * image_channels * ELEMENT_BYTES;
+    let sums = 2 * STEM_PATCH_H * STEM_PATCH_W * (STEM_CHANNELS + 4) * size_of::<f32>();
+    (weights + offsets + window).max(sums)
+}
+
+/// Shared memory of `head`: the pooled features, then the logits.
+pub fn head_shared_bytes(channels: usize, pooled: bool, labels: usize) -> usize {
+    (if pooled { pitch(channels) } else { 0 } + labels) * size_of::<f32>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEADER: &str = include_str!("../../kernels/variants.h");
+    const HEADER: &str = include_str!("../../../kernels/variants.h");
 
     /// The rows `X(...)` of one table of the header, blanks removed.
     fn rows(table: &str) -> Vec<String> {

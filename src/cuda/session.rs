@@ -1,0 +1,521 @@
+//! A plan on a device: what all callers share, and one caller's memory, stream and graphs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cudarc::driver::sys::CUstream;
+
+use super::abi;
+use super::driver::{
+    Context, DeviceMemory, Function, Graph, KernelCall, Module, PinnedMemory, Stream, context_of,
+    is_capturing,
+};
+use super::launch::Launch;
+use super::node::{Addresses, decode, prepare};
+use super::{DeviceImages, DevicePredictions, PixelFormat};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::cuda::{CudaPlan, CudaValue};
+use crate::predictions::PredictionBuffers;
+use crate::tensor::Branch;
+
+/// The immutable part: the loaded kernels and the weights. Sessions share it.
+#[derive(Debug)]
+pub(crate) struct CudaEngine {
+    functions: HashMap<String, Function>,
+    constants: DeviceMemory,
+    _module: Module,
+    context: Arc<Context>,
+}
+
+/// Bytes of weights that go to the device at a time.
+const UPLOAD_BYTES: usize = 4 << 20;
+
+/// Where a part of the session's memory begins: a multiple of this many bytes.
+const ALIGNMENT: usize = 256;
+
+/// Graphs of [`CudaSession::enqueue`] that are kept, one for each combination of the caller's pointers.
+const MOST_DEVICE_GRAPHS: usize = 16;
+
+impl CudaEngine {
+    /// Loads the kernels that the plan launches and uploads its weights, which it takes out of the plan.
+    pub(crate) fn new(plan: &mut CudaPlan) -> Result<CudaEngine> {
+        let Some(ordinal) = plan.gpu.ordinal else {
+            let expected = "a plan for a GPU of this machine";
+            let found = format!("one for any sm_{}", plan.gpu.capability);
+            return Err(Error::new(ErrorKind::Device, "cuda", expected, found));
+        };
+        let context = Context::retain(ordinal)?;
+        let constants = std::mem::take(&mut plan.constants);
+        context.scope(|| {
+            let module = Module::load(&context, plan.gpu.capability)?;
+            let mut launches = HashMap::<String, Launch>::new(); // each kernel's with the most shared memory
+            for node in &plan.nodes {
+                for &images in &plan.sizes {
+                    let (launch, _) = prepare(plan, node, images, &Addresses::nowhere(plan));
+                    check_launch(plan, &launch)?;
+                    let most = launches.entry(launch.kernel.clone()).or_insert_with(|| launch.clone());
+                    most.shared_bytes = most.shared_bytes.max(launch.shared_bytes);
+                }
+            }
+            let mut functions = HashMap::new();
+            for (name, launch) in launches {
+                functions.insert(name, module.function(&launch)?);
+            }
+            let memory = DeviceMemory::new(&context, constants.len(), "weights")?;
+            let stream = Stream::new(&context)?;
+            let mut staging =
+                PinnedMemory::new(&context, constants.len().min(UPLOAD_BYTES), "weights on their way")?;
+            for (index, part) in constants.chunks(UPLOAD_BYTES).enumerate() {
+                staging.bytes_mut()[..part.len()].copy_from_slice(part);
+                // SAFETY: both sides live beyond the wait below.
+                unsafe {
+                    stream.upload(
+                        memory.address() + (index * UPLOAD_BYTES) as u64,
+                        &staging.bytes()[..part.len()],
+                    )?;
+                }
+                stream.synchronize()?;
+            }
+            Ok(CudaEngine { functions, constants: memory, _module: module, context: Arc::clone(&context) })
+        })
+    }
+}
+
+/// Errors unless the device has kernels to load.
+///
+/// A build that embedded none can still run on a driver that brings its own, the emulated one: it is asked for one.
+pub(super) fn check_kernels(ordinal: usize, capability: u32) -> Result<()> {
+    if super::image::architectures().next().is_some() {
+        return Ok(()); // PTX of the oldest is among them
+    }
+    let context = Context::retain(ordinal)?;
+    context.scope(|| {
+        let any = Launch { kernel: "identity_f32".to_owned(), grid: [1, 1, 1], threads: 1, shared_bytes: 0 };
+        Module::load(&context, capability)?.function(&any).map(drop)
+    })
+}
+
+/// What a device's grids can count, and the shared memory it grants.
+fn check_launch(plan: &CudaPlan, launch: &Launch) -> Result<()> {
+    let [x, y, z] = launch.grid;
+    if x <= i32::MAX as usize && y <= 65_535 && z <= 65_535 && launch.shared_bytes <= plan.gpu.shared_bytes {
+        return Ok(());
+    }
+    let expected =
+        format!("a grid of 2^31 x 65535 x 65535 blocks and {} bytes of shared memory", plan.gpu.shared_bytes);
+    let found = format!("{x} x {y} x {z} blocks of {} bytes", launch.shared_bytes);
+    Err(Error::new(ErrorKind::Plan, format!("kernel {}", launch.kernel), expected, found))
+}
+
+impl Addresses {
+    /// For a launch whose addresses do not matter yet.
+    fn nowhere(plan: &CudaPlan) -> Addresses {
+        let images = DeviceImages { pixels: 0, format: PixelFormat::F32, count: 1 };
+        Addresses {
+            constants: 0,
+            arena: 0,
+            workspace: 0,
+            tickets: 0,
+            image: image_params(plan, &images),
+            logits: [0; 2],
+            probabilities: [0; 2],
+        }
+    }
+}
+
+/// What a graph was captured for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Key {
+    /// From the session's own pinned memory and back.
+    Host { u8: bool, images: usize },
+    /// Between a caller's addresses.
+    Device(DeviceImages, DevicePredictions),
+}
+
+/// One caller's part. Fields are dropped in order: graphs and stream before the memory they use.
+#[derive(Debug)]
+pub(crate) struct CudaSession {
+    host_graphs: Vec<(Key, Graph)>,
+    device_graphs: Vec<(Key, Graph)>,
+    stream: Stream,
+    staging: PinnedMemory,
+    results: PinnedMemory,
+    memory: DeviceMemory,
+    layout: Layout,
+    /// How the last run's images came, for `read`.
+    last_was_f32: bool,
+    engine: Arc<CudaEngine>,
+}
+
+/// Where each part of a session's device memory begins.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    workspace: usize,
+    tickets: usize,
+    images: usize,
+    results: usize,
+    bytes: usize,
+}
+
+impl Layout {
+    fn new(plan: &CudaPlan) -> Option<Layout> {
+        let image_bytes = plan.input.shape.len().checked_mul(plan.batch * size_of::<f32>())?;
+        let mut end = 0usize;
+        let mut part = |bytes: usize| {
+            let begin = end;
+            end = end.checked_add(bytes)?.checked_next_multiple_of(ALIGNMENT)?;
+            Some(begin)
+        };
+        part(plan.arena_bytes)?;
+        let workspace = part(plan.workspace_bytes)?;
+        let tickets = part(plan.tickets * size_of::<u32>())?;
+        let images = part(image_bytes)?;
+        let results = part(results_bytes(plan, plan.batch))?;
+        Some(Layout { workspace, tickets, images, results, bytes: end })
+    }
+}
+
+/// Bytes of logits and probabilities of both branches.
+fn results_bytes(plan: &CudaPlan, images: usize) -> usize {
+    2 * images * (plan.labels[0] + plan.labels[1]) * size_of::<f32>()
+}
+
+/// Where the logits and probabilities of both branches begin among the results of so many images, in f32 values.
+fn results_offsets(plan: &CudaPlan, images: usize) -> [[usize; 2]; 2] {
+    let [emotion, au] = plan.labels.map(|labels| labels * images);
+    [[0, emotion], [emotion + au, 2 * emotion + au]]
+}
+
+/// How a kernel reads a caller's images.
+fn image_params(plan: &CudaPlan, images: &DeviceImages) -> abi::Image {
+    let shape = plan.input.shape;
+    let (c, h, w) = (shape.channels as i64, shape.height as i64, shape.width as i64);
+    let (mut scale, mut shift) = ([1.0; 4], [0.0; 4]);
+    let (pixel, [image_stride, row_stride, column_stride, channel_stride]) = match images.format {
+        PixelFormat::F32 => (abi::Pixel::F32, [c * h * w, w, 1, h * w]),
+        PixelFormat::U8 { row_stride, image_stride } => {
+            for (i, (mean, std)) in plan.input.mean.iter().zip(&plan.input.std).enumerate() {
+                scale[i] = (1.0 / (255.0 * f64::from(*std))) as f32;
+                shift[i] = (-f64::from(*mean) / f64::from(*std)) as f32;
+            }
+            (abi::Pixel::U8, [image_stride as i64, row_stride as i64, c, 1])
+        }
+    };
+    abi::Image {
+        pixels: images.pixels,
+        image_stride,
+        row_stride,
+        column_stride,
+        channel_stride,
+        pixel,
+        channels: c as i32,
+        height: h as i32,
+        width: w as i32,
+        scale,
+        shift,
+    }
+}
+
+impl CudaSession {
+    /// Memory, stream and, with `capture`, the graphs of every size of the plan.
+    pub(crate) fn new(plan: &CudaPlan, engine: &Arc<CudaEngine>, capture: bool) -> Result<CudaSession> {
+        let context = &engine.context;
+        let layout = Layout::new(plan).ok_or_else(|| {
+            Error::new(ErrorKind::Memory, "session", "memory that fits the address space", "more")
+        })?;
+        context.scope(|| {
+            let stream = Stream::new(context)?;
+            let memory = DeviceMemory::new(context, layout.bytes, "a session")?;
+            let image_bytes = plan.input.shape.len() * plan.batch * size_of::<f32>();
+            let staging = PinnedMemory::new(context, image_bytes, "images")?;
+            let results = PinnedMemory::new(context, results_bytes(plan, plan.batch), "results")?;
+            let mut session = CudaSession {
+                host_graphs: Vec::new(),
+                device_graphs: Vec::new(),
+                stream,
+                staging,
+                results,
+                memory,
+                layout,
+                last_was_f32: true,
+                engine: Arc::clone(engine),
+            };
+            if plan.tickets > 0 {
+                // SAFETY: within the session's memory, which outlives the wait.
+                unsafe { session.stream.zero(session.at(layout.tickets), plan.tickets * size_of::<u32>())? };
+                session.stream.synchronize()?;
+            }
+            if capture {
+                for &images in &plan.sizes {
+                    for u8 in [false, true] {
+                        let key = Key::Host { u8, images };
+                        let graph = session.capture(plan, &key)?;
+                        session.host_graphs.push((key, graph));
+                    }
+                }
+            }
+            Ok(session)
+        })
+    }
+
+    fn at(&self, offset: usize) -> u64 {
+        self.memory.address() + offset as u64
+    }
+
+    /// Addresses of a run over `images`, with results where `predictions` says, or, where it says 0, in own memory.
+    fn addresses(
+        &self,
+        plan: &CudaPlan,
+        images: &DeviceImages,
+        predictions: &DevicePredictions,
+    ) -> Addresses {
+        let own = results_offsets(plan, images.count)
+            .map(|pair| pair.map(|offset| self.at(self.layout.results) + (offset * size_of::<f32>()) as u64));
+        let or_own =
+            |given: [u64; 2], own: [u64; 2]| [0, 1].map(|t| if given[t] == 0 { own[t] } else { given[t] });
+        Addresses {
+            constants: self.engine.constants.address(),
+            arena: self.memory.address(),
+            workspace: self.at(self.layout.workspace),
+            tickets: self.at(self.layout.tickets),
+            image: image_params(plan, images),
+            logits: or_own(predictions.logits, own[0]),
+            probabilities: or_own(predictions.probabilities, own[1]),
+        }
+    }
+
+    /// Queues every kernel for `images`; the context is current.
+    ///
+    /// # Safety
+    ///
+    /// The stream is one of the context; the addresses are there until the kernels are done.
+    unsafe fn queue_kernels(
+        &self,
+        plan: &CudaPlan,
+        images: usize,
+        addresses: &Addresses,
+        stream: CUstream,
+    ) -> Result<()> {
+        for node in &plan.nodes {
+            let (launch, params) = prepare(plan, node, images, addresses);
+            let function = self.engine.functions.get(&launch.kernel).copied().ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Internal,
+                    "session",
+                    "a kernel that was looked up",
+                    launch.kernel.clone(),
+                )
+            })?;
+            let call = KernelCall {
+                function,
+                grid: launch.grid.map(|blocks| blocks as u32),
+                threads: launch.threads as u32,
+                shared_bytes: launch.shared_bytes as u32,
+                params,
+            };
+            unsafe { call.launch(&self.engine.context, stream)? };
+        }
+        Ok(())
+    }
+
+    /// How tight bytes of the host's pixels lie on the device.
+    fn own_images(&self, plan: &CudaPlan, u8: bool, count: usize) -> DeviceImages {
+        let shape = plan.input.shape;
+        let row_stride = shape.width * shape.channels;
+        let format = match u8 {
+            true => PixelFormat::U8 { row_stride, image_stride: row_stride * shape.height },
+            false => PixelFormat::F32,
+        };
+        DeviceImages { pixels: self.at(self.layout.images), format, count }
+    }
+
+    fn capture(&self, plan: &CudaPlan, key: &Key) -> Result<Graph> {
+        match key {
+            Key::Host { u8, images } => {
+                let own = self.own_images(plan, *u8, *images);
+                let addresses = self.addresses(plan, &own, &DevicePredictions::default());
+                let pixel_bytes = if *u8 { 1 } else { size_of::<f32>() };
+                let image_bytes = images * plan.input.shape.len() * pixel_bytes;
+                let result_bytes = results_bytes(plan, *images);
+                // SAFETY: the session owns all the memory, and waits for its graphs before it reads, writes or frees
+                // any of it.
+                self.stream.capture(|| unsafe {
+                    self.stream.upload(own.pixels, &self.staging.bytes()[..image_bytes])?;
+                    self.queue_kernels(plan, *images, &addresses, self.stream.handle())?;
+                    let to = self.results.bytes().as_ptr().cast_mut();
+                    self.stream.download(to, self.at(self.layout.results), result_bytes)
+                })
+            }
+            Key::Device(images, predictions) => {
+                let addresses = self.addresses(plan, images, predictions);
+                // SAFETY: the session's own memory as above; the caller's by the contract of `enqueue`.
+                self.stream.capture(|| unsafe {
+                    self.queue_kernels(plan, images.count, &addresses, self.stream.handle())
+                })
+            }
+        }
+    }
+
+    /// Where `count` images of the next run go: [count, C, H, W] of f32 as bytes, or [count, H, W, C] of u8.
+    pub(crate) fn staging(&mut self) -> &mut [u8] {
+        self.staging.bytes_mut()
+    }
+
+    /// Runs the first `count` staged images and reads their results; waits until `deadline` at most.
+    ///
+    /// Behind a missed deadline the engine is poisoned: work that does not end cannot be taken back.
+    pub(crate) fn run(
+        &mut self,
+        plan: &CudaPlan,
+        u8: bool,
+        count: usize,
+        deadline: Option<Instant>,
+        predictions: &mut PredictionBuffers,
+    ) -> Result<()> {
+        let padded = plan.sizes[plan.size_for(count)];
+        let find = |session: &Self| {
+            let fits =
+                |images| session.host_graphs.iter().position(|(key, _)| *key == Key::Host { u8, images });
+            fits(count).or_else(|| fits(padded))
+        };
+        let engine = Arc::clone(&self.engine);
+        let images = engine.context.scope(|| {
+            let index = match find(self) {
+                Some(index) => index,
+                None => {
+                    let key = Key::Host { u8, images: count };
+                    let graph = self.capture(plan, &key)?;
+                    self.host_graphs.push((key, graph));
+                    self.host_graphs.len() - 1
+                }
+            };
+            let (key, graph) = &self.host_graphs[index];
+            // SAFETY: the stream is the session's own; the wait below keeps everything in place.
+            unsafe { graph.launch(self.stream.handle())? };
+            match deadline {
+                None => self.stream.synchronize()?,
+                Some(deadline) => self.wait_until(deadline)?,
+            }
+            match key {
+                Key::Host { images, .. } => Ok(*images),
+                Key::Device(..) => Ok(count),
+            }
+        })?;
+        self.last_was_f32 = !u8;
+        let results = self.results.bytes();
+        let offsets = results_offsets(plan, images);
+        for branch in Branch::BOTH {
+            let (t, labels) = (branch as usize, plan.labels[branch as usize]);
+            for index in 0..count {
+                let values = |part: [usize; 2]| {
+                    let first = (part[t] + index * labels) * size_of::<f32>();
+                    results[first..][..labels * size_of::<f32>()].chunks_exact(size_of::<f32>())
+                };
+                let read = |b: &[u8]| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
+                let logits = predictions.logits_mut(branch, index, labels);
+                logits.iter_mut().zip(values(offsets[0])).for_each(|(to, b)| *to = read(b));
+                let probabilities = predictions.probabilities_mut(branch, index, labels);
+                probabilities.iter_mut().zip(values(offsets[1])).for_each(|(to, b)| *to = read(b));
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_until(&self, deadline: Instant) -> Result<()> {
+        const PAUSE: Duration = Duration::from_micros(50);
+        while !self.stream.is_done()? {
+            let now = Instant::now();
+            if now >= deadline {
+                self.engine.context.abandon();
+                let expected = "a run that ends by its deadline";
+                let found = "one that has not ended; the engine must not be used again";
+                return Err(Error::new(ErrorKind::Deadline, "run", expected, found));
+            }
+            // Spin while the deadline is near: a sleep takes longer than it says.
+            if deadline - now > 20 * PAUSE {
+                std::thread::sleep(PAUSE);
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a run between a caller's device addresses on the caller's stream.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Session::enqueue`](crate::Session::enqueue).
+    pub(crate) unsafe fn enqueue(
+        &mut self,
+        plan: &CudaPlan,
+        stream: CUstream,
+        images: DeviceImages,
+        predictions: DevicePredictions,
+    ) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        let context = &engine.context;
+        context.scope(|| {
+            let key = Key::Device(images, predictions);
+            // SAFETY: by the caller, the stream is alive and the addresses stay.
+            unsafe {
+                if context_of(context, stream)? != context.handle() {
+                    let expected = "a stream of the primary context of the engine's device";
+                    return Err(Error::new(ErrorKind::Input, "stream", expected, "one of another context"));
+                }
+                if is_capturing(context, stream)? {
+                    // A graph cannot be launched into a capture; its kernels can.
+                    let addresses = self.addresses(plan, &images, &predictions);
+                    return self.queue_kernels(plan, images.count, &addresses, stream);
+                }
+                let index = match self.device_graphs.iter().position(|(other, _)| *other == key) {
+                    Some(index) => index,
+                    None => {
+                        let graph = self.capture(plan, &key)?;
+                        if self.device_graphs.len() == MOST_DEVICE_GRAPHS {
+                            self.device_graphs.remove(0);
+                        }
+                        self.device_graphs.push((key, graph));
+                        self.device_graphs.len() - 1
+                    }
+                };
+                self.device_graphs[index].1.launch(stream)
+            }
+        })
+    }
+
+    /// The map of one image and branch of the last run as [C, H, W]; the image itself as the kernels round it.
+    pub(crate) fn map(
+        &self,
+        plan: &CudaPlan,
+        value: &CudaValue,
+        image: usize,
+        branch: Branch,
+    ) -> Result<Vec<f32>> {
+        let shape = value.shape;
+        if value.image_bytes == 0 {
+            if !self.last_was_f32 {
+                return Ok(Vec::new());
+            }
+            let bytes = &self.staging.bytes()[image * shape.len() * size_of::<f32>()..];
+            let pixels = decode(super::variants::Element::F32, &bytes[..shape.len() * size_of::<f32>()]);
+            return Ok(decode(plan.element, &super::pack::encode(plan.element, &pixels)));
+        }
+        let mut bytes = vec![0; value.image_bytes];
+        let offset = value.branch_offset(branch as usize, plan.batch) + image * value.image_bytes;
+        self.engine.context.scope(|| {
+            // SAFETY: the value lies in the session's memory, whose runs are done; the bytes outlive the wait.
+            unsafe { self.stream.download(bytes.as_mut_ptr(), self.at(offset), bytes.len())? };
+            self.stream.synchronize()
+        })?;
+        let elements = decode(plan.element, &bytes);
+        let pitch = abi::pitch(shape.channels);
+        let at = |c: usize, position: usize| elements.get(position * pitch + c).copied().unwrap_or(f32::NAN);
+        let channels = 0..shape.channels;
+        Ok(channels
+            .flat_map(|c| (0..shape.pixels()).map(move |position| (c, position)))
+            .map(|(c, p)| at(c, p))
+            .collect())
+    }
+}

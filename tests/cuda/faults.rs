@@ -1,0 +1,253 @@
+//! Faults of drivers and devices: each ends in an error value, leaves nothing behind, and harms nobody else.
+//!
+//! What spoils a device, or needs another environment, runs in a process of its own: this binary again, with the name of
+//! a scenario.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use awsnet::model::init::Architecture;
+use awsnet::{
+    Device, Engine, EngineOptions, Error, ErrorKind, Model, Plan, PlanOptions, Precision, Session, Target,
+};
+
+use crate::device::{alone, emulator, folder, gpu};
+use crate::{images, random_model};
+
+/// Statuses of the driver's API.
+const OUT_OF_MEMORY: i32 = 2;
+const NOT_SUPPORTED: i32 = 801;
+const ILLEGAL_ADDRESS: i32 = 700;
+
+fn model() -> Model {
+    random_model(Architecture::Tiny, 32, "gate")
+}
+
+/// From a plan to results, all graphs captured.
+fn whole(model: &Model, batch: usize) -> Result<Vec<f32>, Error> {
+    let target = Device::Cuda { ordinal: 0 }.resolve()?.target;
+    let plan = Plan::build(model.clone(), &PlanOptions { target, batch, ..PlanOptions::default() })?;
+    let mut session = Engine::new(plan, &EngineOptions::default())?.session()?;
+    let images = images(model, 1, batch);
+    let predictions = session.run(&images)?;
+    Ok(predictions.scores(awsnet::Branch::Au).logits.to_vec())
+}
+
+#[test]
+fn every_driver_call_can_fail_and_nothing_is_left_behind() {
+    let _device = alone();
+    let model = model();
+    let expected = whole(&model, 1).expect("no fault");
+    for status in [OUT_OF_MEMORY, NOT_SUPPORTED] {
+        let mut errors = 0;
+        for call in 1.. {
+            assert!(call < 5000, "a run makes fewer calls");
+            let (before, calls) = (emulator().objects(), emulator().counters().calls);
+            emulator().fail(call, status);
+            let result = whole(&model, 1);
+            emulator().fail(0, 0);
+            let made = emulator().counters().calls - calls;
+            match result {
+                Err(error) => {
+                    let kind = error.kind();
+                    assert!([ErrorKind::Device, ErrorKind::Memory].contains(&kind), "call {call}: {error}");
+                    assert_eq!(emulator().objects(), before, "call {call}: {error}");
+                    errors += 1;
+                }
+                // Only what gives something back may fail unnoticed; the emulator then keeps it.
+                Ok(found) => assert_eq!(found, expected, "call {call}"),
+            }
+            if made < call {
+                break;
+            }
+        }
+        assert!(errors > 60, "{errors} calls end in an error");
+    }
+}
+
+#[test]
+fn too_little_device_memory_is_an_error_behind_which_a_smaller_batch_works() {
+    scenario("little memory", &[("AWSNET_EMULATOR_MEMORY_BYTES", "8000000")]);
+}
+
+#[test]
+fn a_fault_poisons_its_engine_and_no_other() {
+    scenario("poisoned", &[("AWSNET_EMULATOR_DEVICES", "2")]);
+}
+
+#[test]
+fn a_kernel_that_never_ends_misses_the_deadline() {
+    scenario("hanging", &[("AWSNET_EMULATOR_HANG_LAUNCH", "5")]);
+}
+
+#[test]
+fn devices_are_refused_with_what_to_do() {
+    scenario("no device", &[("CUDA_VISIBLE_DEVICES", "")]);
+    scenario("bad ordinal", &[]);
+    scenario("too old", &[("AWSNET_EMULATOR_COMPUTE_CAPABILITY", "7.5")]);
+    scenario("newer", &[("AWSNET_EMULATOR_COMPUTE_CAPABILITY", "13.0")]);
+    scenario("less shared memory", &[("AWSNET_EMULATOR_COMPUTE_CAPABILITY", "8.6")]);
+}
+
+/// A library of the driver's name with one function less, or a stub, written in C.
+fn driver_in_c(name: &str, source: &str) -> std::path::PathBuf {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("driver.c"), source).expect("a file");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o"])
+        .args([folder.join("libcuda.so.1"), folder.join("driver.c")])
+        .status();
+    assert!(compiled.expect("a C compiler").success());
+    folder
+}
+
+#[test]
+fn a_driver_that_is_absent_a_stub_or_too_old_is_an_error_value() {
+    let stub = driver_in_c("stub", "int cuInit(unsigned f) { return 34; }\n");
+    let old = driver_in_c(
+        "old",
+        "int cuInit(unsigned f) { return 0; }\nint cuDriverGetVersion(int *v) { *v = 9000; return 0; }\n\
+         int cuDeviceGetCount(int *n) { *n = 0; return 0; }\n",
+    );
+    let empty = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("no driver");
+    std::fs::create_dir_all(&empty).expect("a folder");
+    for (folder, scenario) in [(stub, "stub"), (old, "missing symbol"), (empty, "no driver")] {
+        run_scenario(scenario, &[("LD_LIBRARY_PATH", folder.to_str().expect("a path"))]);
+    }
+}
+
+#[test]
+fn weights_that_f16_cannot_hold_are_an_error_that_names_layer_and_remedy() {
+    let mut network = crate::common::Network::new(3, crate::common::Numbers::Real, [3, 8, 8]);
+    network.layer(serde_json::json!({"name": "big", "op": "conv2d", "input": "image", "kernel": 1}), 8);
+    let mut file = network.heads(("big", 2), ("big", 2));
+    let tensor =
+        file.tensors.iter_mut().find(|tensor| tensor.name == "emotion.big.weight").expect("the weight");
+    tensor.data[..4].copy_from_slice(&69_632f32.to_le_bytes());
+    let model = file.model();
+    let plan = |precision| {
+        let options = PlanOptions {
+            target: target_without_device(),
+            precision: Some(precision),
+            ..PlanOptions::default()
+        };
+        Plan::build(model.clone(), &options)
+    };
+    let error = plan(Precision::F16).expect_err("no f16");
+    assert_eq!((error.kind(), error.place()), (ErrorKind::Plan, "layer `big`"), "{error}");
+    assert!(error.expected().contains("bf16") && error.found().contains("69632"), "{error}");
+    plan(Precision::BF16).expect("bf16 holds it");
+    plan(Precision::F32).expect("f32 holds it");
+}
+
+fn target_without_device() -> Target {
+    Device::CudaArchitecture { capability: 90 }.resolve().expect("a known architecture").target
+}
+
+#[test]
+fn an_engine_needs_a_device_that_is_there() {
+    let plan =
+        Plan::build(model(), &PlanOptions { target: target_without_device(), ..PlanOptions::default() });
+    let error = Engine::new(plan.expect("a plan"), &EngineOptions::default()).expect_err("no device");
+    assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+}
+
+fn scenario(name: &str, environment: &[(&str, &str)]) {
+    let driver = [("LD_LIBRARY_PATH", folder().to_str().expect("a path"))];
+    run_scenario(name, &[&driver, environment].concat());
+}
+
+fn run_scenario(name: &str, environment: &[(&str, &str)]) {
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "faults::scenarios", "--ignored", "--nocapture"])
+        .env("AWSNET_SCENARIO", name)
+        .envs(environment.iter().copied())
+        .output()
+        .expect("this program");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("scenario done"), "{name}: {text}");
+}
+
+fn device_error(device: Device) -> Error {
+    let error = device.resolve().expect_err("no such device");
+    assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+    let auto = Device::Auto.resolve().expect("the CPU at least");
+    if device == (Device::Cuda { ordinal: 0 }) {
+        assert!(matches!(auto.target, Target::Cpu(_)));
+        assert!(auto.note.expect("a reason").contains(error.found()), "{error}");
+    }
+    error
+}
+
+fn on(ordinal: usize, model: &Model) -> Session {
+    let target = Device::Cuda { ordinal }.resolve().expect("a device").target;
+    let plan = Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }).expect("a plan");
+    Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session")
+}
+
+/// Not a test of its own: what `scenario` starts.
+#[test]
+#[ignore = "started by the other tests, with a scenario's name"]
+fn scenarios() {
+    let first = Device::Cuda { ordinal: 0 };
+    let model = model();
+    let images = images(&model, 1, 1);
+    match std::env::var("AWSNET_SCENARIO").as_deref() {
+        Ok("little memory") => {
+            let error = whole(&model, 512).expect_err("too little memory");
+            assert_eq!(error.kind(), ErrorKind::Memory, "{error}");
+            assert!(error.expected().contains("smaller batch"), "{error}");
+            whole(&model, 1).expect("a smaller batch");
+        }
+        Ok("poisoned") => {
+            let (mut faulty, mut other) = (on(0, &model), on(1, &model));
+            let before = other.run(&images).expect("a run").scores(awsnet::Branch::Au).logits.to_vec();
+            faulty.run(&images).expect("a run");
+            emulator().fail(4, ILLEGAL_ADDRESS); // the wait for the run
+            let error = faulty.run(&images).expect_err("a fault");
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+            assert!(error.expected().contains("the run"), "{error}");
+            let calls = emulator().counters().calls;
+            let error = faulty.run(&images).expect_err("a poisoned engine");
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+            assert_eq!(emulator().counters().calls, calls, "at once");
+            assert_eq!(other.run(&images).expect("another device").scores(awsnet::Branch::Au).logits, before);
+        }
+        Ok("hanging") => {
+            let mut session = on(0, &model);
+            let started = Instant::now();
+            let deadline = started + Duration::from_millis(200);
+            let error = session.run_by(&images, deadline).map(drop).expect_err("a run that never ends");
+            assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
+            assert!(started.elapsed() < Duration::from_secs(20));
+            let error = session.run(&images).map(drop).expect_err("a poisoned engine");
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+            drop(session); // does not wait
+        }
+        Ok("no device") => assert!(device_error(first).found().contains("CUDA_VISIBLE_DEVICES")),
+        Ok("bad ordinal") => {
+            let error = device_error(Device::Cuda { ordinal: 7 });
+            assert!(error.expected().contains("below 1") && error.found() == "7", "{error}");
+        }
+        Ok("too old") => {
+            let error = device_error(first);
+            assert!(error.expected().contains("8.0") && error.found().contains("7.5"), "{error}");
+        }
+        Ok("newer") => {
+            // PTX, or kernels of the driver's own, serve a device that nobody has seen yet.
+            on(0, &model).run(&images).expect("a run");
+        }
+        Ok("less shared memory") => {
+            let Target::Cuda(gpu) = gpu() else { panic!("a GPU") };
+            assert_eq!(gpu.shared_bytes, 99 * 1024);
+            on(0, &model).run(&images).expect("a run");
+        }
+        Ok("stub") => assert!(device_error(first).found().contains("stub")),
+        Ok("missing symbol") => assert!(device_error(first).found().contains("cu")),
+        Ok("no driver") => assert!(device_error(first).found().contains("libcuda.so.1")),
+        other => panic!("no scenario {other:?}"),
+    }
+    println!("scenario done");
+}

@@ -1,0 +1,216 @@
+//! The CUDA backend on the emulated driver: whole networks against the reference, the interfaces of its sessions, and
+//! every fault that a driver and a device can show.
+#![cfg(feature = "cuda")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod device;
+mod faults;
+#[path = "../networks/random.rs"]
+mod random;
+mod sessions;
+
+use awsnet::model::init::{Architecture, InitOptions, init};
+use awsnet::model::{AwsKind, Gate};
+use awsnet::{
+    Branch, Device, Engine, EngineOptions, Graphs, Model, Plan, PlanOptions, Precision, Session, Target,
+    reference, verify,
+};
+use common::{Numbers, Rng};
+use device::{emulator, gpu, shared};
+use random::network;
+
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::BF16];
+
+/// Images that differ, with numbers of about 1.
+fn images(model: &Model, seed: u64, count: usize) -> Vec<f32> {
+    let mut rng = Rng::new(!seed);
+    (0..count * model.input().shape.len()).map(|_| rng.between(-2.0, 2.0)).collect()
+}
+
+fn engine(model: &Model, precision: Precision, batch: usize) -> Engine {
+    let options = PlanOptions { target: gpu(), precision: Some(precision), batch, ..PlanOptions::default() };
+    let plan = Plan::build(model.clone(), &options).expect("a plan");
+    // Captured on first use: most tests need one or two of the graphs.
+    Engine::new(plan, &EngineOptions { graphs: Graphs::OnFirstUse, ..EngineOptions::default() })
+        .expect("an engine")
+}
+
+fn session(model: &Model, precision: Precision, batch: usize) -> Session {
+    engine(model, precision, batch).session().expect("a session")
+}
+
+/// A network with random weights, as `awsnet init` writes it.
+fn random_model(architecture: Architecture, size: usize, aws: &str) -> Model {
+    let aws = match aws {
+        "none" => None,
+        "layer" => Some(AwsKind::Layer),
+        "channel" => Some(AwsKind::Channel),
+        "dense" => Some(AwsKind::Dense),
+        "gate" => Some(AwsKind::Gate(Gate::Softmax)),
+        other => panic!("no AWS-Unit {other}"),
+    };
+    let options = InitOptions { architecture, size, aws, ..InitOptions::default() };
+    Model::from_bytes(&init(&options).expect("a model file")).expect("a model")
+}
+
+/// The bits of every image's logits and probabilities.
+fn bits(session: &mut Session, images: &[f32]) -> Vec<Vec<u32>> {
+    let predictions = session.run(images).expect("a run");
+    let of = |prediction: awsnet::Prediction| {
+        let scores = Branch::BOTH.map(|b| [prediction.logits(b), prediction.probabilities(b)]);
+        scores.as_flattened().concat().iter().map(|v| v.to_bits()).collect()
+    };
+    predictions.iter().map(of).collect()
+}
+
+#[test]
+fn every_node_of_random_networks_stays_within_its_error_bound() {
+    let _device = shared();
+    let mut kernels = std::collections::BTreeMap::<String, f64>::new();
+    for seed in 0..120 {
+        let model = network(seed, Numbers::Real).model();
+        let images = images(&model, seed, 2);
+        let precision = PRECISIONS[seed as usize % 3];
+        emulator().schedule(seed);
+        for node in verify::layers(model, gpu(), Some(precision), 1, &images).expect("a run") {
+            assert!(node.holds(), "seed {seed} in {precision}: {node:?}");
+            let worst = kernels.entry(node.kernel).or_default();
+            *worst = worst.max(node.worst);
+        }
+    }
+    println!("the worst error / bound of each kernel: {kernels:#?}");
+    let expected = [
+        "aws_unit_dense",
+        "aws_unit_gate_mix",
+        "conv2d_depthwise",
+        "conv2d_direct",
+        "conv2d_implicit_gemm",
+        "conv2d_stem",
+        "head",
+        "identity",
+        "pool2d",
+    ];
+    assert!(kernels.keys().eq(expected.iter()), "{kernels:?}");
+}
+
+#[test]
+fn every_golden_model_agrees_node_by_node_in_every_precision() {
+    let _device = shared();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the golden models") {
+        let path = entry.expect("a file").path();
+        if !path.to_string_lossy().ends_with(".model.safetensors") {
+            continue;
+        }
+        let model = Model::load(&path).expect("a model");
+        let images = images(&model, 7, 2);
+        for precision in PRECISIONS {
+            for node in verify::layers(model.clone(), gpu(), Some(precision), 1, &images).expect("a run") {
+                assert!(node.holds(), "{} in {precision}: {node:?}", path.display());
+            }
+        }
+        count += 1;
+    }
+    assert!(count > 20, "{count} golden models");
+}
+
+#[test]
+fn logits_and_decisions_agree_with_the_reference_end_to_end() {
+    let _device = shared();
+    for (index, aws) in ["none", "layer", "channel", "dense", "gate"].into_iter().enumerate() {
+        let model = random_model(Architecture::Tiny, 32, aws);
+        let images = images(&model, index as u64, 3);
+        for precision in PRECISIONS {
+            // Norm of the difference as a share of the norm of the logits: a few roundings of the feature maps.
+            let tolerance = match precision {
+                Precision::F32 => 1e-5,
+                Precision::F16 => 1e-2,
+                Precision::BF16 => 8e-2,
+            };
+            let mut session = session(&model, precision, 3);
+            let predictions = session.run(&images).expect("a run");
+            for (found, image) in predictions.iter().zip(images.chunks(model.input().shape.len())) {
+                let expected = reference::evaluate(&model, image).logits;
+                for branch in Branch::BOTH {
+                    let expected = &expected[branch as usize];
+                    let pairs = found.logits(branch).iter().zip(expected);
+                    let error = pairs.map(|(&found, e)| (f64::from(found) - e).powi(2)).sum::<f64>().sqrt();
+                    let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt();
+                    assert!(error <= tolerance * norm, "{aws} in {precision}: {error} of {norm}");
+                }
+                let emotion = &expected[0];
+                let best = emotion.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let top = found.labels(Branch::Emotion).iter().position(|label| label == found.emotion());
+                let undecided = emotion[top.expect("a label")] >= best - 2.0 * tolerance * best.abs();
+                assert!(undecided, "{aws} in {precision}: {}", found.emotion());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_come_from_every_run_schedule_and_position_in_a_batch() {
+    let _device = shared();
+    let model = random_model(Architecture::Tiny, 32, "gate");
+    let [a, b, c] = [0, 1, 2].map(|seed| images(&model, seed, 1));
+    for precision in PRECISIONS {
+        let mut session = session(&model, precision, 4);
+        emulator().schedule(0);
+        let first = bits(&mut session, &[&a[..], &b, &c].concat());
+        assert_ne!(first[0], first[1], "different images");
+        for seed in [0, 1, 2, 77] {
+            emulator().schedule(seed);
+            assert_eq!(bits(&mut session, &[&a[..], &b, &c].concat()), first, "seed {seed} in {precision}");
+            let turned = bits(&mut session, &[&c[..], &a, &b].concat());
+            let [first_a, first_b, first_c] = [0, 1, 2].map(|i| &first[i]);
+            assert_eq!(turned.iter().collect::<Vec<_>>(), [first_c, first_a, first_b], "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn architectures_agree_with_the_cpu() {
+    let _device = shared();
+    let cases = [
+        (Architecture::ResNet18, 64, "channel"),
+        (Architecture::ResNet50, 32, "layer"),
+        (Architecture::MobileNet, 32, "gate"),
+    ];
+    for (architecture, size, aws) in cases {
+        let model = random_model(architecture, size, aws);
+        let images = images(&model, 5, 1);
+        let cpu =
+            PlanOptions { target: Device::Cpu.resolve().expect("a CPU").target, ..PlanOptions::default() };
+        let plan = Plan::build(model.clone(), &cpu).expect("a plan");
+        let mut cpu =
+            Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session");
+        let expected = cpu.run(&images).expect("a run");
+        let mut session = session(&model, Precision::F16, 1);
+        let found = session.run(&images).expect("a run");
+        for branch in Branch::BOTH {
+            let (found, expected) = (found.scores(branch).logits, expected.scores(branch).logits);
+            let difference = found.iter().zip(expected).map(|(f, e)| (f - e).powi(2)).sum::<f32>().sqrt();
+            let norm = expected.iter().map(|e| e * e).sum::<f32>().sqrt();
+            assert!(difference <= 2e-2 * norm, "{architecture:?}: {difference} of {norm}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_needs_no_gpu() {
+    let model = random_model(Architecture::ResNet18, 112, "channel");
+    for capability in [80, 86, 89, 90, 100, 120] {
+        let target = Device::CudaArchitecture { capability }.resolve().expect("a known architecture").target;
+        for precision in PRECISIONS {
+            let options = PlanOptions { target, precision: Some(precision), ..PlanOptions::default() };
+            let plan = Plan::build(model.clone(), &options).expect("a plan");
+            assert!(matches!(plan.target(), Target::Cuda(_)));
+            // Stem, max pooling, 16 convolutions, 3 projections, head; in f32 the image's layout before them.
+            assert_eq!(plan.launches(), if precision == Precision::F32 { 23 } else { 22 }, "{plan}");
+            assert_eq!(plan.precision(), precision);
+        }
+    }
+    assert!(Device::CudaArchitecture { capability: 75 }.resolve().is_err());
+}
