@@ -8,7 +8,7 @@ use super::log;
 use super::model::awsnet_model;
 use super::pointers::{Versioned, check, read_struct, write_struct};
 use super::status::{Failure, awsnet_error, awsnet_status};
-use crate::{Branch, Device, Engine, EngineOptions, Plan, PlanOptions, Precision, Target};
+use crate::{Branch, Device, Engine, EngineOptions, Graphs, Plan, PlanOptions, Precision, Target};
 
 /// Where to run: one of AWSNET_DEVICE_*.
 pub type awsnet_device = i32;
@@ -25,7 +25,7 @@ pub const AWSNET_DEVICE_CUDA: i32 = 3;
 /// The type of the feature maps: one of AWSNET_PRECISION_*. Inputs and results are float whatever it is.
 pub type awsnet_precision = i32;
 
-/// The device's own: F32 on a CPU.
+/// The device's own: F32 on a CPU, F16 on a GPU.
 pub const AWSNET_PRECISION_DEFAULT: i32 = 0;
 /// Single precision.
 pub const AWSNET_PRECISION_F32: i32 = 1;
@@ -33,6 +33,15 @@ pub const AWSNET_PRECISION_F32: i32 = 1;
 pub const AWSNET_PRECISION_F16: i32 = 2;
 /// Brain floating point, sums in single precision.
 pub const AWSNET_PRECISION_BF16: i32 = 3;
+
+/// When a session on a GPU captures the CUDA graphs that its runs replay: one of AWSNET_GRAPHS_*.
+pub type awsnet_graphs = i32;
+
+/// When it is made: for one image, every power of two below the batch, and the batch. A run of a number in between takes
+/// as long as the next of them.
+pub const AWSNET_GRAPHS_AT_START: i32 = 0;
+/// For each number of images when it is first run, which takes longer that once.
+pub const AWSNET_GRAPHS_ON_FIRST_USE: i32 = 1;
 
 /// One of the two networks: one of AWSNET_BRANCH_*. Indexes the arrays that hold one element a branch.
 pub type awsnet_branch = i32;
@@ -57,13 +66,16 @@ pub struct awsnet_engine_options {
     pub precision: awsnet_precision,
     /// The most images that one run takes; 0 is 1.
     pub batch: u32,
-    /// Threads of each session, the caller's included; 0 is one a processor. Results are the same bits with any number.
+    /// Threads of each session, the caller's included; 0 is one a processor. Results are the same bits with any number. A
+    /// GPU needs the caller's only.
     pub threads: u32,
+    /// When a session on a GPU captures its graphs.
+    pub graphs: awsnet_graphs,
 }
 
 // SAFETY: `repr(C)`, integers only, the size first.
 unsafe impl Versioned for awsnet_engine_options {
-    const FIRST_SIZE: usize = 24;
+    const FIRST_SIZE: usize = 28;
 }
 
 /// What an engine has come to: awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;
@@ -105,7 +117,6 @@ unsafe impl Versioned for awsnet_engine_info {
 pub struct awsnet_engine {
     poison: Poison,
     pub(super) engine: Engine,
-    precision: Precision,
     labels: [Vec<CString>; 2],
     thresholds: Vec<f32>,
     description: OnceLock<CString>,
@@ -229,11 +240,12 @@ struct Options {
     precision: Option<Precision>,
     batch: usize,
     threads: usize,
+    graphs: Graphs,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { device: Device::Auto, precision: None, batch: 1, threads: 0 }
+        Options { device: Device::Auto, precision: None, batch: 1, threads: 0, graphs: Graphs::AtStart }
     }
 }
 
@@ -266,8 +278,16 @@ impl Options {
                 return Err(Failure::argument("options.precision", expected, &unknown.to_string()));
             }
         };
+        let graphs = match options.graphs {
+            AWSNET_GRAPHS_AT_START => Graphs::AtStart,
+            AWSNET_GRAPHS_ON_FIRST_USE => Graphs::OnFirstUse,
+            unknown => {
+                let expected = "one of AWSNET_GRAPHS_*";
+                return Err(Failure::argument("options.graphs", expected, &unknown.to_string()));
+            }
+        };
         let (batch, threads) = (options.batch.max(1) as usize, options.threads as usize);
-        Ok(Options { device, precision, batch, threads })
+        Ok(Options { device, precision, batch, threads, graphs })
     }
 }
 
@@ -285,15 +305,13 @@ impl awsnet_engine {
             keep_values: false,
         };
         let plan = Plan::build(model, &plan_options)?;
-        let engine = Engine::new(plan, &EngineOptions { threads: options.threads })?;
+        let engine = Engine::new(plan, &EngineOptions { threads: options.threads, graphs: options.graphs })?;
         if let Some(note) = resolved.note {
             log::info(&format!("running on {}: {note}", resolved.target));
         }
-        let precision = options.precision.unwrap_or(Precision::F32);
         Ok(awsnet_engine {
             poison: Poison::default(),
             engine,
-            precision,
             labels,
             thresholds,
             description: OnceLock::new(),
@@ -303,14 +321,16 @@ impl awsnet_engine {
     fn info(&self) -> Result<awsnet_engine_info, Failure> {
         let plan = self.engine.plan();
         let input = plan.input();
+        let (device, ordinal) = match plan.target() {
+            Target::Reference => (AWSNET_DEVICE_REFERENCE, 0),
+            Target::Cpu(_) => (AWSNET_DEVICE_CPU, 0),
+            Target::Cuda(gpu) => (AWSNET_DEVICE_CUDA, gpu.ordinal.unwrap_or(0)),
+        };
         let mut info = awsnet_engine_info {
             struct_size: 0, // the caller's stays
-            device: match plan.target() {
-                Target::Reference => AWSNET_DEVICE_REFERENCE,
-                Target::Cpu(_) => AWSNET_DEVICE_CPU,
-            },
-            device_index: 0,
-            precision: match self.precision {
+            device,
+            device_index: to_u32(ordinal)?,
+            precision: match plan.precision() {
                 Precision::F32 => AWSNET_PRECISION_F32,
                 Precision::F16 => AWSNET_PRECISION_F16,
                 Precision::BF16 => AWSNET_PRECISION_BF16,

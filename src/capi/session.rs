@@ -1,7 +1,9 @@
 //! Sessions: one caller's memory and threads, and the runs.
 
 use std::cell::UnsafeCell;
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::engine::awsnet_engine;
 use super::guard::{Handle, Poison, destroy, guard_handle};
@@ -9,7 +11,8 @@ use super::pointers::{Versioned, check, read_struct, slice};
 use super::status::{
     AWSNET_STATUS_BUFFER_TOO_SMALL, AWSNET_STATUS_BUSY, Failure, awsnet_error, awsnet_status,
 };
-use crate::{Branch, Predictions, Session};
+use crate::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
+use crate::{Branch, ImagesU8, Predictions, Session, Shape};
 
 /// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element a
 /// branch, by AWSNET_BRANCH_*. A buffer holds the scores of image 0, then those of image 1, and so on: [images][labels].
@@ -34,13 +37,70 @@ unsafe impl Versioned for awsnet_predictions {
     const FIRST_SIZE: usize = 8 + 6 * size_of::<usize>();
 }
 
+/// 8-bit images as a camera or a decoder gives them, [count][height][width][channels]: awsnet_images_u8 images =
+/// AWSNET_IMAGES_U8_INIT;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awsnet_images_u8 {
+    /// sizeof(awsnet_images_u8)
+    pub struct_size: u32,
+    /// 0
+    pub reserved: u32,
+    /// The first row of the first image.
+    pub pixels: *const u8,
+    /// Bytes from there to the end of the last row of the last image, or more.
+    pub size: usize,
+    /// The number of images, from 1 to the engine's batch.
+    pub count: usize,
+    /// Bytes from one row to the next; 0 where there is nothing between rows.
+    pub row_stride: usize,
+    /// Bytes from one image to the next; 0 where there is nothing between images.
+    pub image_stride: usize,
+}
+
+// SAFETY: `repr(C)`, integers and a pointer only, the size first.
+unsafe impl Versioned for awsnet_images_u8 {
+    const FIRST_SIZE: usize = 8 + 5 * size_of::<usize>();
+}
+
+/// How pixels lie in device memory: one of AWSNET_PIXELS_*.
+pub type awsnet_pixels = i32;
+
+/// Floats, [count][channels][height][width], normalised as awsnet_engine_info says.
+pub const AWSNET_PIXELS_F32: i32 = 0;
+/// Bytes, [count][height][width][channels]; the device normalises them.
+pub const AWSNET_PIXELS_U8: i32 = 1;
+
+/// Images in device memory: awsnet_device_images images = AWSNET_DEVICE_IMAGES_INIT;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awsnet_device_images {
+    /// sizeof(awsnet_device_images)
+    pub struct_size: u32,
+    /// How the pixels lie.
+    pub format: awsnet_pixels,
+    /// The address of the first, in device memory; of floats a multiple of 4.
+    pub pixels: *const c_void,
+    /// The number of images, from 1 to the engine's batch.
+    pub count: usize,
+    /// For AWSNET_PIXELS_U8, as in awsnet_images_u8; else 0.
+    pub row_stride: usize,
+    /// For AWSNET_PIXELS_U8, as in awsnet_images_u8; else 0.
+    pub image_stride: usize,
+}
+
+// SAFETY: `repr(C)`, integers and a pointer only, the size first.
+unsafe impl Versioned for awsnet_device_images {
+    const FIRST_SIZE: usize = 8 + 4 * size_of::<usize>();
+}
+
 /// One caller's memory and threads. Any thread may use it, one at a time.
 pub struct awsnet_session {
     poison: Poison,
     /// Set while a call uses `session`, and for ever by the call that destroys it.
     busy: AtomicBool,
     session: UnsafeCell<Session>,
-    image_len: usize,
+    input: Shape,
     batch: usize,
     label_count: [usize; 2],
 }
@@ -72,7 +132,7 @@ pub unsafe extern "C" fn awsnet_session_create(
         let created = Box::new(awsnet_session {
             poison: Poison::default(),
             busy: AtomicBool::new(false),
-            image_len: plan.input().shape.len(),
+            input: plan.input().shape,
             batch: plan.batch(),
             label_count: Branch::BOTH.map(|branch| plan.labels(branch).len()),
             session: UnsafeCell::new(engine.engine.session()?),
@@ -91,6 +151,7 @@ pub unsafe extern "C" fn awsnet_session_create(
 /// images: len floats, which is N images; N from 1 to the engine's batch.
 /// predictions: where the results go.
 ///
+/// AWSNET_STATUS_INVALID_ARGUMENT: a length that is no whole number of images, or too many.
 /// AWSNET_STATUS_BUFFER_TOO_SMALL: the message says how many floats there are.
 /// AWSNET_STATUS_BUSY: the session is running on another thread.
 #[unsafe(no_mangle)]
@@ -105,12 +166,101 @@ pub unsafe extern "C" fn awsnet_session_run(
         // SAFETY: by the caller's word.
         let images = unsafe { slice(images, len, "images") }?;
         // SAFETY: by the caller's word.
-        let outputs = unsafe { Outputs::new(predictions) }?;
-        outputs.check(session, images.len() / session.image_len)?;
+        let outputs = unsafe { Outputs::new(predictions, session, len / session.image_len()) }?;
         let mut entered = session.enter()?;
-        let predictions = entered.session().run(images)?;
-        // SAFETY: `check` has found room for all images; the buffers are the caller's.
-        unsafe { outputs.write(&predictions) };
+        outputs.write(&entered.session().run(images)?);
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(session, error, body) }
+}
+
+/// As awsnet_session_run, and gives up timeout_us microseconds after the call.
+///
+/// AWSNET_STATUS_DEADLINE: work on a GPU cannot be taken back, so the engine is poisoned, and what the device may still
+/// use is never freed. A run on the CPU always ends and is not interrupted.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_session_run_within(
+    session: *mut awsnet_session,
+    images: *const f32,
+    len: usize,
+    timeout_us: u64,
+    predictions: *const awsnet_predictions,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |session: &awsnet_session| {
+        // SAFETY: by the caller's word.
+        let images = unsafe { slice(images, len, "images") }?;
+        // SAFETY: by the caller's word.
+        let outputs = unsafe { Outputs::new(predictions, session, len / session.image_len()) }?;
+        let mut entered = session.enter()?;
+        let session = entered.session();
+        let predictions = match Instant::now().checked_add(Duration::from_micros(timeout_us)) {
+            Some(deadline) => session.run_by(images, deadline)?,
+            None => session.run(images)?, // later than any clock goes
+        };
+        outputs.write(&predictions);
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(session, error, body) }
+}
+
+/// Runs the network on 8-bit images, which it normalises. Returns when the results are there; else as awsnet_session_run.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_session_run_u8(
+    session: *mut awsnet_session,
+    images: *const awsnet_images_u8,
+    predictions: *const awsnet_predictions,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |session: &awsnet_session| {
+        // SAFETY: by the caller's word.
+        let images = unsafe { read_struct(images, "images") }?;
+        check_reserved("images.reserved", images.reserved)?;
+        // SAFETY: by the caller's word.
+        let pixels = unsafe { slice(images.pixels, images.size, "images.pixels") }?;
+        let (row_stride, image_stride) = session.strides(images.row_stride, images.image_stride);
+        // SAFETY: by the caller's word.
+        let outputs = unsafe { Outputs::new(predictions, session, images.count) }?;
+        let mut entered = session.enter()?;
+        let images = ImagesU8 { pixels, count: images.count, row_stride, image_stride };
+        outputs.write(&entered.session().run_u8(images)?);
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(session, error, body) }
+}
+
+/// Queues a run on a CUDA stream and returns at once; for an engine on AWSNET_DEVICE_CUDA. It does not wait for the
+/// device. It allocates where format, count and addresses are none of the last 16 that the session has seen, and nothing
+/// otherwise: a graph is captured for them. On a stream that is being captured, the kernels join the caller's graph, which
+/// must not outlive the session.
+///
+/// stream: a CUstream or a cudaStream_t of the primary context of the engine's device; NULL is the default stream.
+/// images: where the pixels will be when the stream gets there.
+/// predictions: addresses in device memory, multiples of 4.
+///
+/// Until the stream has done the work, the addresses stay valid and the session is not destroyed; the session's next run,
+/// of whatever kind, is queued in the same stream or waits for it. What goes wrong on the device shows in a later call of
+/// whoever waits for the stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_session_enqueue(
+    session: *mut awsnet_session,
+    stream: *mut c_void,
+    images: *const awsnet_device_images,
+    predictions: *const awsnet_predictions,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |session: &awsnet_session| {
+        // SAFETY: by the caller's word.
+        let images = unsafe { read_struct(images, "images") }?;
+        let images = to_device_images(session, images)?;
+        // SAFETY: by the caller's word.
+        let outputs = unsafe { Outputs::new(predictions, session, images.count) }?;
+        let mut entered = session.enter()?;
+        // SAFETY: the conditions of Session::enqueue are those that the caller of this function promises.
+        unsafe { entered.session().enqueue(Stream(stream), images, outputs.addresses()) }?;
         Ok(())
     };
     // SAFETY: by the caller's word.
@@ -127,6 +277,17 @@ pub unsafe extern "C" fn awsnet_session_destroy(session: *mut awsnet_session) ->
 }
 
 impl awsnet_session {
+    fn image_len(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Bytes from row to row and from image to image; 0 is dense.
+    fn strides(&self, row_stride: usize, image_stride: usize) -> (usize, usize) {
+        let row_stride = if row_stride == 0 { self.input.width * self.input.channels } else { row_stride };
+        let dense = row_stride.saturating_mul(self.input.height);
+        (row_stride, if image_stride == 0 { dense } else { image_stride })
+    }
+
     fn claim(&self) -> Result<(), Failure> {
         if self.busy.swap(true, Ordering::Acquire) {
             let found = "one that is running on another thread";
@@ -168,57 +329,84 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// The caller's buffers.
+fn check_reserved(place: &str, reserved: u32) -> Result<(), Failure> {
+    match reserved {
+        0 => Ok(()),
+        other => Err(Failure::argument(place, "0", &other.to_string())),
+    }
+}
+
+fn to_device_images(session: &awsnet_session, images: awsnet_device_images) -> Result<DeviceImages, Failure> {
+    let format = match images.format {
+        AWSNET_PIXELS_F32 if images.row_stride != 0 || images.image_stride != 0 => {
+            return Err(Failure::argument("images", "strides of 0 with AWSNET_PIXELS_F32", "others"));
+        }
+        AWSNET_PIXELS_F32 => PixelFormat::F32,
+        AWSNET_PIXELS_U8 => {
+            let (row_stride, image_stride) = session.strides(images.row_stride, images.image_stride);
+            PixelFormat::U8 { row_stride, image_stride }
+        }
+        unknown => {
+            let expected = "one of AWSNET_PIXELS_*";
+            return Err(Failure::argument("images.format", expected, &unknown.to_string()));
+        }
+    };
+    Ok(DeviceImages { pixels: images.pixels.addr() as u64, format, count: images.count })
+}
+
+/// The caller's buffers, on the host or on a device.
 struct Outputs(awsnet_predictions);
 
 impl Outputs {
+    /// The buffers, aligned and with room for `count` images of the session, as far as a run could take as many.
+    ///
     /// # Safety
     ///
-    /// As for [`read_struct`].
-    unsafe fn new(predictions: *const awsnet_predictions) -> Result<Self, Failure> {
+    /// As for [`read_struct`]; the buffers have the room that the struct says.
+    unsafe fn new(
+        predictions: *const awsnet_predictions,
+        session: &awsnet_session,
+        count: usize,
+    ) -> Result<Self, Failure> {
         // SAFETY: passed on.
-        let predictions = unsafe { read_struct(predictions, "predictions") }?;
-        if predictions.reserved != 0 {
-            let found = predictions.reserved.to_string();
-            return Err(Failure::argument("predictions.reserved", "0", &found));
-        }
-        Ok(Outputs(predictions))
-    }
-
-    /// Whether the buffers are aligned and have room for `count` images, as far as a run could take as many.
-    fn check(&self, session: &awsnet_session, count: usize) -> Result<(), Failure> {
+        let outputs = unsafe { read_struct(predictions, "predictions") }?;
+        check_reserved("predictions.reserved", outputs.reserved)?;
         for branch in Branch::BOTH.map(|branch| branch as usize) {
             let needed = count.min(session.batch) * session.label_count[branch];
-            for buffer in [self.0.logits[branch], self.0.probabilities[branch]] {
+            for buffer in [outputs.logits[branch], outputs.probabilities[branch]] {
                 if buffer.is_null() {
                     continue;
                 }
                 check(buffer, "predictions")?;
-                if self.0.capacity[branch] < needed {
+                if outputs.capacity[branch] < needed {
                     let place = format!("predictions.capacity[{branch}]");
                     let expected = format!("room for {needed} floats");
-                    let found = self.0.capacity[branch].to_string();
+                    let found = outputs.capacity[branch].to_string();
                     return Err(Failure::new(AWSNET_STATUS_BUFFER_TOO_SMALL, &place, &expected, &found));
                 }
             }
         }
-        Ok(())
+        Ok(Outputs(outputs))
     }
 
-    /// # Safety
-    ///
-    /// [`check`](Self::check) has been passed for as many images.
-    unsafe fn write(&self, predictions: &Predictions<'_>) {
+    /// Copies the results of as many images into the buffers, which are on the host.
+    fn write(&self, predictions: &Predictions<'_>) {
         for branch in Branch::BOTH {
             let scores = predictions.scores(branch);
             let buffers = [self.0.logits[branch as usize], self.0.probabilities[branch as usize]];
             for (to, from) in buffers.into_iter().zip([scores.logits, scores.probabilities]) {
                 if !to.is_null() {
-                    // SAFETY: room by the function's contract; `from` is the session's own memory.
+                    // SAFETY: `new` has found room for all images; `from` is the session's own memory.
                     unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
                 }
             }
         }
+    }
+
+    /// The buffers, which are on a device.
+    fn addresses(&self) -> DevicePredictions {
+        let addresses = |buffers: [*mut f32; 2]| buffers.map(|buffer| buffer.addr() as u64);
+        DevicePredictions { logits: addresses(self.0.logits), probabilities: addresses(self.0.probabilities) }
     }
 }
 

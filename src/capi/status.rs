@@ -31,8 +31,11 @@ pub const AWSNET_STATUS_MEMORY: i32 = 7;
 pub const AWSNET_STATUS_BUSY: i32 = 8;
 /// A fault inside awsnet. The handle is poisoned.
 pub const AWSNET_STATUS_INTERNAL: i32 = 9;
-/// A fault in an earlier call has left the handle unusable. Destroy it.
+/// An earlier fault, in awsnet or of the device, has left the handle unusable. Destroy it; after a fault of a device,
+/// that device works again in a new process only.
 pub const AWSNET_STATUS_POISONED: i32 = 10;
+/// A run did not end in time. Its engine is poisoned.
+pub const AWSNET_STATUS_DEADLINE: i32 = 11;
 
 /// A failure, described. The caller's; set struct_size before the call: awsnet_error error = AWSNET_ERROR_INIT;
 #[repr(C)]
@@ -64,6 +67,7 @@ fn name(status: awsnet_status) -> &'static CStr {
         AWSNET_STATUS_BUSY => c"busy",
         AWSNET_STATUS_INTERNAL => c"internal",
         AWSNET_STATUS_POISONED => c"poisoned",
+        AWSNET_STATUS_DEADLINE => c"deadline",
         _ => c"unknown status",
     }
 }
@@ -133,6 +137,8 @@ impl From<Error> for Failure {
             ErrorKind::Plan => AWSNET_STATUS_PLAN,
             ErrorKind::Input | ErrorKind::Image => AWSNET_STATUS_INVALID_ARGUMENT,
             ErrorKind::Device => AWSNET_STATUS_DEVICE,
+            ErrorKind::Poisoned => AWSNET_STATUS_POISONED,
+            ErrorKind::Deadline => AWSNET_STATUS_DEADLINE,
             ErrorKind::Memory => AWSNET_STATUS_MEMORY,
             ErrorKind::Internal => AWSNET_STATUS_INTERNAL,
         };

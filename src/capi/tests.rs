@@ -71,6 +71,20 @@ fn tiny_model() -> Vec<u8> {
     init(&options).expect("a model")
 }
 
+fn on_the_cpu() -> awsnet_engine_options {
+    let struct_size = size_of::<awsnet_engine_options>() as u32;
+    let device = AWSNET_DEVICE_CPU;
+    awsnet_engine_options {
+        struct_size,
+        device,
+        device_index: 0,
+        precision: 0,
+        batch: 0,
+        threads: 0,
+        graphs: 0,
+    }
+}
+
 /// A handle of each kind.
 struct Handles {
     model: *mut awsnet_model,
@@ -86,7 +100,8 @@ impl Handles {
         unsafe {
             let load = awsnet_model_load_bytes(bytes.as_ptr().cast(), bytes.len(), &mut model, null_mut());
             assert_eq!(load, AWSNET_STATUS_OK);
-            assert_eq!(awsnet_engine_create(model, null(), &mut engine, null_mut()), AWSNET_STATUS_OK);
+            let options = on_the_cpu();
+            assert_eq!(awsnet_engine_create(model, &options, &mut engine, null_mut()), AWSNET_STATUS_OK);
             assert_eq!(awsnet_session_create(engine, &mut session, null_mut()), AWSNET_STATUS_OK);
         }
         Handles { model, engine, session }
@@ -115,6 +130,7 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
     let bytes = tiny_model();
     let mut calls: BTreeMap<&'static str, (Call, bool)> = BTreeMap::new();
     let mut add = |name, call: Call, on_handle| assert!(calls.insert(name, (call, on_handle)).is_none());
+    let image = [0.5; 3 * 8 * 8];
     // SAFETY of all: the handles live, the other pointers are to locals or literals.
     add("awsnet_log_set", Box::new(|_, error| unsafe { awsnet_log_set(None, null_mut(), error) }), false);
     let load: Call = Box::new(|_, error| {
@@ -139,7 +155,7 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
     let create: Call = Box::new(|handles, error| {
         let mut engine = null_mut();
         unsafe {
-            let status = awsnet_engine_create(handles.model, null(), &mut engine, error);
+            let status = awsnet_engine_create(handles.model, &on_the_cpu(), &mut engine, error);
             awsnet_engine_destroy(engine);
             status
         }
@@ -167,11 +183,41 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
         }
     });
     add("awsnet_session_create", create, true);
-    let run: Call = Box::new(|handles, error| {
-        let image = [0.5; 3 * 8 * 8];
-        unsafe { awsnet_session_run(handles.session, image.as_ptr(), image.len(), &no_predictions(), error) }
+    let run: Call = Box::new(move |handles, error| unsafe {
+        awsnet_session_run(handles.session, image.as_ptr(), image.len(), &no_predictions(), error)
     });
     add("awsnet_session_run", run, true);
+    let run_within: Call = Box::new(move |handles, error| unsafe {
+        let (images, len) = (image.as_ptr(), image.len());
+        awsnet_session_run_within(handles.session, images, len, u64::MAX, &no_predictions(), error)
+    });
+    add("awsnet_session_run_within", run_within, true);
+    let run_u8: Call = Box::new(|handles, error| {
+        let bytes = [7; 3 * 8 * 8];
+        let images = awsnet_images_u8 {
+            struct_size: size_of::<awsnet_images_u8>() as u32,
+            reserved: 0,
+            pixels: bytes.as_ptr(),
+            size: bytes.len(),
+            count: 1,
+            row_stride: 0,
+            image_stride: 0,
+        };
+        unsafe { awsnet_session_run_u8(handles.session, &images, &no_predictions(), error) }
+    });
+    add("awsnet_session_run_u8", run_u8, true);
+    let enqueue: Call = Box::new(|handles, error| {
+        let images = awsnet_device_images {
+            struct_size: size_of::<awsnet_device_images>() as u32,
+            format: AWSNET_PIXELS_F32,
+            pixels: std::ptr::without_provenance(256),
+            count: 1,
+            row_stride: 0,
+            image_stride: 0,
+        };
+        unsafe { awsnet_session_enqueue(handles.session, null_mut(), &images, &no_predictions(), error) }
+    });
+    add("awsnet_session_enqueue", enqueue, true);
     calls
 }
 
@@ -182,7 +228,9 @@ fn a_panic_in_any_export_is_a_status_and_poisons_its_handle() {
     for (name, (call, on_handle)) in &calls {
         let handles = Handles::new();
         let mut error = no_error();
-        assert_eq!(call(&handles, &mut error), AWSNET_STATUS_OK, "{name}");
+        // A session on the CPU knows no stream; everything else is right.
+        let right = if *name == "awsnet_session_enqueue" { AWSNET_STATUS_DEVICE } else { AWSNET_STATUS_OK };
+        assert_eq!(call(&handles, &mut error), right, "{name}");
         assert_eq!(panicking(|| call(&handles, &mut error)), AWSNET_STATUS_INTERNAL, "{name}");
         assert_eq!(error.status, AWSNET_STATUS_INTERNAL, "{name}");
         let message = text(error.message.as_ptr());
@@ -279,6 +327,7 @@ fn a_struct_may_be_newer_but_not_ask_for_what_is_unknown() {
             precision: 2,
             batch: 3,
             threads: 4,
+            graphs: 5,
         };
         let newer = Newer { options, added };
         // SAFETY: as many bytes as every size below that is let through.
@@ -290,10 +339,10 @@ fn a_struct_may_be_newer_but_not_ask_for_what_is_unknown() {
     assert_eq!(read(first + 4, 0), Ok((1, 2, 3, 4)));
     let refused = |message: &str| Err((AWSNET_STATUS_INVALID_ARGUMENT, message.to_owned()));
     let beyond =
-        "options: expected fields up to 24 bytes, all that this version knows, found one set beyond them";
+        "options: expected fields up to 28 bytes, all that this version knows, found one set beyond them";
     assert_eq!(read(first + 4, 9), refused(beyond));
     for size in [0, 1, first - 1, 4097, u32::MAX] {
-        let message = format!("options.struct_size: expected its size in bytes, at least 24, found {size}");
+        let message = format!("options.struct_size: expected its size in bytes, at least 28, found {size}");
         assert_eq!(read(size, 0), refused(&message));
     }
 }
@@ -359,10 +408,12 @@ fn layouts() -> String {
     }
     layout! {
         awsnet_error { struct_size, status, message }
-        awsnet_engine_options { struct_size, device, device_index, precision, batch, threads }
+        awsnet_engine_options { struct_size, device, device_index, precision, batch, threads, graphs }
         awsnet_engine_info {
             struct_size, device, device_index, precision, batch, threads, channels, height, width, label_count, mean, std,
         }
+        awsnet_images_u8 { struct_size, reserved, pixels, size, count, row_stride, image_stride }
+        awsnet_device_images { struct_size, format, pixels, count, row_stride, image_stride }
         awsnet_predictions { struct_size, reserved, logits, probabilities, capacity }
     }
 }
@@ -414,5 +465,7 @@ fn the_first_sizes_are_those_of_version_1() {
     assert_eq!(size_of::<awsnet_error>(), 512);
     assert_eq!(size_of::<awsnet_engine_options>(), awsnet_engine_options::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_engine_info>(), awsnet_engine_info::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_images_u8>(), awsnet_images_u8::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_device_images>(), awsnet_device_images::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_predictions>(), awsnet_predictions::FIRST_SIZE);
 }

@@ -37,6 +37,8 @@ fn user_of_the_header() -> String {
     text += "awsnet_error error = AWSNET_ERROR_INIT;\n";
     text += "awsnet_engine_options options = AWSNET_ENGINE_OPTIONS_INIT;\n";
     text += "awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;\n";
+    text += "awsnet_images_u8 images = AWSNET_IMAGES_U8_INIT;\n";
+    text += "awsnet_device_images device_images = AWSNET_DEVICE_IMAGES_INIT;\n";
     text += "awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;\n";
     text += "typedef void (*function)(void);\nfunction functions[] = {\n";
     for function in prototypes() {

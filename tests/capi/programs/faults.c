@@ -48,6 +48,10 @@ static void options(const awsnet_model *model) {
                  (int)unknown[i]);
         FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT, told);
         options.precision = 0;
+        options.graphs = unknown[i];
+        snprintf(told, sizeof told, "options.graphs: expected one of AWSNET_GRAPHS_*, found %d", (int)unknown[i]);
+        FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT, told);
+        options.graphs = 0;
     }
     options.device_index = 1;
     FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
@@ -72,7 +76,7 @@ static void options(const awsnet_model *model) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char told[128];
         options.struct_size = sizes[i];
-        snprintf(told, sizeof told, "options.struct_size: expected its size in bytes, at least 24, found %u",
+        snprintf(told, sizeof told, "options.struct_size: expected its size in bytes, at least 28, found %u",
                  (unsigned)sizes[i]);
         FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT, told);
     }
@@ -84,7 +88,7 @@ static void options(const awsnet_model *model) {
     } newer = {AWSNET_ENGINE_OPTIONS_INIT, {0, 0, 0, 1}};
     newer.known.struct_size = sizeof newer;
     FAILS(awsnet_engine_create(model, &newer.known, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
-          "options: expected fields up to 24 bytes, all that this version knows, found one set beyond them");
+          "options: expected fields up to 28 bytes, all that this version knows, found one set beyond them");
     CHECK(engine == before);
     newer.more[3] = 0;
     OK(awsnet_engine_create(model, &newer.known, &engine, &error));
@@ -170,6 +174,53 @@ static void runs(const awsnet_engine *engine) {
     predictions.reserved = 0;
     predictions.struct_size = 8;
     CHECK(awsnet_session_run(session, images, len, &predictions, &error) == AWSNET_STATUS_INVALID_ARGUMENT);
+
+    /* 8-bit images: every field wrong in turn. */
+    unsigned char pixels[2 * 3 * 8 * 8] = {0};
+    awsnet_images_u8 right = AWSNET_IMAGES_U8_INIT, bytes;
+    right.pixels = pixels;
+    right.size = sizeof pixels;
+    right.count = 2;
+    predictions = (awsnet_predictions)AWSNET_PREDICTIONS_INIT;
+    OK(awsnet_session_run_u8(session, &right, &predictions, &error));
+#define WRONG(field, value)                                                                           \
+    bytes = right, bytes.field = (value);                                                             \
+    CHECK(awsnet_session_run_u8(session, &bytes, &predictions, &error) == AWSNET_STATUS_INVALID_ARGUMENT)
+    WRONG(struct_size, 8);
+    WRONG(reserved, 1);
+    WRONG(pixels, NULL);
+    WRONG(size, sizeof pixels - 1);
+    WRONG(size, 0);
+    WRONG(size, SIZE_MAX);
+    WRONG(count, 0);
+    WRONG(count, 3);
+    WRONG(count, SIZE_MAX);
+    WRONG(row_stride, 3 * 8 - 1);
+    WRONG(row_stride, 3 * 8 + 1);
+    WRONG(row_stride, SIZE_MAX);
+    WRONG(row_stride, SIZE_MAX / 8);
+    WRONG(image_stride, 3 * 8 * 8 - 1);
+    WRONG(image_stride, 3 * 8 * 8 + 1);
+    WRONG(image_stride, SIZE_MAX);
+    float few[7];
+    predictions.logits[0] = few;
+    predictions.capacity[0] = 7;
+    CHECK(awsnet_session_run_u8(session, &right, &predictions, &error) == AWSNET_STATUS_BUFFER_TOO_SMALL);
+    predictions = (awsnet_predictions)AWSNET_PREDICTIONS_INIT;
+
+    /* No stream on a CPU, and nothing else unknown either. */
+    awsnet_device_images device = AWSNET_DEVICE_IMAGES_INIT;
+    device.pixels = pixels;
+    device.count = 1;
+    CHECK(awsnet_session_enqueue(session, NULL, &device, &predictions, &error) == AWSNET_STATUS_DEVICE);
+    device.row_stride = 24;
+    CHECK(awsnet_session_enqueue(session, NULL, &device, &predictions, &error) == AWSNET_STATUS_INVALID_ARGUMENT);
+    device.format = 2;
+    FAILS(awsnet_session_enqueue(session, NULL, &device, &predictions, &error), AWSNET_STATUS_INVALID_ARGUMENT,
+          "images.format: expected one of AWSNET_PIXELS_*, found 2");
+
+    OK(awsnet_session_run_within(session, images, len, UINT64_MAX, &predictions, &error));
+    OK(awsnet_session_run_within(session, images, len, 0, &predictions, &error)); /* a CPU is not interrupted */
     OK(awsnet_session_destroy(session));
     free(images);
 }

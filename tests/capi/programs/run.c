@@ -61,6 +61,32 @@ int main(int argc, char **argv) {
     print("au.logits", scores[1], aus);
     print("au.probabilities", scores[3], aus);
 
+    /* Bytes with gaps between rows and images give the bits of the floats they stand for. */
+    size_t row = 3 * info.width + 5, image = info.height * row + 7, size = count * image;
+    unsigned char *bytes = malloc(size);
+    CHECK(bytes != NULL && info.channels == 3);
+    for (size_t i = 0; i < size; i++) bytes[i] = (unsigned char)(i * 7919 % 251);
+    for (size_t n = 0; n < count; n++)
+        for (size_t c = 0; c < 3; c++)
+            for (size_t y = 0; y < info.height; y++)
+                for (size_t x = 0; x < info.width; x++)
+                    images[((n * 3 + c) * info.height + y) * info.width + x] =
+                        ((float)bytes[n * image + y * row + x * 3 + c] / 255.0f - info.mean[c]) / info.std[c];
+    float *from_bytes = malloc(aus * sizeof(float));
+    CHECK(from_bytes != NULL);
+    OK(awsnet_session_run(session, images, len, &predictions, NULL));
+    predictions.logits[1] = from_bytes;
+    awsnet_images_u8 pixels = AWSNET_IMAGES_U8_INIT;
+    pixels.pixels = bytes;
+    pixels.size = size - 7 - 5; /* the last row and the last image need no gap behind them */
+    pixels.count = count;
+    pixels.row_stride = row;
+    pixels.image_stride = image;
+    OK(awsnet_session_run_u8(session, &pixels, &predictions, NULL));
+    CHECK(memcmp(from_bytes, scores[1], aus * sizeof(float)) == 0);
+    free(from_bytes);
+    free(bytes);
+
     /* Without anything to write to, a run is a warm-up. */
     awsnet_predictions nothing = AWSNET_PREDICTIONS_INIT;
     OK(awsnet_session_run(session, images, len, &nothing, NULL));
