@@ -96,13 +96,13 @@ pub fn layers(
             let expected = match node.work() {
                 Work::Layers(indices) => {
                     let layers: Vec<&Layer> = indices.iter().map(|&index| &model.layers()[index]).collect();
-                    let residual = node.residual.map(read).transpose()?;
-                    layer_bounds(&layers, read(node.input)?, residual.map(Bounded::exact))
+                    let residual = node.residual.map(read).transpose()?.map(Added::map);
+                    layer_bounds(&layers, read(node.input)?, residual)
                 }
                 Work::Projected { layers, projection } => {
                     let layers: Vec<&Layer> = layers.iter().map(|&index| &model.layers()[index]).collect();
                     let source = node.residual.map_or(Err(missing("what is projected")), read)?;
-                    let projected = layer_bounds(&[&model.layers()[*projection]], source, None);
+                    let projected = Added::projection(&model.layers()[*projection], source);
                     layer_bounds(&layers, read(node.input)?, Some(projected))
                 }
                 Work::AwsUnit(index) => match model.layers()[*index].aws() {
@@ -198,8 +198,36 @@ fn terms(op: &Op, input: Shape) -> usize {
     }
 }
 
+/// What a layer adds before its activation.
+struct Added {
+    value: Pair,
+    /// The sum that rounding errors are measured by.
+    magnitude: Pair,
+    /// Products that are summed together with the layer's own.
+    terms: usize,
+}
+
+impl Added {
+    /// A map as the backend has it.
+    fn map(value: Pair) -> Self {
+        Added { magnitude: [0, 1].map(|t: usize| value[t].map(f64::abs)), value, terms: 0 }
+    }
+
+    /// A layer without residual, activation and unit, computed in the same sum.
+    fn projection(layer: &Layer, source: Pair) -> Self {
+        let of = |f: fn(&Op, &Map, Option<&Weights>) -> Map| {
+            Branch::BOTH.map(|branch| f(layer.op(), &source[branch as usize], layer.weights(branch)))
+        };
+        Added {
+            value: of(reference::operator_map),
+            magnitude: of(reference::operator_magnitude),
+            terms: terms(layer.op(), source[0].shape),
+        }
+    }
+}
+
 /// A layer and the identities fused behind it; a dense or gate unit is a node of its own.
-fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Bounded>) -> Bounded {
+fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Added>) -> Bounded {
     let mut current = Bounded::exact(input);
     for (index, layer) in layers.iter().enumerate() {
         let mut next = Bounded::exact(current.value.clone());
@@ -209,15 +237,14 @@ fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Bounded>) -> Bo
             let weights = layer.weights(branch);
             let mut z = reference::operator_map(layer.op(), x, weights);
             let mut s = reference::operator_magnitude(layer.op(), x, weights);
-            let mut uncertain = Map::zeros(z.shape);
+            let mut terms = terms(layer.op(), x.shape);
             if let (Some(residual), Some(_)) = (&residual, layer.residual()) {
                 z = z.zip(&residual.value[t], |z, r| z + r);
-                s = s.zip(&residual.value[t], |s, r| s + r.abs());
-                uncertain = residual.bound[t].clone();
+                s = s.zip(&residual.magnitude[t], |s, r| s + r);
+                terms += residual.terms;
             }
             let lipschitz = layer.activation().lipschitz();
-            let terms = terms(layer.op(), x.shape);
-            let mut bound = s.zip(&uncertain, |s, uncertain| lipschitz * (sum_bound(terms, s) + uncertain));
+            let mut bound = s.map(|s| lipschitz * sum_bound(terms, s));
             if index > 0 {
                 // An identity: what was uncertain before it still is.
                 bound = bound.zip(&current.bound[t], |bound, before| bound + lipschitz * before);

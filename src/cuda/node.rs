@@ -7,6 +7,7 @@ use super::variants::Element;
 use crate::op::{Activation, Conv2d, Pool2d};
 use crate::plan::ValueId;
 use crate::plan::cuda::{Algorithm, CudaNode, CudaPlan, IMAGE, Mix, Operation};
+use crate::tensor::Shape;
 
 /// Where everything lies on the device.
 #[derive(Clone, Copy, Debug)]
@@ -114,8 +115,10 @@ pub(super) fn prepare(
             };
             (launch::conv2d_stem(element, &params), words(&params))
         }
-        Operation::Conv2d { algorithm, conv, weights, .. } => {
+        Operation::Conv2d { algorithm, conv, weights, projection } => {
             let Conv2d { kernel, stride, padding, dilation, groups } = *conv;
+            let none = Shape::new(0, 0, 0);
+            let projected = projection.map_or(none, |projection| plan.values[projection.input].shape);
             let gemm = match algorithm {
                 Algorithm::ImplicitGemm(choices) => Some(choices[size]),
                 _ => None,
@@ -142,6 +145,13 @@ pub(super) fn prepare(
                 dilation_w: dilation[1] as i32,
                 groups: groups as i32,
                 splits: gemm.map_or(1, |choice| choice.splits as i32),
+                projection: projection.map_or([0; 2], |projection| p.maps(projection.input)),
+                projection_h: projected.height as i32,
+                projection_w: projected.width as i32,
+                projection_channels: projected.channels as i32,
+                projection_stride_h: projection.map_or(0, |projection| projection.stride[0] as i32),
+                projection_stride_w: projection.map_or(0, |projection| projection.stride[1] as i32),
+                reserved: 0,
             };
             let launch = match (algorithm, gemm) {
                 (_, Some(choice)) => launch::conv2d_implicit_gemm(choice.variant, &params),

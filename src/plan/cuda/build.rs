@@ -5,7 +5,9 @@
 use super::pack::{self, Oihw};
 use super::select::{self, GemmChoice, GemmShape};
 use super::variants::{self, CONV2D_DIRECT, DirectVariant, Element, VECTOR, pitch};
-use super::{Algorithm, Constant, CudaEpilogue, CudaNode, CudaPlan, CudaValue, IMAGE, Mix, Operation};
+use super::{
+    Algorithm, Constant, CudaEpilogue, CudaNode, CudaPlan, CudaValue, IMAGE, Mix, Operation, Projection,
+};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::model::{AwsUnit, Model, Source, Weights};
 use crate::op::{Activation, Conv2d, Op, Pool2d};
@@ -88,9 +90,12 @@ pub(crate) fn build(
         of_layer: vec![None; model.layers.len()],
     };
     let pooled = pooled_by_heads(&model, &fused);
-    for step in &fused.steps {
-        if pooled != Some(step.last()) {
-            builder.step(&mut model, step)?;
+    let projected: Vec<Option<&Step>> =
+        fused.steps.iter().map(|step| projection_beside(&model, &fused, step)).collect();
+    for (step, projection) in fused.steps.iter().zip(&projected) {
+        let elsewhere = projected.iter().flatten().any(|other| other.last() == step.last());
+        if pooled != Some(step.last()) && !elsewhere {
+            builder.step(&mut model, step, *projection)?;
         }
     }
     builder.heads(&model, pooled)?;
@@ -147,11 +152,42 @@ fn pooled_by_heads(model: &Model, fused: &Fused) -> Option<usize> {
         && step.activation == Activation::None
         && step.aws.is_none()
         && step.input != Source::Image;
-    let reads = |source: Source| source == Source::Layer(layer);
-    let read_by_others = fused.steps.iter().any(|other| {
-        reads(fused.resolve(other.input)) || other.residual.is_some_and(|source| reads(fused.resolve(source)))
-    });
-    (plain && au == emotion && !read_by_others).then_some(layer)
+    (plain && au == emotion && readers(model, fused, layer) == 2).then_some(layer)
+}
+
+/// How many steps and heads read a layer.
+fn readers(model: &Model, fused: &Fused, layer: usize) -> usize {
+    let heads = Branch::BOTH.map(|branch| fused.resolve(model.head(branch).input()));
+    let residuals = fused.steps.iter().filter_map(|step| step.residual);
+    let reads = fused.steps.iter().map(|step| step.input).chain(residuals).chain(heads);
+    reads.filter(|&source| source == Source::Layer(layer)).count()
+}
+
+/// The step whose result `step`, a convolution, adds and nobody else reads, where that is a 1x1 convolution: both are
+/// one sum, which one launch computes.
+fn projection_beside<'a>(model: &Model, fused: &'a Fused, step: &Step) -> Option<&'a Step> {
+    let Some(Source::Layer(layer)) = step.residual else { return None };
+    let projection = fused.steps.iter().find(|other| other.last() == layer)?;
+    let plain =
+        |step: &Step| step.residual.is_none() && step.activation == Activation::None && step.aws.is_none();
+    let one_by_one = match model.layers[layer].op {
+        Op::Conv2d(conv) => conv.kernel == [1, 1] && conv.groups == 1 && conv.padding == ONE_BY_ONE.padding,
+        _ => false,
+    };
+    let beside = matches!(model.layers[step.layers[0]].op, Op::Conv2d(conv) if conv.groups == 1);
+    let mapped = step.input != Source::Image && projection.input != Source::Image;
+    let foldable = projection.layers.len() == 1 && plain(projection) && one_by_one && beside && mapped;
+    (foldable && readers(model, fused, layer) == 1).then_some(projection)
+}
+
+/// A projection on its way into the convolution beside it.
+struct Beside {
+    layer: usize,
+    name: String,
+    stride: [usize; 2],
+    channels: usize,
+    input: ValueId,
+    weights: [Weights; 2],
 }
 
 /// Gives every value its place in the arena, whose bytes it returns.
@@ -204,8 +240,14 @@ impl Builder<'_> {
         Ok(begin)
     }
 
-    /// Weights in the plan's element type; none may overflow it.
+    /// Weights in the plan's element type.
     fn weights(&mut self, name: &str, values: &[f32]) -> Result<Constant> {
+        self.check_weights(name, values)?;
+        self.constant(self.element, values)
+    }
+
+    /// No weight of a layer may overflow the plan's element type.
+    fn check_weights(&self, name: &str, values: &[f32]) -> Result<()> {
         let overflow = |v: f32| match self.element {
             Element::F16 => half::f16::from_f32(v).is_infinite(),
             Element::Bf16 => half::bf16::from_f32(v).is_infinite(),
@@ -221,7 +263,7 @@ impl Builder<'_> {
             let place = format!("layer {}", quoted(name));
             return Err(Error::new(ErrorKind::Plan, place, expected, value.to_string()));
         }
-        self.constant(self.element, values)
+        Ok(())
     }
 
     /// A new value with `len` elements of `element` an image and branch.
@@ -295,10 +337,20 @@ impl Builder<'_> {
             let image = (value.shape.len() * size_of::<f32>()) as u64; // where it is the caller's own
             if id == IMAGE { image } else { (value.image_bytes * value.branches) as u64 }
         };
-        let maps = [Some(input), output, epilogue.residual];
+        let projected = match &operation {
+            Operation::Conv2d { projection: Some(projection), .. } => Some(projection.input),
+            _ => None,
+        };
+        let residual = epilogue.residual.or(projected);
+        let added: Vec<String> = residual
+            .iter()
+            .map(|&id| {
+                format!("{}{}", if projected.is_some() { "1x1 of " } else { "" }, self.values[id].name)
+            })
+            .collect();
+        let added: Vec<&str> = added.iter().map(String::as_str).collect();
+        let maps = [Some(input), output, residual];
         let bytes = maps.into_iter().flatten().map(map_bytes).fold(weight_bytes, u64::saturating_add);
-        let residual = epilogue.residual;
-        let added: Vec<&str> = residual.iter().map(|&id| self.values[id].name.as_str()).collect();
         self.told.push(Node {
             name: name.to_owned(),
             work,
@@ -315,7 +367,7 @@ impl Builder<'_> {
         self.nodes.push(CudaNode { operation, input, output, epilogue });
     }
 
-    fn step(&mut self, model: &mut Model, step: &Step) -> Result<()> {
+    fn step(&mut self, model: &mut Model, step: &Step, projection: Option<&Step>) -> Result<()> {
         let (first, last) = (step.layers[0], step.last());
         let name = model.layers[last].name.clone();
         let shape = model.layers[last].output_shape;
@@ -329,7 +381,14 @@ impl Builder<'_> {
             _ => Mix::None,
         };
         let unit_apart = unit.filter(|_| mix == Mix::None);
-        let residual = step.residual.map(|source| self.mapped(source)).transpose()?;
+        let beside = match projection {
+            Some(projection) => self.beside(model, projection)?,
+            None => None,
+        };
+        let residual = match beside {
+            Some(_) => None,
+            None => step.residual.map(|source| self.mapped(source)).transpose()?,
+        };
         let mut epilogue = CudaEpilogue { bias: [None; 2], residual, activation: step.activation, mix };
 
         let layer = &mut model.layers[first];
@@ -337,13 +396,19 @@ impl Builder<'_> {
         let weights = layer.weights.take();
         let mix_flop = if mix == Mix::None { 0 } else { 8 * shape.len() as u64 };
         let flop = op.flop(input_shape, layer.output_shape).saturating_mul(2).saturating_add(mix_flop);
+        let beside_flop = beside.as_ref().map_or(0, |beside| 4 * (beside.channels * shape.len()) as u64);
+        let flop = flop.saturating_add(beside_flop);
+        let work = match &beside {
+            Some(beside) => Work::Projected { layers: step.layers.clone(), projection: beside.layer },
+            None => Work::Layers(step.layers.clone()),
+        };
         let (operation, input) = match (op, weights) {
             (Op::Conv2d(conv), Some(weights)) => {
-                self.conv(&name, conv, step.input, input_shape, shape, weights, &mut epilogue)?
+                self.conv(&name, conv, step.input, input_shape, shape, weights, beside, &mut epilogue)?
             }
             (Op::Linear, Some(weights)) => {
                 let conv = whole_map(input_shape);
-                self.conv(&name, conv, step.input, input_shape, shape, weights, &mut epilogue)?
+                self.conv(&name, conv, step.input, input_shape, shape, weights, None, &mut epilogue)?
             }
             (op, _) => {
                 let operation = match op {
@@ -361,7 +426,6 @@ impl Builder<'_> {
         };
         let output = self.map(&name, 2, shape)?;
         let weight_bytes = (self.constants.len() - constants_before) as u64;
-        let work = Work::Layers(step.layers.clone());
         self.push(&name, work, operation, input, Some(output), epilogue, flop, weight_bytes);
         let output = match unit_apart {
             Some(unit) => self.unit(&name, last, &unit, output, shape)?,
@@ -369,6 +433,21 @@ impl Builder<'_> {
         };
         self.of_layer[last] = Some(output);
         Ok(())
+    }
+
+    /// Takes a projection's weights; what it reads is there, since layers read earlier ones only.
+    fn beside(&mut self, model: &mut Model, step: &Step) -> Result<Option<Beside>> {
+        let input = self.mapped(step.input)?;
+        let layer = &mut model.layers[step.last()];
+        let (Op::Conv2d(conv), Some(weights)) = (layer.op, layer.weights.take()) else { return Ok(None) };
+        Ok(Some(Beside {
+            layer: step.last(),
+            name: layer.name.clone(),
+            stride: conv.stride,
+            channels: layer.input_shape.channels,
+            input,
+            weights,
+        }))
     }
 
     /// A convolution or a linear layer: its algorithm, packed weights and what it reads; bias into the epilogue.
@@ -381,6 +460,7 @@ impl Builder<'_> {
         input: Shape,
         output: Shape,
         weights: [Weights; 2],
+        beside: Option<Beside>,
         epilogue: &mut CudaEpilogue,
     ) -> Result<(Operation, ValueId)> {
         let depthwise = conv.groups > 1 && conv.groups == input.channels && conv.groups == output.channels;
@@ -388,7 +468,8 @@ impl Builder<'_> {
         let tensor = self.element != Element::F32;
         let stem =
             source == Source::Image && tensor && conv.groups == 1 && stem_bytes <= self.gpu.shared_bytes;
-        let reduction = conv.kernel[0] * conv.kernel[1] * pitch(input.channels);
+        let projected = beside.as_ref().map_or(0, |beside| pitch(beside.channels));
+        let reduction = conv.kernel[0] * conv.kernel[1] * pitch(input.channels) + projected;
         let gemm = if tensor && conv.groups == 1 && !stem {
             self.gemm(variants::CONV2D_IMPLICIT_GEMM, output, reduction, 2)
         } else {
@@ -404,16 +485,28 @@ impl Builder<'_> {
         let mut packed = [0; 2];
         for (branch, weights) in weights.into_iter().enumerate() {
             let folded = weights.folded();
-            let values = match algorithm {
-                Algorithm::Stem => pack::stem(oihw, &folded),
-                Algorithm::ImplicitGemm(_) => pack::implicit_gemm(oihw, &folded),
-                Algorithm::Direct(_) | Algorithm::Depthwise => pack::direct(oihw, &folded),
+            let mut bias = weights.bias().to_vec();
+            let values = match (&algorithm, &beside) {
+                (Algorithm::Stem, _) => pack::stem(oihw, &folded),
+                (Algorithm::ImplicitGemm(_), None) => pack::implicit_gemm(oihw, &folded),
+                (_, None) => pack::direct(oihw, &folded),
+                (algorithm, Some(beside)) => {
+                    let projection = beside.weights[branch].folded();
+                    self.check_weights(&beside.name, &projection)?;
+                    bias.iter_mut().zip(beside.weights[branch].bias()).for_each(|(b, more)| *b += more);
+                    let pack = match algorithm {
+                        Algorithm::ImplicitGemm(_) => pack::implicit_gemm_projected,
+                        _ => pack::direct_projected,
+                    };
+                    pack(oihw, &folded, beside.channels, &projection)
+                }
             };
             packed[branch] = self.weights(name, &values)?;
-            epilogue.bias[branch] = Some(self.constant(Element::F32, &pack::per_channel(weights.bias()))?);
+            epilogue.bias[branch] = Some(self.constant(Element::F32, &pack::per_channel(&bias))?);
         }
+        let projection = beside.map(|beside| Projection { input: beside.input, stride: beside.stride });
         let input = if stem { IMAGE } else { self.mapped(source)? };
-        Ok((Operation::Conv2d { algorithm, conv, weights: packed, projection: None }, input))
+        Ok((Operation::Conv2d { algorithm, conv, weights: packed, projection }, input))
     }
 
     /// A tile for each size, where the GPU has room for one.
