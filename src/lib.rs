@@ -45,6 +45,8 @@
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "capi")]
+mod capi;
 mod cpu;
 pub mod cuda;
 mod device;

@@ -1,0 +1,334 @@
+/*
+ * awsnet: inference with AWS-Net, two CNN branches that recognise emotions and facial action units (AUs).
+ *
+ *     awsnet_model *model;
+ *     awsnet_engine *engine;
+ *     awsnet_session *session;
+ *     awsnet_error error = AWSNET_ERROR_INIT;
+ *     if (awsnet_model_load("model.safetensors", &model, &error) != AWSNET_STATUS_OK)
+ *         fprintf(stderr, "%s\n", error.message);
+ *     awsnet_engine_create(model, NULL, &engine, &error);    // every default; shared between threads
+ *     awsnet_session_create(engine, &session, &error);       // one caller's memory
+ *
+ *     awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;
+ *     predictions.probabilities[AWSNET_BRANCH_EMOTION] = emotions;
+ *     predictions.capacity[AWSNET_BRANCH_EMOTION] = 7;       // floats in emotions
+ *     awsnet_session_run(session, image, 3 * 112 * 112, &predictions, &error);
+ *
+ * The laws, which docs/c-abi.md states in full:
+ *
+ * - A function returns a status, and writes its outputs only where that is AWSNET_STATUS_OK.
+ * - error, always the last parameter, is NULL or the caller's; it is written only where the call fails. The other
+ *   pointers must not be NULL unless their function says so.
+ * - What a _create or _load gives is freed by the _destroy of its kind, on any thread, in any order.
+ * - Models and engines may be used by several threads at once, a session by one at a time.
+ * - A struct begins with its size, which its _INIT macro sets; its other fields may be set or left zero.
+ *
+ * Written by cbindgen from src/capi; do not edit.
+ */
+
+#ifndef AWSNET_H
+#define AWSNET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* First values: awsnet_error error = AWSNET_ERROR_INIT; */
+#define AWSNET_ERROR_INIT {sizeof(awsnet_error), 0, {0}}
+#define AWSNET_ENGINE_OPTIONS_INIT {sizeof(awsnet_engine_options), 0, 0, 0, 0, 0}
+#define AWSNET_ENGINE_INFO_INIT \
+    {sizeof(awsnet_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0, 0}, {0, 0, 0}}
+#define AWSNET_PREDICTIONS_INIT {sizeof(awsnet_predictions), 0, {0, 0}, {0, 0}, {0, 0}}
+
+// The version of this interface, which the SONAME carries too. It changes only when a program compiled against an
+// older header would break.
+#define AWSNET_ABI_VERSION 1
+
+// Done; the outputs are written.
+#define AWSNET_STATUS_OK 0
+
+// An argument: NULL where that is not allowed, an unknown value, a length or a batch out of range.
+#define AWSNET_STATUS_INVALID_ARGUMENT 1
+
+// A buffer for results is shorter than they are.
+#define AWSNET_STATUS_BUFFER_TOO_SMALL 2
+
+// A file could not be opened or read.
+#define AWSNET_STATUS_FILE 3
+
+// The contents of a model file break the format.
+#define AWSNET_STATUS_MODEL 4
+
+// A valid model that cannot run as the options ask: a precision that the device does not have, sizes that overflow.
+#define AWSNET_STATUS_PLAN 5
+
+// The device asked for is missing or refused to work.
+#define AWSNET_STATUS_DEVICE 6
+
+// More memory would be needed than there is.
+#define AWSNET_STATUS_MEMORY 7
+
+// The session is running on another thread. Nothing was done; the run goes on.
+#define AWSNET_STATUS_BUSY 8
+
+// A fault inside awsnet. The handle is poisoned.
+#define AWSNET_STATUS_INTERNAL 9
+
+// A fault in an earlier call has left the handle unusable. Destroy it.
+#define AWSNET_STATUS_POISONED 10
+
+// A fault inside awsnet; the call returns AWSNET_STATUS_INTERNAL.
+#define AWSNET_LOG_ERROR 1
+
+// A choice that was made, as where AWSNET_DEVICE_AUTO has led.
+#define AWSNET_LOG_INFO 3
+
+// A GPU where one works, else the CPU; the log says which, and why.
+#define AWSNET_DEVICE_AUTO 0
+
+// This processor.
+#define AWSNET_DEVICE_CPU 1
+
+// The naive loops that everything is checked against. Slow.
+#define AWSNET_DEVICE_REFERENCE 2
+
+// The GPU of number device_index.
+#define AWSNET_DEVICE_CUDA 3
+
+// The device's own: F32 on a CPU.
+#define AWSNET_PRECISION_DEFAULT 0
+
+// Single precision.
+#define AWSNET_PRECISION_F32 1
+
+// Half precision, sums in single precision.
+#define AWSNET_PRECISION_F16 2
+
+// Brain floating point, sums in single precision.
+#define AWSNET_PRECISION_BF16 3
+
+// Emotions: exactly one is true. Probabilities are a softmax.
+#define AWSNET_BRANCH_EMOTION 0
+
+// Facial action units: any of them may be active. Probabilities are a sigmoid each.
+#define AWSNET_BRANCH_AU 1
+
+// A model made ready to run: weights, and every choice about how. Immutable: any number of threads may use one at once.
+typedef struct awsnet_engine awsnet_engine;
+
+// A network as its file states it. Immutable: any number of threads may use one at once.
+typedef struct awsnet_model awsnet_model;
+
+// One caller's memory and threads. Any thread may use it, one at a time.
+typedef struct awsnet_session awsnet_session;
+
+// What a call came to: one of AWSNET_STATUS_*. Values are never reused; a newer library may return new ones, so
+// treat one that you do not know as a failure.
+typedef int32_t awsnet_status;
+
+// How grave a message is: one of AWSNET_LOG_*.
+typedef int32_t awsnet_log_level;
+
+// Receives a message: one line of UTF-8, which lives until the function returns. It is called on the thread of the
+// call that has something to say, from several threads at once where there are several. It must return (no longjmp,
+// no exception), and must not set the callback.
+typedef void (*awsnet_log_callback)(void *user_data,
+                                    awsnet_log_level level,
+                                    const char *message);
+
+// A failure, described. The caller's; set struct_size before the call: awsnet_error error = AWSNET_ERROR_INIT;
+typedef struct awsnet_error {
+    // sizeof(awsnet_error)
+    uint32_t struct_size;
+    // What the call returned.
+    awsnet_status status;
+    // One line of UTF-8, "PLACE: expected EXPECTED, found FOUND", ending with NUL; cut where it is longer.
+    char message[504];
+} awsnet_error;
+
+// Where to run: one of AWSNET_DEVICE_*.
+typedef int32_t awsnet_device;
+
+// The type of the feature maps: one of AWSNET_PRECISION_*. Inputs and results are float whatever it is.
+typedef int32_t awsnet_precision;
+
+// How to run a model. All zero but struct_size takes every default: awsnet_engine_options options =
+// AWSNET_ENGINE_OPTIONS_INIT;
+typedef struct awsnet_engine_options {
+    // sizeof(awsnet_engine_options)
+    uint32_t struct_size;
+    // Where to run.
+    awsnet_device device;
+    // The GPU's number as the driver counts, for AWSNET_DEVICE_CUDA; else 0.
+    uint32_t device_index;
+    // The type of the feature maps.
+    awsnet_precision precision;
+    // The most images that one run takes; 0 is 1.
+    uint32_t batch;
+    // Threads of each session, the caller's included; 0 is one a processor. Results are the same bits with any number.
+    uint32_t threads;
+} awsnet_engine_options;
+
+// What an engine has come to: awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;
+typedef struct awsnet_engine_info {
+    // sizeof(awsnet_engine_info)
+    uint32_t struct_size;
+    // Where it runs; never AWSNET_DEVICE_AUTO.
+    awsnet_device device;
+    // The GPU's number; 0 elsewhere.
+    uint32_t device_index;
+    // The type of the feature maps; never AWSNET_PRECISION_DEFAULT.
+    awsnet_precision precision;
+    // The most images that one run takes.
+    uint32_t batch;
+    // Threads of each session, the caller's included.
+    uint32_t threads;
+    // Channels of an image: 3 (red, green, blue) or 1 (luma).
+    uint32_t channels;
+    // Rows of an image.
+    uint32_t height;
+    // Pixels in a row of an image.
+    uint32_t width;
+    // Labels of each branch.
+    uint32_t label_count[2];
+    // A value of channel c that is input to the network is (pixel / 255 - mean[c]) / std[c]; zero beyond channels.
+    float mean[3];
+    // See mean.
+    float std[3];
+} awsnet_engine_info;
+
+// One of the two networks: one of AWSNET_BRANCH_*. Indexes the arrays that hold one element a branch.
+typedef int32_t awsnet_branch;
+
+// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element a
+// branch, by AWSNET_BRANCH_*. A buffer holds the scores of image 0, then those of image 1, and so on: [images][labels].
+// It is written only where the run succeeds, and is the caller's.
+typedef struct awsnet_predictions {
+    // sizeof(awsnet_predictions)
+    uint32_t struct_size;
+    // 0
+    uint32_t reserved;
+    // Scores before softmax or sigmoid; NULL for none.
+    float *logits[2];
+    // Scores from 0 to 1; NULL for none.
+    float *probabilities[2];
+    // Floats that each buffer of the branch has room for.
+    size_t capacity[2];
+} awsnet_predictions;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The AWSNET_ABI_VERSION of the library that is loaded. A program that loads it by hand compares this with the one
+// it was compiled with.
+uint32_t awsnet_abi_version(void);
+
+// The version of the library that is loaded, as in "0.1.0". Lives for ever.
+const char *awsnet_version(void);
+
+// A status in words, as in "invalid argument"; "unknown status" for what is none. Lives for ever.
+const char *awsnet_status_name(awsnet_status status);
+
+// The last failure of a call on this thread. A call that succeeds leaves it, so clean up first, ask then.
+//
+// message: receives the text with a NUL at its end, cut at a character where size bytes are too few. May be NULL
+// where size is 0.
+// length: receives the bytes of the whole text, without the NUL. May be NULL.
+// status: receives what that call returned, AWSNET_STATUS_OK where none has failed. May be NULL.
+awsnet_status awsnet_error_last(char *message,
+                                size_t size,
+                                size_t *length,
+                                awsnet_status *status);
+
+// Sets who receives messages, for the whole process; NULL for nobody, as at the start. When it returns, the callback
+// set before is not running and is never called again.
+//
+// AWSNET_STATUS_BUSY: called from inside the callback.
+awsnet_status awsnet_log_set(awsnet_log_callback callback,
+                             void *user_data,
+                             struct awsnet_error *error);
+
+// Reads a model file (.safetensors). path: the system's bytes; on Windows, UTF-8.
+//
+// AWSNET_STATUS_FILE, AWSNET_STATUS_MODEL, AWSNET_STATUS_MEMORY: the message says where in the file.
+awsnet_status awsnet_model_load(const char *path,
+                                struct awsnet_model **model,
+                                struct awsnet_error *error);
+
+// Reads a model file that is in memory: size bytes, which may be freed afterwards.
+awsnet_status awsnet_model_load_bytes(const void *bytes,
+                                      size_t size,
+                                      struct awsnet_model **model,
+                                      struct awsnet_error *error);
+
+// Frees a model; NULL is none. Engines made from it go on.
+awsnet_status awsnet_model_destroy(struct awsnet_model *model);
+
+// Makes a model ready to run. The engine needs the model no longer: it can be destroyed at once, which frees its weights.
+// options: NULL takes every default.
+//
+// AWSNET_STATUS_DEVICE, AWSNET_STATUS_PLAN, AWSNET_STATUS_MEMORY: what the options ask for cannot be had here.
+awsnet_status awsnet_engine_create(const struct awsnet_model *model,
+                                   const struct awsnet_engine_options *options,
+                                   struct awsnet_engine **engine,
+                                   struct awsnet_error *error);
+
+// What an engine runs on, and the images it reads.
+awsnet_status awsnet_engine_query(const struct awsnet_engine *engine,
+                                  struct awsnet_engine_info *info,
+                                  struct awsnet_error *error);
+
+// The label of a branch's score number index: UTF-8, which lives as long as the engine.
+awsnet_status awsnet_engine_label(const struct awsnet_engine *engine,
+                                  awsnet_branch branch,
+                                  size_t index,
+                                  const char **label,
+                                  struct awsnet_error *error);
+
+// The probability from which on the action unit of number index counts as active.
+awsnet_status awsnet_engine_threshold(const struct awsnet_engine *engine,
+                                      size_t index,
+                                      float *threshold,
+                                      struct awsnet_error *error);
+
+// Every choice about how the model runs, as a table for people: several lines of UTF-8, which live as long as the engine.
+// The wording is not part of this interface.
+awsnet_status awsnet_engine_describe(const struct awsnet_engine *engine,
+                                     const char **text,
+                                     struct awsnet_error *error);
+
+// Frees an engine; NULL is none. Sessions made from it go on.
+awsnet_status awsnet_engine_destroy(struct awsnet_engine *engine);
+
+// Makes a session: the memory and the threads of one run at a time. The engine may be destroyed before it.
+//
+// AWSNET_STATUS_MEMORY: not enough for the feature maps.
+awsnet_status awsnet_session_create(const struct awsnet_engine *engine,
+                                    struct awsnet_session **session,
+                                    struct awsnet_error *error);
+
+// Runs the network on images of floats, [N][channels][height][width], normalised as awsnet_engine_info says. Returns when
+// the results are there.
+//
+// images: len floats, which is N images; N from 1 to the engine's batch.
+// predictions: where the results go.
+//
+// AWSNET_STATUS_BUFFER_TOO_SMALL: the message says how many floats there are.
+// AWSNET_STATUS_BUSY: the session is running on another thread.
+awsnet_status awsnet_session_run(struct awsnet_session *session,
+                                 const float *images,
+                                 size_t len,
+                                 const struct awsnet_predictions *predictions,
+                                 struct awsnet_error *error);
+
+// Frees a session; NULL is none.
+//
+// AWSNET_STATUS_BUSY: it is running on another thread, and goes on; nothing is freed.
+awsnet_status awsnet_session_destroy(struct awsnet_session *session);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* AWSNET_H */

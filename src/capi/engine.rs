@@ -1,0 +1,374 @@
+//! Engines: a model made ready to run, and what can be asked about it.
+
+use std::ffi::{CString, c_char};
+use std::sync::OnceLock;
+
+use super::guard::{Handle, Poison, destroy, guard_handle};
+use super::log;
+use super::model::awsnet_model;
+use super::pointers::{Versioned, check, read_struct, write_struct};
+use super::status::{Failure, awsnet_error, awsnet_status};
+use crate::{Branch, Device, Engine, EngineOptions, Graphs, Plan, PlanOptions, Precision, Target};
+
+/// Where to run: one of AWSNET_DEVICE_*.
+pub type awsnet_device = i32;
+
+/// A GPU where one works, else the CPU; the log says which, and why.
+pub const AWSNET_DEVICE_AUTO: i32 = 0;
+/// This processor.
+pub const AWSNET_DEVICE_CPU: i32 = 1;
+/// The naive loops that everything is checked against. Slow.
+pub const AWSNET_DEVICE_REFERENCE: i32 = 2;
+/// The GPU of number device_index.
+pub const AWSNET_DEVICE_CUDA: i32 = 3;
+
+/// The type of the feature maps: one of AWSNET_PRECISION_*. Inputs and results are float whatever it is.
+pub type awsnet_precision = i32;
+
+/// The device's own: F32 on a CPU, F16 on a GPU.
+pub const AWSNET_PRECISION_DEFAULT: i32 = 0;
+/// Single precision.
+pub const AWSNET_PRECISION_F32: i32 = 1;
+/// Half precision, sums in single precision.
+pub const AWSNET_PRECISION_F16: i32 = 2;
+/// Brain floating point, sums in single precision.
+pub const AWSNET_PRECISION_BF16: i32 = 3;
+
+/// When a session on a GPU captures the CUDA graphs that its runs replay: one of AWSNET_GRAPHS_*.
+pub type awsnet_graphs = i32;
+
+/// When it is made: for one image, every power of two below the batch, and the batch. A run of a number in between takes
+/// as long as the next of them.
+pub const AWSNET_GRAPHS_AT_START: i32 = 0;
+/// For each number of images when it is first run, which takes longer that once.
+pub const AWSNET_GRAPHS_ON_FIRST_USE: i32 = 1;
+
+/// One of the two networks: one of AWSNET_BRANCH_*. Indexes the arrays that hold one element a branch.
+pub type awsnet_branch = i32;
+
+/// Emotions: exactly one is true. Probabilities are a softmax.
+pub const AWSNET_BRANCH_EMOTION: i32 = 0;
+/// Facial action units: any of them may be active. Probabilities are a sigmoid each.
+pub const AWSNET_BRANCH_AU: i32 = 1;
+
+/// How to run a model. All zero but struct_size takes every default: awsnet_engine_options options =
+/// AWSNET_ENGINE_OPTIONS_INIT;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awsnet_engine_options {
+    /// sizeof(awsnet_engine_options)
+    pub struct_size: u32,
+    /// Where to run.
+    pub device: awsnet_device,
+    /// The GPU's number as the driver counts, for AWSNET_DEVICE_CUDA; else 0.
+    pub device_index: u32,
+    /// The type of the feature maps.
+    pub precision: awsnet_precision,
+    /// The most images that one run takes; 0 is 1.
+    pub batch: u32,
+    /// Threads of each session, the caller's included; 0 is one a processor. Results are the same bits with any number. A
+    /// GPU needs the caller's only.
+    pub threads: u32,
+    /// When a session on a GPU captures its graphs.
+    pub graphs: awsnet_graphs,
+}
+
+// SAFETY: `repr(C)`, integers only, the size first.
+unsafe impl Versioned for awsnet_engine_options {
+    const FIRST_SIZE: usize = 28;
+}
+
+/// What an engine has come to: awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awsnet_engine_info {
+    /// sizeof(awsnet_engine_info)
+    pub struct_size: u32,
+    /// Where it runs; never AWSNET_DEVICE_AUTO.
+    pub device: awsnet_device,
+    /// The GPU's number; 0 elsewhere.
+    pub device_index: u32,
+    /// The type of the feature maps; never AWSNET_PRECISION_DEFAULT.
+    pub precision: awsnet_precision,
+    /// The most images that one run takes.
+    pub batch: u32,
+    /// Threads of each session, the caller's included.
+    pub threads: u32,
+    /// Channels of an image: 3 (red, green, blue) or 1 (luma).
+    pub channels: u32,
+    /// Rows of an image.
+    pub height: u32,
+    /// Pixels in a row of an image.
+    pub width: u32,
+    /// Labels of each branch.
+    pub label_count: [u32; 2],
+    /// A value of channel c that is input to the network is (pixel / 255 - mean[c]) / std[c]; zero beyond channels.
+    pub mean: [f32; 3],
+    /// See mean.
+    pub std: [f32; 3],
+}
+
+// SAFETY: `repr(C)`, numbers only, the size first.
+unsafe impl Versioned for awsnet_engine_info {
+    const FIRST_SIZE: usize = 68;
+}
+
+/// A model made ready to run: weights, and every choice about how. Immutable: any number of threads may use one at once.
+pub struct awsnet_engine {
+    poison: Poison,
+    pub(super) engine: Engine,
+    labels: [Vec<CString>; 2],
+    thresholds: Vec<f32>,
+    description: OnceLock<CString>,
+}
+
+impl Handle for awsnet_engine {
+    const NAME: &'static str = "engine";
+
+    fn poison(&self) -> &Poison {
+        &self.poison
+    }
+}
+
+/// Makes a model ready to run. The engine needs the model no longer: it can be destroyed at once, which frees its weights.
+/// options: NULL takes every default.
+///
+/// AWSNET_STATUS_DEVICE, AWSNET_STATUS_PLAN, AWSNET_STATUS_MEMORY: what the options ask for cannot be had here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_create(
+    model: *const awsnet_model,
+    options: *const awsnet_engine_options,
+    engine: *mut *mut awsnet_engine,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |model: &awsnet_model| {
+        let options = match options.is_null() {
+            true => Options::default(),
+            // SAFETY: by the caller's word.
+            false => Options::new(unsafe { read_struct(options, "options") }?)?,
+        };
+        check(engine, "engine")?;
+        let created = Box::new(awsnet_engine::new(model, &options)?);
+        // SAFETY: checked above; writable by the caller's word.
+        unsafe { engine.write(Box::into_raw(created)) };
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(model, error, body) }
+}
+
+/// What an engine runs on, and the images it reads.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_query(
+    engine: *const awsnet_engine,
+    info: *mut awsnet_engine_info,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(engine, error, |engine| write_struct(info, "info", engine.info()?)) }
+}
+
+/// The label of a branch's score number index: UTF-8, which lives as long as the engine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_label(
+    engine: *const awsnet_engine,
+    branch: awsnet_branch,
+    index: usize,
+    label: *mut *const c_char,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |engine: &awsnet_engine| {
+        let labels = &engine.labels[to_branch(branch)? as usize];
+        let found = entry(labels, index)?.as_ptr();
+        check(label, "label")?;
+        // SAFETY: checked above; writable by the caller's word.
+        unsafe { label.write(found) };
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(engine, error, body) }
+}
+
+/// The probability from which on the action unit of number index counts as active.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_threshold(
+    engine: *const awsnet_engine,
+    index: usize,
+    threshold: *mut f32,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |engine: &awsnet_engine| {
+        let found = *entry(&engine.thresholds, index)?;
+        check(threshold, "threshold")?;
+        // SAFETY: checked above; writable by the caller's word.
+        unsafe { threshold.write(found) };
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(engine, error, body) }
+}
+
+/// Every choice about how the model runs, as a table for people: several lines of UTF-8, which live as long as the engine.
+/// The wording is not part of this interface.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_describe(
+    engine: *const awsnet_engine,
+    text: *mut *const c_char,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |engine: &awsnet_engine| {
+        check(text, "text")?;
+        let description = engine.description.get_or_init(|| c_string(&engine.engine.plan().to_string()));
+        // SAFETY: checked above; writable by the caller's word.
+        unsafe { text.write(description.as_ptr()) };
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(engine, error, body) }
+}
+
+/// Frees an engine; NULL is none. Sessions made from it go on.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_destroy(engine: *mut awsnet_engine) -> awsnet_status {
+    // SAFETY: by the caller's word.
+    unsafe { destroy(engine) }
+}
+
+/// The options in Rust's types.
+struct Options {
+    device: Device,
+    precision: Option<Precision>,
+    batch: usize,
+    threads: usize,
+    graphs: Graphs,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { device: Device::Auto, precision: None, batch: 1, threads: 0, graphs: Graphs::AtStart }
+    }
+}
+
+impl Options {
+    fn new(options: awsnet_engine_options) -> Result<Self, Failure> {
+        let device = match options.device {
+            AWSNET_DEVICE_AUTO => Device::Auto,
+            AWSNET_DEVICE_CPU => Device::Cpu,
+            AWSNET_DEVICE_REFERENCE => Device::Reference,
+            AWSNET_DEVICE_CUDA => Device::Cuda { ordinal: options.device_index as usize },
+            unknown => {
+                return Err(Failure::argument(
+                    "options.device",
+                    "one of AWSNET_DEVICE_*",
+                    &unknown.to_string(),
+                ));
+            }
+        };
+        if options.device != AWSNET_DEVICE_CUDA && options.device_index != 0 {
+            let found = options.device_index.to_string();
+            return Err(Failure::argument("options.device_index", "0 unless for AWSNET_DEVICE_CUDA", &found));
+        }
+        let precision = match options.precision {
+            AWSNET_PRECISION_DEFAULT => None,
+            AWSNET_PRECISION_F32 => Some(Precision::F32),
+            AWSNET_PRECISION_F16 => Some(Precision::F16),
+            AWSNET_PRECISION_BF16 => Some(Precision::BF16),
+            unknown => {
+                let expected = "one of AWSNET_PRECISION_*";
+                return Err(Failure::argument("options.precision", expected, &unknown.to_string()));
+            }
+        };
+        let graphs = match options.graphs {
+            AWSNET_GRAPHS_AT_START => Graphs::AtStart,
+            AWSNET_GRAPHS_ON_FIRST_USE => Graphs::OnFirstUse,
+            unknown => {
+                let expected = "one of AWSNET_GRAPHS_*";
+                return Err(Failure::argument("options.graphs", expected, &unknown.to_string()));
+            }
+        };
+        let (batch, threads) = (options.batch.max(1) as usize, options.threads as usize);
+        Ok(Options { device, precision, batch, threads, graphs })
+    }
+}
+
+impl awsnet_engine {
+    fn new(model: &awsnet_model, options: &Options) -> Result<Self, Failure> {
+        let model = model.model.clone();
+        let resolved = options.device.resolve()?;
+        let labels = Branch::BOTH
+            .map(|branch| model.head(branch).labels().iter().map(|label| c_string(label)).collect());
+        let thresholds = model.head(Branch::Au).thresholds().to_vec();
+        let plan_options = PlanOptions {
+            target: resolved.target,
+            precision: options.precision,
+            batch: options.batch,
+            keep_values: false,
+        };
+        let plan = Plan::build(model, &plan_options)?;
+        let engine = Engine::new(plan, &EngineOptions { threads: options.threads, graphs: options.graphs })?;
+        if let Some(note) = resolved.note {
+            log::info(&format!("running on {}: {note}", resolved.target));
+        }
+        Ok(awsnet_engine {
+            poison: Poison::default(),
+            engine,
+            labels,
+            thresholds,
+            description: OnceLock::new(),
+        })
+    }
+
+    fn info(&self) -> Result<awsnet_engine_info, Failure> {
+        let plan = self.engine.plan();
+        let input = plan.input();
+        let (device, ordinal) = match plan.target() {
+            Target::Reference => (AWSNET_DEVICE_REFERENCE, 0),
+            Target::Cpu(_) => (AWSNET_DEVICE_CPU, 0),
+            Target::Cuda(gpu) => (AWSNET_DEVICE_CUDA, gpu.ordinal.unwrap_or(0)),
+        };
+        let mut info = awsnet_engine_info {
+            struct_size: 0, // the caller's stays
+            device,
+            device_index: to_u32(ordinal)?,
+            precision: match plan.precision() {
+                Precision::F32 => AWSNET_PRECISION_F32,
+                Precision::F16 => AWSNET_PRECISION_F16,
+                Precision::BF16 => AWSNET_PRECISION_BF16,
+            },
+            batch: to_u32(plan.batch())?,
+            threads: to_u32(self.engine.threads())?,
+            channels: to_u32(input.shape.channels)?,
+            height: to_u32(input.shape.height)?,
+            width: to_u32(input.shape.width)?,
+            label_count: [to_u32(self.labels[0].len())?, to_u32(self.labels[1].len())?],
+            mean: [0.0; 3],
+            std: [0.0; 3],
+        };
+        info.mean.iter_mut().zip(&input.mean).for_each(|(to, from)| *to = *from);
+        info.std.iter_mut().zip(&input.std).for_each(|(to, from)| *to = *from);
+        Ok(info)
+    }
+}
+
+fn to_branch(branch: awsnet_branch) -> Result<Branch, Failure> {
+    match branch {
+        AWSNET_BRANCH_EMOTION => Ok(Branch::Emotion),
+        AWSNET_BRANCH_AU => Ok(Branch::Au),
+        unknown => Err(Failure::argument("branch", "one of AWSNET_BRANCH_*", &unknown.to_string())),
+    }
+}
+
+fn entry<T>(all: &[T], index: usize) -> Result<&T, Failure> {
+    let expected = || format!("below {}", all.len());
+    all.get(index).ok_or_else(|| Failure::argument("index", &expected(), &index.to_string()))
+}
+
+/// Text for C. A NUL inside, which a label may hold, becomes U+FFFD.
+fn c_string(text: &str) -> CString {
+    CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default() // no NUL is left
+}
+
+fn to_u32(value: usize) -> Result<u32, Failure> {
+    u32::try_from(value)
+        .map_err(|_| Failure::argument("info", "a value that fits in 32 bits", &value.to_string()))
+}

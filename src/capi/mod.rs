@@ -1,0 +1,32 @@
+//! The C interface: opaque handles, status codes, nothing that unwinds. C programs include `include/awsnet.h`, which
+//! cbindgen writes from these files; docs/c-abi.md states the laws.
+//!
+//! ```text
+//! awsnet_model --awsnet_engine_create--> awsnet_engine --awsnet_session_create--> awsnet_session --_run--> buffers
+//! ```
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `status.rs` | status codes, the caller's error struct, the last error of a thread |
+//! | `guard.rs` | what every export runs in: panics caught, handles poisoned, the error delivered |
+//! | `pointers.rs` | from a caller's pointers and sized structs to references and values |
+//! | `model.rs`, `engine.rs`, `session.rs`, `log.rs`, `version.rs` | the exports, an object each |
+//!
+//! Only the public interface of the crate is used here. The names are those of C.
+
+#![allow(non_camel_case_types)]
+
+#[cfg(not(panic = "unwind"))]
+compile_error!("the feature `capi` turns panics into status codes: build with panic = \"unwind\"");
+
+mod engine;
+mod guard;
+mod log;
+mod model;
+mod pointers;
+mod session;
+mod status;
+mod version;
+
+#[cfg(test)]
+mod tests;

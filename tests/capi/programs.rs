@@ -1,0 +1,136 @@
+//! The programs of tests/capi/programs, run.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+use awsnet::model::init::Architecture;
+use awsnet::{Branch, Device, Engine, EngineOptions, Model, Plan, PlanOptions};
+
+use crate::library::{C99, ModelFile, Program, compiler, library, root, success};
+
+/// What run.c prints, from the Rust interface.
+fn from_rust(model: &ModelFile, batch: usize, count: usize) -> String {
+    let model = Model::from_bytes(&model.bytes).expect("a model");
+    let thresholds = model.head(Branch::Au).thresholds().to_vec();
+    let target = Device::Cpu.resolve().expect("a processor").target;
+    let plan = Plan::build(model, &PlanOptions { target, batch, ..PlanOptions::default() }).expect("a plan");
+    let engine = Engine::new(plan, &EngineOptions { threads: 2 }).expect("an engine");
+    let input = engine.plan().input();
+    let shape = input.shape;
+    let mut text = format!("input {} {} {}", shape.channels, shape.height, shape.width);
+    for (mean, std) in input.mean.iter().zip(&input.std) {
+        text += &format!(" {mean} {std}");
+    }
+    text += "\n";
+    for label in engine.plan().labels(Branch::Emotion) {
+        text += &format!("label {label}\n");
+    }
+    for (label, threshold) in engine.plan().labels(Branch::Au).iter().zip(thresholds) {
+        text += &format!("label {label} {threshold}\n");
+    }
+    let images: Vec<f32> = (0..count * shape.len()).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
+    let mut session = engine.session().expect("a session");
+    let predictions = session.run(&images).expect("predictions");
+    for (branch, name) in [(Branch::Emotion, "emotion"), (Branch::Au, "au")] {
+        let scores = predictions.scores(branch);
+        for (what, values) in [("logits", scores.logits), ("probabilities", scores.probabilities)] {
+            text += &format!("{name}.{what}");
+            values.iter().for_each(|value| text += &format!(" {:08x}", value.to_bits()));
+            text += "\n";
+        }
+    }
+    text
+}
+
+/// `%.9g` shows more digits of a float than Rust does: compared as numbers.
+fn same(c: &str, rust: &str) -> bool {
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let (c, rust) = (words(c), words(rust));
+    let alike = |c: &String, rust: &String| {
+        c == rust
+            || matches!((c.parse::<f32>(), rust.parse::<f32>()), (Ok(a), Ok(b)) if c.contains('.') && a == b)
+    };
+    c.len() == rust.len() && c.iter().zip(&rust).all(|(c, rust)| alike(c, rust))
+}
+
+#[test]
+fn c_gets_the_same_bits_as_rust() {
+    let program = Program::new("run.c", &[]);
+    for (architecture, size, batch, count) in
+        [(Architecture::Tiny, 24, 1, 1), (Architecture::Tiny, 24, 5, 3), (Architecture::MobileNet, 32, 2, 2)]
+    {
+        let model = ModelFile::new(architecture, size);
+        let arguments = [batch.to_string(), count.to_string()];
+        let c = program.run(&[model.path.as_ref(), arguments[0].as_ref(), arguments[1].as_ref()]);
+        let rust = from_rust(&model, batch, count);
+        assert!(same(&c, &rust), "{architecture}, batch {batch}, {count} images\n{c}\n{rust}");
+    }
+}
+
+#[test]
+fn wrong_calls_end_in_a_status_and_a_message() {
+    let model = ModelFile::new(Architecture::Tiny, 8);
+    let version = Program::new("faults.c", &[]).run(&[model.path.as_ref()]);
+    assert_eq!(version.trim(), env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn threads_share_an_engine_and_not_a_session() {
+    let model = ModelFile::new(Architecture::Tiny, 48);
+    Program::new("threads.c", &["-std=c11"]).run(&[model.path.as_ref()]);
+}
+
+#[test]
+fn ten_thousand_cycles_leave_the_memory_flat() {
+    let model = ModelFile::new(Architecture::Tiny, 8);
+    Program::new("cycles.c", &[]).run(&[model.path.as_ref(), "10000".as_ref()]);
+}
+
+#[test]
+fn a_process_may_end_with_handles_alive() {
+    let model = ModelFile::new(Architecture::Tiny, 8);
+    let program = Program::new("exit.c", &[]);
+    for how in ["return", "exit", "thread"] {
+        program.run(&[model.path.as_ref(), how.as_ref()]);
+    }
+}
+
+#[test]
+fn the_log_says_where_auto_has_led() {
+    let model = ModelFile::new(Architecture::Tiny, 8);
+    let program = Program::new("log.c", &[]);
+    // Without a GPU to be seen there is something to say.
+    success(program.command().arg(&model.path).env("CUDA_VISIBLE_DEVICES", ""));
+}
+
+#[test]
+fn the_sanitizers_find_nothing_on_the_c_side() {
+    let model = ModelFile::new(Architecture::Tiny, 8);
+    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
+    let programs: [(&str, &[&OsStr]); 2] = [("run.c", &["3".as_ref(), "2".as_ref()]), ("faults.c", &[])];
+    for (source, arguments) in programs {
+        let mut all = vec![model.path.as_ref()];
+        all.extend_from_slice(arguments);
+        Program::new(source, &sanitizers).run(&all);
+    }
+}
+
+#[test]
+fn the_static_library_links() {
+    let model = ModelFile::new(Architecture::Tiny, 8);
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("program");
+    success(
+        compiler(C99)
+            .arg(root().join("tests/capi/programs/run.c"))
+            .arg(library().join("libawsnet.a"))
+            .args(["-lm", "-ldl", "-o"])
+            .arg(&program),
+    );
+    let run = |command: &mut Command| success(command.arg(&model.path).args(["1", "1"])).stdout;
+    let shared = run(&mut Program::new("run.c", &[]).command());
+    assert!(
+        run(&mut Command::new(&program)) == shared,
+        "the archive gives other numbers than the shared library"
+    );
+}

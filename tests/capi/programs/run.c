@@ -1,0 +1,97 @@
+/* run MODEL BATCH IMAGES: every score, a branch a line, in hexadecimal: nothing is rounded. Handles are destroyed as early
+ * as the laws allow. */
+#include "check.h"
+
+static void print(const char *what, const float *values, size_t len) {
+    printf("%s", what);
+    for (size_t i = 0; i < len; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        printf(" %08x", (unsigned)bits);
+    }
+    printf("\n");
+}
+
+int main(int argc, char **argv) {
+    CHECK(argc == 4);
+    size_t count = (size_t)atoi(argv[3]);
+    awsnet_engine *engine = make_engine(argv[1], AWSNET_DEVICE_CPU, (uint32_t)atoi(argv[2]), 2);
+    awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;
+    OK(awsnet_engine_query(engine, &info, NULL));
+    CHECK(info.device == AWSNET_DEVICE_CPU && info.device_index == 0 && info.precision == AWSNET_PRECISION_F32);
+    CHECK(info.batch == (uint32_t)atoi(argv[2]) && info.threads == 2);
+    printf("input %u %u %u", info.channels, info.height, info.width);
+    for (uint32_t c = 0; c < info.channels; c++) printf(" %.9g %.9g", (double)info.mean[c], (double)info.std[c]);
+    printf("\n");
+    for (int branch = 0; branch < 2; branch++) {
+        for (uint32_t i = 0; i < info.label_count[branch]; i++) {
+            const char *label = NULL;
+            OK(awsnet_engine_label(engine, branch, i, &label, NULL));
+            printf("label %s", label);
+            if (branch == AWSNET_BRANCH_AU) {
+                float threshold = -1;
+                OK(awsnet_engine_threshold(engine, i, &threshold, NULL));
+                printf(" %.9g", (double)threshold);
+            }
+            printf("\n");
+        }
+    }
+    const char *text = NULL;
+    OK(awsnet_engine_describe(engine, &text, NULL));
+    CHECK(strstr(text, "launches") != NULL);
+
+    size_t len = count * image_len(engine);
+    float *images = make_images(len);
+    awsnet_session *session = NULL;
+    OK(awsnet_session_create(engine, &session, NULL));
+    OK(awsnet_engine_destroy(engine));
+
+    size_t emotions = count * info.label_count[0], aus = count * info.label_count[1];
+    float *scores[4];
+    awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;
+    for (int i = 0; i < 4; i++) CHECK((scores[i] = malloc((i % 2 ? aus : emotions) * sizeof(float))) != NULL);
+    for (int branch = 0; branch < 2; branch++) {
+        predictions.logits[branch] = scores[branch];
+        predictions.probabilities[branch] = scores[2 + branch];
+        predictions.capacity[branch] = branch ? aus : emotions;
+    }
+    OK(awsnet_session_run(session, images, len, &predictions, NULL));
+    print("emotion.logits", scores[0], emotions);
+    print("emotion.probabilities", scores[2], emotions);
+    print("au.logits", scores[1], aus);
+    print("au.probabilities", scores[3], aus);
+
+    /* Bytes with gaps between rows and images give the bits of the floats they stand for. */
+    size_t row = 3 * info.width + 5, image = info.height * row + 7, size = count * image;
+    unsigned char *bytes = malloc(size);
+    CHECK(bytes != NULL && info.channels == 3);
+    for (size_t i = 0; i < size; i++) bytes[i] = (unsigned char)(i * 7919 % 251);
+    for (size_t n = 0; n < count; n++)
+        for (size_t c = 0; c < 3; c++)
+            for (size_t y = 0; y < info.height; y++)
+                for (size_t x = 0; x < info.width; x++)
+                    images[((n * 3 + c) * info.height + y) * info.width + x] =
+                        ((float)bytes[n * image + y * row + x * 3 + c] / 255.0f - info.mean[c]) / info.std[c];
+    float *from_bytes = malloc(aus * sizeof(float));
+    CHECK(from_bytes != NULL);
+    OK(awsnet_session_run(session, images, len, &predictions, NULL));
+    predictions.logits[1] = from_bytes;
+    awsnet_images_u8 pixels = AWSNET_IMAGES_U8_INIT;
+    pixels.pixels = bytes;
+    pixels.size = size - 7 - 5; /* the last row and the last image need no gap behind them */
+    pixels.count = count;
+    pixels.row_stride = row;
+    pixels.image_stride = image;
+    OK(awsnet_session_run_u8(session, &pixels, &predictions, NULL));
+    CHECK(memcmp(from_bytes, scores[1], aus * sizeof(float)) == 0);
+    free(from_bytes);
+    free(bytes);
+
+    /* Without anything to write to, a run is a warm-up. */
+    awsnet_predictions nothing = AWSNET_PREDICTIONS_INIT;
+    OK(awsnet_session_run(session, images, len, &nothing, NULL));
+    OK(awsnet_session_destroy(session));
+    for (int i = 0; i < 4; i++) free(scores[i]);
+    free(images);
+    return 0;
+}
