@@ -14,7 +14,8 @@ fn from_rust(model: &ModelFile, batch: usize, count: usize) -> String {
     let thresholds = model.head(Branch::Au).thresholds().to_vec();
     let target = Device::Cpu.resolve().expect("a processor").target;
     let plan = Plan::build(model, &PlanOptions { target, batch, ..PlanOptions::default() }).expect("a plan");
-    let engine = Engine::new(plan, &EngineOptions { threads: 2 }).expect("an engine");
+    let engine =
+        Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() }).expect("an engine");
     let input = engine.plan().input();
     let shape = input.shape;
     let mut text = format!("input {} {} {}", shape.channels, shape.height, shape.width);
@@ -133,4 +134,15 @@ fn the_static_library_links() {
         run(&mut Command::new(&program)) == shared,
         "the archive gives other numbers than the shared library"
     );
+}
+
+/// A program on the emulated driver: the library finds it as it would find NVIDIA's.
+#[cfg(feature = "cuda")]
+#[test]
+fn runs_are_queued_on_a_stream_of_the_c_programs_own() {
+    let driver = success(&mut Command::new(root().join("tools/emulated-driver"))).stdout;
+    let model = ModelFile::new(Architecture::Tiny, 16);
+    let program = Program::new("enqueue.c", &["-ldl"]);
+    let driver = String::from_utf8(driver).expect("a path");
+    success(program.command().arg(&model.path).env("LD_LIBRARY_PATH", driver.trim_end()));
 }
