@@ -35,9 +35,11 @@
 
 /* First values: awsnet_error error = AWSNET_ERROR_INIT; */
 #define AWSNET_ERROR_INIT {sizeof(awsnet_error), 0, {0}}
-#define AWSNET_ENGINE_OPTIONS_INIT {sizeof(awsnet_engine_options), 0, 0, 0, 0, 0}
+#define AWSNET_ENGINE_OPTIONS_INIT {sizeof(awsnet_engine_options), 0, 0, 0, 0, 0, 0}
 #define AWSNET_ENGINE_INFO_INIT \
     {sizeof(awsnet_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0, 0}, {0, 0, 0}}
+#define AWSNET_IMAGES_U8_INIT {sizeof(awsnet_images_u8), 0, 0, 0, 0, 0, 0}
+#define AWSNET_DEVICE_IMAGES_INIT {sizeof(awsnet_device_images), 0, 0, 0, 0, 0}
 #define AWSNET_PREDICTIONS_INIT {sizeof(awsnet_predictions), 0, {0, 0}, {0, 0}, {0, 0}}
 
 // The version of this interface, which the SONAME carries too. It changes only when a program compiled against an
@@ -74,8 +76,12 @@
 // A fault inside awsnet. The handle is poisoned.
 #define AWSNET_STATUS_INTERNAL 9
 
-// A fault in an earlier call has left the handle unusable. Destroy it.
+// An earlier fault, in awsnet or of the device, has left the handle unusable. Destroy it; after a fault of a device,
+// that device works again in a new process only.
 #define AWSNET_STATUS_POISONED 10
+
+// A run did not end in time. Its engine is poisoned.
+#define AWSNET_STATUS_DEADLINE 11
 
 // A fault inside awsnet; the call returns AWSNET_STATUS_INTERNAL.
 #define AWSNET_LOG_ERROR 1
@@ -95,7 +101,7 @@
 // The GPU of number device_index.
 #define AWSNET_DEVICE_CUDA 3
 
-// The device's own: F32 on a CPU.
+// The device's own: F32 on a CPU, F16 on a GPU.
 #define AWSNET_PRECISION_DEFAULT 0
 
 // Single precision.
@@ -107,11 +113,24 @@
 // Brain floating point, sums in single precision.
 #define AWSNET_PRECISION_BF16 3
 
+// When it is made: for one image, every power of two below the batch, and the batch. A run of a number in between takes
+// as long as the next of them.
+#define AWSNET_GRAPHS_AT_START 0
+
+// For each number of images when it is first run, which takes longer that once.
+#define AWSNET_GRAPHS_ON_FIRST_USE 1
+
 // Emotions: exactly one is true. Probabilities are a softmax.
 #define AWSNET_BRANCH_EMOTION 0
 
 // Facial action units: any of them may be active. Probabilities are a sigmoid each.
 #define AWSNET_BRANCH_AU 1
+
+// Floats, [count][channels][height][width], normalised as awsnet_engine_info says.
+#define AWSNET_PIXELS_F32 0
+
+// Bytes, [count][height][width][channels]; the device normalises them.
+#define AWSNET_PIXELS_U8 1
 
 // A model made ready to run: weights, and every choice about how. Immutable: any number of threads may use one at once.
 typedef struct awsnet_engine awsnet_engine;
@@ -152,6 +171,9 @@ typedef int32_t awsnet_device;
 // The type of the feature maps: one of AWSNET_PRECISION_*. Inputs and results are float whatever it is.
 typedef int32_t awsnet_precision;
 
+// When a session on a GPU captures the CUDA graphs that its runs replay: one of AWSNET_GRAPHS_*.
+typedef int32_t awsnet_graphs;
+
 // How to run a model. All zero but struct_size takes every default: awsnet_engine_options options =
 // AWSNET_ENGINE_OPTIONS_INIT;
 typedef struct awsnet_engine_options {
@@ -165,8 +187,11 @@ typedef struct awsnet_engine_options {
     awsnet_precision precision;
     // The most images that one run takes; 0 is 1.
     uint32_t batch;
-    // Threads of each session, the caller's included; 0 is one a processor. Results are the same bits with any number.
+    // Threads of each session, the caller's included; 0 is one a processor. Results are the same bits with any number. A
+    // GPU needs the caller's only.
     uint32_t threads;
+    // When a session on a GPU captures its graphs.
+    awsnet_graphs graphs;
 } awsnet_engine_options;
 
 // What an engine has come to: awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;
@@ -215,6 +240,44 @@ typedef struct awsnet_predictions {
     // Floats that each buffer of the branch has room for.
     size_t capacity[2];
 } awsnet_predictions;
+
+// 8-bit images as a camera or a decoder gives them, [count][height][width][channels]: awsnet_images_u8 images =
+// AWSNET_IMAGES_U8_INIT;
+typedef struct awsnet_images_u8 {
+    // sizeof(awsnet_images_u8)
+    uint32_t struct_size;
+    // 0
+    uint32_t reserved;
+    // The first row of the first image.
+    const uint8_t *pixels;
+    // Bytes from there to the end of the last row of the last image, or more.
+    size_t size;
+    // The number of images, from 1 to the engine's batch.
+    size_t count;
+    // Bytes from one row to the next; 0 where there is nothing between rows.
+    size_t row_stride;
+    // Bytes from one image to the next; 0 where there is nothing between images.
+    size_t image_stride;
+} awsnet_images_u8;
+
+// How pixels lie in device memory: one of AWSNET_PIXELS_*.
+typedef int32_t awsnet_pixels;
+
+// Images in device memory: awsnet_device_images images = AWSNET_DEVICE_IMAGES_INIT;
+typedef struct awsnet_device_images {
+    // sizeof(awsnet_device_images)
+    uint32_t struct_size;
+    // How the pixels lie.
+    awsnet_pixels format;
+    // The address of the first, in device memory; of floats a multiple of 4.
+    const void *pixels;
+    // The number of images, from 1 to the engine's batch.
+    size_t count;
+    // For AWSNET_PIXELS_U8, as in awsnet_images_u8; else 0.
+    size_t row_stride;
+    // For AWSNET_PIXELS_U8, as in awsnet_images_u8; else 0.
+    size_t image_stride;
+} awsnet_device_images;
 
 #ifdef __cplusplus
 extern "C" {
@@ -314,6 +377,7 @@ awsnet_status awsnet_session_create(const struct awsnet_engine *engine,
 // images: len floats, which is N images; N from 1 to the engine's batch.
 // predictions: where the results go.
 //
+// AWSNET_STATUS_INVALID_ARGUMENT: a length that is no whole number of images, or too many.
 // AWSNET_STATUS_BUFFER_TOO_SMALL: the message says how many floats there are.
 // AWSNET_STATUS_BUSY: the session is running on another thread.
 awsnet_status awsnet_session_run(struct awsnet_session *session,
@@ -321,6 +385,41 @@ awsnet_status awsnet_session_run(struct awsnet_session *session,
                                  size_t len,
                                  const struct awsnet_predictions *predictions,
                                  struct awsnet_error *error);
+
+// As awsnet_session_run, and gives up timeout_us microseconds after the call.
+//
+// AWSNET_STATUS_DEADLINE: work on a GPU cannot be taken back, so the engine is poisoned, and what the device may still
+// use is never freed. A run on the CPU always ends and is not interrupted.
+awsnet_status awsnet_session_run_within(struct awsnet_session *session,
+                                        const float *images,
+                                        size_t len,
+                                        uint64_t timeout_us,
+                                        const struct awsnet_predictions *predictions,
+                                        struct awsnet_error *error);
+
+// Runs the network on 8-bit images, which it normalises. Returns when the results are there; else as awsnet_session_run.
+awsnet_status awsnet_session_run_u8(struct awsnet_session *session,
+                                    const struct awsnet_images_u8 *images,
+                                    const struct awsnet_predictions *predictions,
+                                    struct awsnet_error *error);
+
+// Queues a run on a CUDA stream and returns at once; for an engine on AWSNET_DEVICE_CUDA. It does not wait for the
+// device. It allocates where format, count and addresses are none of the last 16 that the session has seen, and nothing
+// otherwise: a graph is captured for them. On a stream that is being captured, the kernels join the caller's graph, which
+// must not outlive the session.
+//
+// stream: a CUstream or a cudaStream_t of the primary context of the engine's device; NULL is the default stream.
+// images: where the pixels will be when the stream gets there.
+// predictions: addresses in device memory, multiples of 4.
+//
+// Until the stream has done the work, the addresses stay valid and the session is not destroyed; the session's next run,
+// of whatever kind, is queued in the same stream or waits for it. What goes wrong on the device shows in a later call of
+// whoever waits for the stream.
+awsnet_status awsnet_session_enqueue(struct awsnet_session *session,
+                                     void *stream,
+                                     const struct awsnet_device_images *images,
+                                     const struct awsnet_predictions *predictions,
+                                     struct awsnet_error *error);
 
 // Frees a session; NULL is none.
 //

@@ -135,3 +135,14 @@ fn the_static_library_links() {
         "the archive gives other numbers than the shared library"
     );
 }
+
+/// A program on the emulated driver: the library finds it as it would find NVIDIA's.
+#[cfg(feature = "cuda")]
+#[test]
+fn runs_are_queued_on_a_stream_of_the_c_programs_own() {
+    let driver = success(&mut Command::new(root().join("tools/emulated-driver"))).stdout;
+    let model = ModelFile::new(Architecture::Tiny, 16);
+    let program = Program::new("enqueue.c", &["-ldl"]);
+    let driver = String::from_utf8(driver).expect("a path");
+    success(program.command().arg(&model.path).env("LD_LIBRARY_PATH", driver.trim_end()));
+}
