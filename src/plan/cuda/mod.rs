@@ -2,7 +2,7 @@
 //!
 //! A value is a pair of NHWC maps in the element type of the plan, channels padded to whole vectors
 //! ([`variants::pitch`]), for as many images as the plan's batch; the two branches lie one behind the other. All
-//! weights, packed as the kernels read them ([`pack`]), stand in one block of bytes, the constants. [`select`] chooses
+//! weights, packed as the kernels read them ([`pack`]), stand in one block of bytes, the constants. `select` chooses
 //! tiles for each batch size that gets a CUDA graph; [`variants`] is the table it chooses from.
 
 mod build;
