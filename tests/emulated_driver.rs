@@ -136,6 +136,7 @@ struct Counters {
     device_memory_calls: u64,
     pinned_memory_calls: u64,
     graph_launches: u64,
+    dependent_launches: u64,
 }
 
 /// `struct awsnet_emulator_objects`.
@@ -373,7 +374,9 @@ fn events() {
     assert_eq!(read, RESULT);
     assert_eq!(query(&end), Ok(()));
     end.synchronize().expect("no error");
-    assert!(elapsed(&start, &end).expect("both happened") >= 0.0);
+    // A launch; its two branches each read and write a vector of f32, and each thread reads the mix.
+    let bytes = (2 * 2 * CHANNELS * 4 + 16) as f32;
+    assert_eq!(elapsed(&start, &end), Ok((1000.0 + (bytes / 64.0).floor()) / 1e6));
     never.record(&setup.stream).expect("an event");
     never.synchronize().expect("no error");
     assert_eq!(elapsed(&start, &never), Err(400), "an event without timing");
@@ -566,6 +569,13 @@ fn scenarios() {
         Ok("a launch hangs") => hanging(false),
         Ok("a node hangs") => hanging(true),
         Ok("events") => events(),
+        Ok("untimed events") => {
+            let setup = setup().expect("a device");
+            let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+            let event = setup.stream.record_event(timed).expect("an event");
+            event.synchronize().expect("no error");
+            assert_eq!(event.elapsed_ms(&event).map_err(code), Err(801), "a machine's time is not a GPU's");
+        }
         Ok("contexts") => contexts(),
         Ok("memory") => memory(),
         Ok("counting") => counting(),
@@ -643,7 +653,9 @@ fn a_launch_that_hangs_is_never_ready_and_lets_the_process_end() {
 
 #[test]
 fn events_order_streams_and_take_the_time() {
-    scenario("events", &[]);
+    scenario("events", &[("AWSNET_EMULATOR_CLOCK", "work")]);
+    let text = scenario("untimed events", &[]);
+    assert!(text.contains("says nothing of a GPU"), "{text}");
 }
 
 #[test]
