@@ -9,7 +9,7 @@
 //!
 //! `kernels/abi.h` is the border in C, `abi` holds the same bytes; `launch` goes from parameters to a grid; `node` from
 //! a node of the plan to parameters; `driver` and `stream` own what the driver gives; `engine` has kernels and weights,
-//! `session` memory, stream and graphs.
+//! `session` memory, stream and graphs; `tune` measures tiles.
 
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
@@ -31,6 +31,8 @@ mod probe;
 mod session;
 #[cfg(feature = "cuda")]
 mod stream;
+#[cfg(feature = "cuda")]
+mod tune;
 
 #[doc(hidden)]
 pub use crate::plan::cuda::{pack, variants};
@@ -40,6 +42,10 @@ pub(crate) use engine::CudaEngine;
 pub use session::Bound;
 #[cfg(feature = "cuda")]
 pub(crate) use session::CudaSession;
+#[cfg(feature = "cuda")]
+pub use tune::Measurement;
+#[cfg(feature = "cuda")]
+pub(crate) use tune::measure;
 
 pub use probe::{DeviceInfo, Driver, probe, usable};
 

@@ -202,7 +202,7 @@ pub(super) fn prepare(
             };
             let launch = match (algorithm, gemm) {
                 (_, Some(choice)) => launch::conv2d_implicit_gemm(choice.variant, &params),
-                (Algorithm::Direct(variants), _) => launch::conv2d_direct(variants[size], &params),
+                (Algorithm::Direct(choices), _) => launch::conv2d_direct(choices[size].variant, &params),
                 _ => launch::conv2d_depthwise(element, &params),
             };
             (launch, words(&params))

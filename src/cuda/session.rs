@@ -399,8 +399,7 @@ impl CudaSession {
         unsafe { self.stream.zero(memory.address(), *bytes) }
     }
 
-    /// Milliseconds on the device of each of `runs` runs over `images` images of its own memory, whatever they hold:
-    /// queued back to back, or with `cold` behind an eviction of the L2 cache each.
+    /// Milliseconds on the device of each of `runs` runs over the first `images` staged images: queued back to back, or with `cold` behind an eviction of the L2 cache each.
     pub(super) fn time(
         &mut self,
         plan: &CudaPlan,
@@ -412,6 +411,9 @@ impl CudaSession {
         let context = &engine.context;
         context.scope(|| {
             let own = self.own_images(plan, false, images);
+            let bytes = &self.staging.bytes()[..images * plan.input.shape.len() * size_of::<f32>()];
+            // SAFETY: the session's own memory on both sides, and a wait below.
+            unsafe { self.stream.upload(own.pixels, bytes)? };
             let graph = self.capture(plan, &Key::Device(own, DevicePredictions::default()))?;
             let mut events = Vec::with_capacity(runs);
             for _ in 0..runs {

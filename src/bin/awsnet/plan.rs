@@ -37,6 +37,7 @@ pub fn main(args: &Args) -> Outcome {
                 "name": node.name(),
                 "kernel": node.kernel(),
                 "tile": node.tile(),
+                "tuned": node.tuned(),
                 "launches": node.launches(),
                 "bytes": node.bytes(),
                 "flop": node.flop(),
