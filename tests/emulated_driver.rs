@@ -529,6 +529,11 @@ fn scenarios() {
             assert_eq!(setup.stream.synchronize().map_err(code), Err(900));
             let flags = sys::CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
             assert_eq!(setup.stream.end_capture(flags).map(drop).map_err(code), Err(901));
+            // Loading may wait too.
+            setup.stream.begin_capture(mode).expect("a capture");
+            let loaded = setup.context.load_module(Ptx::from_binary(image::image().to_vec()));
+            assert_eq!(loaded.map(drop).map_err(code), Err(900));
+            assert_eq!(setup.stream.end_capture(flags).map(drop).map_err(code), Err(901));
         }
         Ok("shared memory") => {
             let setup = setup().expect("a device");

@@ -9,6 +9,7 @@ mod faults;
 #[path = "../networks/random.rs"]
 mod random;
 mod sessions;
+mod tuning;
 
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};

@@ -101,29 +101,29 @@ pub(crate) enum Tile {
 }
 
 impl Tile {
-    /// The tile of a problem by its name; the error says what is expected, of the tile or of the splits.
-    pub fn named(problem: &Problem, name: &str, splits: usize) -> Result<Tile, String> {
+    /// The tile of a problem by its name; the error says what of it is wrong, and what is expected there.
+    pub fn named(problem: &Problem, name: &str, splits: usize) -> Result<Tile, (&'static str, String)> {
         let Some(tile) = problem.tiles().find(|tile| tile.name() == name) else {
             let names: Vec<String> = problem.tiles().map(|tile| tile.name()).collect();
             return Err(match names.split_last() {
-                None => format!("tile of a kernel that there is in {}", problem.element.name()),
-                Some((last, [])) => format!("tile {last}"),
-                Some((last, others)) => format!("tile {} or {last}", others.join(", ")),
+                None => ("precision", "f16 or bf16, which the kernel has tiles in".to_owned()),
+                Some((last, others)) => ("tile", format!("{} or {last}", others.join(", "))),
             });
         };
         match tile {
             Tile::Direct(_) if splits > 1 => {
-                Err("1 of a kernel that does not split its reduction".to_owned())
+                Err(("splits", "1 of a kernel that does not split its reduction".to_owned()))
             }
             Tile::Direct(_) => Ok(tile),
             Tile::Gemm(choice) => {
                 let k_tiles = problem.reduction.div_ceil(choice.variant.tile_k);
                 match splits <= most_splits(k_tiles) && is_useful(splits, k_tiles) {
                     true => Ok(Tile::Gemm(GemmChoice { splits, ..choice })),
-                    false => Err(format!(
-                        "from 1 to {} blocks, each with a part of a reduction of {k_tiles} parts",
-                        most_splits(k_tiles)
-                    )),
+                    false => {
+                        let most = most_splits(k_tiles);
+                        let parts = format!("each with a part of a reduction of {k_tiles} parts");
+                        Err(("splits", format!("from 1 to {most} blocks, {parts}")))
+                    }
                 }
             }
         }

@@ -79,9 +79,12 @@ impl Entry {
         let problem = Problem { op, element, positions, channels, reduction };
         let tile = text(&mut object, "tile", "a tile, as in \"64x32\"")?;
         let splits = object.take_integer("splits", 1, Some(1))?;
-        let tile = Tile::named(&problem, &tile, splits).map_err(|expected| {
-            let key = if expected.starts_with("tile") { "tile" } else { "splits" };
-            let found = if key == "tile" { quoted(&tile) } else { splits.to_string() };
+        let tile = Tile::named(&problem, &tile, splits).map_err(|(key, expected)| {
+            let found = match key {
+                "tile" => quoted(&tile),
+                "precision" => quoted(&precision),
+                _ => splits.to_string(),
+            };
             object.error(key, expected, found)
         })?;
         let network_us = object.take_f32("network_us")?;
@@ -232,7 +235,7 @@ mod tests {
             file(&ENTRY.replace(from, to))
         };
         for (text, expected) in [
-            ("[]".to_owned(), "tuning: expected a JSON object, found an array of 0"),
+            ("[]".to_owned(), "tuning: expected a JSON object, found []"),
             (file("3"), "entry 0: expected a JSON object, found 3"),
             (file("").replace('1', "2"), "tuning: `awsnet_tuning`: expected 1, found 2"),
             (
@@ -251,11 +254,11 @@ mod tests {
             (changed("f16", "f8"), "entry 0: `precision`: expected f32, f16 or bf16, found `f8`"),
             (
                 changed("32x32", "32x31"),
-                "entry 0: `tile`: expected tile 128x64, 64x64, 64x32, 32x32 or 16x64, found `32x31`",
+                "entry 0: `tile`: expected 128x64, 64x64, 64x32, 32x32 or 16x64, found `32x31`",
             ),
             (
                 changed("f16", "f32"),
-                "entry 0: `tile`: expected tile of a kernel that there is in f32, found `32x32`",
+                "entry 0: `precision`: expected f16 or bf16, which the kernel has tiles in, found `f32`",
             ),
             (
                 changed("\"splits\": 8", "\"splits\": 17"),
