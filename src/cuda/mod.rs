@@ -9,11 +9,13 @@
 //!
 //! `kernels/abi.h` is the border in C, `abi` holds the same bytes; `launch` goes from parameters to a grid; `node` from
 //! a node of the plan to parameters; `driver` and `stream` own what the driver gives; `engine` has kernels and weights,
-//! `session` memory, stream and graphs; `tune` measures tiles.
+//! `session` memory, stream and graphs; `bound` is a run with nothing left to decide; `tune` measures tiles.
 
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub mod abi;
+#[cfg(feature = "cuda")]
+mod bound;
 #[cfg(feature = "cuda")]
 mod driver;
 #[cfg(feature = "cuda")]
@@ -37,9 +39,9 @@ mod tune;
 #[doc(hidden)]
 pub use crate::plan::cuda::{pack, variants};
 #[cfg(feature = "cuda")]
-pub(crate) use engine::CudaEngine;
+pub use bound::Bound;
 #[cfg(feature = "cuda")]
-pub use session::Bound;
+pub(crate) use engine::CudaEngine;
 #[cfg(feature = "cuda")]
 pub(crate) use session::CudaSession;
 #[cfg(feature = "cuda")]

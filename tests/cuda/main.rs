@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod device;
+mod doctor;
 mod faults;
 #[path = "../networks/random.rs"]
 mod random;

@@ -76,7 +76,7 @@ fn a_tuning_is_measured_written_and_taken_by_plans() {
     let of_largest: Vec<&Value> = outcomes.iter().filter(|outcome| outcome["images"] == 2).collect();
     for node in tuned["nodes"].as_array().expect("nodes").iter().filter(|node| node["tuned"] == true) {
         let same = |outcome: &&Value| outcome["kernel"] == node["kernel"] && outcome["after"] == node["tile"];
-        assert!(of_largest.iter().any(|outcome| same(&outcome)), "{node}");
+        assert!(of_largest.iter().any(same), "{node}");
     }
     assert!(done(&awsnet(&plan, &[("AWSNET_TUNE", tuning)])).contains(" tiles by a tuning"));
     assert!(!done(&awsnet(&plan, &[])).contains('*'), "without the variable the plan chooses");

@@ -15,7 +15,10 @@ mod tuning;
 pub mod variants;
 
 pub(crate) use build::build;
-pub(crate) use select::{DirectChoice, GemmChoice, Problem, Tile, candidates};
+#[cfg(feature = "cuda")]
+pub(crate) use select::candidates;
+pub(crate) use select::{DirectChoice, GemmChoice, Problem, Tile};
+#[cfg(feature = "cuda")]
 pub(crate) use tuning::Entry;
 pub use tuning::Tuning;
 
