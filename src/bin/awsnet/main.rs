@@ -15,6 +15,7 @@ mod plan;
 mod predict;
 mod run;
 mod sharing;
+mod svg;
 #[cfg(feature = "cuda")]
 mod tune;
 mod verify;
