@@ -118,6 +118,7 @@ sanitizer() { # tool, cases of an operator
     if "$program" --version; then found=$program; break; fi
   done
   [ -n "$found" ] || skip "no compute-sanitizer"
+  unset TMPDIR  # the names of its sockets have to be short
   local watch=("$found" --tool "$1" --error-exitcode 9 --print-limit 20)
   AWSNET_TEST_SMALL=$2 "${watch[@]}" "$bin/test-kernels" --nocapture --test-threads 1 --skip every_kernel_has_cases || return
   "${watch[@]}" "$bin/test-cuda" --nocapture --test-threads 1 --exact sessions::a_deadline_that_is_kept_changes_nothing || return
