@@ -1,18 +1,17 @@
-"""python -m awsnet_train faces | fit | compare | evaluate"""
+"""python -m awsnet_train faces | fit | compare | evaluate | convert"""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-import torch
-
 from .compare import compare, table
 from .dataset import load_dataset
 from .faces.write import ANNOTATIONS, write_faces
 from .fit import evaluate, fit, read_config
 from .metrics import Metrics, measure_predictions
-from .model_file import load_model, save_model
+from .model_file import DTYPES, load_model, save_model
+from .network import BRANCHES
 
 
 def identities(text: str) -> range:
@@ -57,14 +56,14 @@ def parser() -> argparse.ArgumentParser:
     evaluation.add_argument("faces", type=Path)
     evaluation.add_argument("--predictions", type=Path, help="measure these lines of `awsnet predict --json` instead")
 
-    conversion = commands.add_parser("convert", help="write a model file with f16 weights")
+    conversion = commands.add_parser("convert", help="write a model file with weights of another type")
     conversion.add_argument("model", type=Path)
     conversion.add_argument("out", type=Path)
+    conversion.add_argument("--dtype", choices=DTYPES, default="f16")
     return outer
 
 
-def main() -> None:
-    arguments = parser().parse_args()
+def run(arguments: argparse.Namespace) -> None:
     match arguments.command:
         case "faces":
             write_faces(
@@ -80,10 +79,10 @@ def main() -> None:
         case "compare":
             print(table(compare(read_config(arguments.config), arguments.seeds)))
         case "convert":
-            save_model(load_model(arguments.model), arguments.out, torch.float16)
+            save_model(load_model(arguments.model), arguments.out, DTYPES[arguments.dtype])
         case "evaluate":
             network = load_model(arguments.model)
-            emotions, aus = (network.manifest["heads"][branch]["labels"] for branch in ("emotion", "au"))
+            emotions, aus = (network.manifest["heads"][branch]["labels"] for branch in BRANCHES)
             data = load_dataset(arguments.faces, emotions, aus)
             if arguments.predictions is None:
                 metrics = evaluate(network, data)
@@ -93,8 +92,16 @@ def main() -> None:
             print(report(metrics, emotions))
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 0, or 1 after one line on stderr that says what is wrong; a wrong call exits with 2."""
+    parsed = parser().parse_args(arguments)
     try:
-        main()
+        run(parsed)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

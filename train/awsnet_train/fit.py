@@ -23,7 +23,7 @@ from .dataset import Dataset, augment, load_dataset
 from .faces.actions import AUS, EMOTIONS
 from .losses import Annotations, partial_loss
 from .metrics import Metrics, measure
-from .model_file import save_model
+from .model_file import DTYPES, save_model
 from .network import AwsNet, Logits, parameter_groups, share_trunk
 
 
@@ -51,7 +51,7 @@ class Config:
     dtype: str = "f32"  # of the model file: f32 or f16
 
     def __post_init__(self) -> None:
-        for key, value, expected in (("aws", self.aws, ("none", *KINDS)), ("dtype", self.dtype, ("f32", "f16"))):
+        for key, value, expected in (("aws", self.aws, ("none", *KINDS)), ("dtype", self.dtype, tuple(DTYPES))):
             if value not in expected:
                 raise ValueError(f"{key}: expected one of {', '.join(expected)}, found {value!r}")
         if self.shared_trunk and self.aws != "none":
@@ -67,7 +67,10 @@ def read_config(path: str | Path) -> Config:
     required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
     if missing := required - set(values):
         raise ValueError(f"{path}: missing keys {sorted(missing)}")
-    return Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    arguments: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
+    return Config(**arguments)
 
 
 def build(config: Config) -> AwsNet:
@@ -189,7 +192,9 @@ def fit(config: Config) -> tuple[AwsNet, dict[str, Any]]:
     if config.test is not None:
         test = load_dataset(config.test, list(EMOTIONS), list(AUS))
         results["test"] = dataclasses.asdict(evaluate(network, test))
-    save_model(network, out / "model.safetensors", torch.float16 if config.dtype == "f16" else None)
+    save_model(network, out / "model.safetensors", DTYPES[config.dtype])
     (out / "metrics.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw_curves(history, out / "curves.png", network.manifest["name"])
+    losses = {"training loss": history["training loss"]}
+    measures = {name: values for name, values in history.items() if name not in losses}
+    draw_curves(losses, measures, out / "curves.png", f"{network.manifest['name']}: validation")
     return network.eval(), results

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .network import AwsNet
+
+DTYPES = {"f32": torch.float32, "f16": torch.float16}
 
 
 def save_tensors(
@@ -26,7 +28,7 @@ def save_tensors(
         for name, tensor in tensors.items()
     }
     unfinished = path.with_name(path.name + ".part")
-    save_file(stored, unfinished, {"awsnet": json.dumps(manifest)})
+    unfinished.write_bytes(save(stored, {"awsnet": json.dumps(manifest)}))
     unfinished.replace(path)
 
 

@@ -7,11 +7,12 @@ Coordinates are decimetres: x to the left of the face, y up, z forward.
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 SKIN, EYE, TEETH, TONGUE, MOUTH = range(5)
 

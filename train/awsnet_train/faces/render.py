@@ -231,8 +231,6 @@ def render(who: Person, intensity: dict[str, float], where: Scene, size: int) ->
 
     image = backdrop(where, pixels, random).reshape(-1, 3)
     image[pixel] = colour
-    fine = image.reshape(pixels, pixels, 3)
-    image = sum(fine[row::OVERSAMPLING, column::OVERSAMPLING] for row, column in np.ndindex(OVERSAMPLING, OVERSAMPLING))
-    image = image / OVERSAMPLING**2
-    image += where.noise * random.standard_normal(image.shape, np.float32)
-    return np.clip(np.round(image), 0, 255).astype(np.uint8)
+    fine = image.reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3)
+    coarse = fine.mean((1, 3)) + where.noise * random.standard_normal((size, size, 3), np.float32)
+    return np.clip(np.round(coarse), 0, 255).astype(np.uint8)
