@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
         case "evaluate":
             network = load_model(arguments.model)
             emotions, aus = (network.manifest["heads"][branch]["labels"] for branch in BRANCHES)
-            data = load_dataset(arguments.faces, emotions, aus)
+            image = network.manifest["input"]
+            data = load_dataset(arguments.faces, emotions, aus, (image["width"], image["height"]))
             if arguments.predictions is None:
                 metrics = evaluate(network, data)
             else:

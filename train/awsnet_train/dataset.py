@@ -22,9 +22,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def first(self, count: int) -> "Dataset":
+        emotion, au = self.annotations
+        return Dataset(self.images[:count], self.pixels[:count], Annotations(emotion[:count], au[:count]))
 
-def load_dataset(folder: str | Path, emotions: list[str], aus: list[str]) -> Dataset:
-    """All of a folder; an AU is active where its intensity is above 0."""
+
+def load_dataset(folder: str | Path, emotions: list[str], aus: list[str], size: tuple[int, int]) -> Dataset:
+    """All of a folder, resized to (width, height) if need be; an AU is active where its intensity is above 0."""
     folder = Path(folder)
     lines = [json.loads(line) for line in (folder / LABELS).read_text().splitlines()]
     if not lines:
@@ -34,7 +38,8 @@ def load_dataset(folder: str | Path, emotions: list[str], aus: list[str]) -> Dat
         unknown |= set(line.get("au", {})) - set(aus)
         if unknown:
             raise ValueError(f"{folder / LABELS}:{number}: labels that the network does not have: {sorted(unknown)}")
-    pixels = np.stack([np.asarray(Image.open(folder / line["image"]).convert("RGB")) for line in lines])
+    images = (Image.open(folder / line["image"]).convert("RGB") for line in lines)
+    pixels = np.stack([np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images])
     emotion = [emotions.index(line["emotion"]) if "emotion" in line else UNKNOWN for line in lines]
     au = [
         [float(line["au"][name] > 0) if name in line.get("au", {}) else float("nan") for name in aus] for line in lines

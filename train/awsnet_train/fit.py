@@ -142,14 +142,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def fit(config: Config) -> tuple[AwsNet, dict[str, Any]]:
     """Trains, or goes on training where a checkpoint of the same config lies in `out`; the network and its metrics."""
     torch.set_num_threads(config.threads)
-    train = load_dataset(config.train, list(EMOTIONS), list(AUS))
+    size = (config.size, config.size)
+    train = load_dataset(config.train, list(EMOTIONS), list(AUS), size)
     if config.limit is not None:
-        train = Dataset(
-            train.images[: config.limit],
-            train.pixels[: config.limit],
-            Annotations(*(a[: config.limit] for a in train.annotations)),
-        )
-    validation = load_dataset(config.validation, list(EMOTIONS), list(AUS))
+        train = train.first(config.limit)
+    validation = load_dataset(config.validation, list(EMOTIONS), list(AUS), size)
     if len(train) < config.batch:
         raise ValueError(f"{config.train}: expected at least one batch of {config.batch} images, found {len(train)}")
 
@@ -190,7 +187,7 @@ def fit(config: Config) -> tuple[AwsNet, dict[str, Any]]:
 
     results = {"config": dataclasses.asdict(config), "validation": dataclasses.asdict(evaluate(network, validation))}
     if config.test is not None:
-        test = load_dataset(config.test, list(EMOTIONS), list(AUS))
+        test = load_dataset(config.test, list(EMOTIONS), list(AUS), size)
         results["test"] = dataclasses.asdict(evaluate(network, test))
     save_model(network, out / "model.safetensors", DTYPES[config.dtype])
     (out / "metrics.json").write_text(json.dumps(results, indent=1) + "\n")

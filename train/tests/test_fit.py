@@ -109,7 +109,7 @@ def test_the_configs_of_this_folder_are_valid():
 
 
 def test_partial_annotations_are_read_as_unknown(faces):
-    data = load_dataset(faces, list(EMOTIONS), list(AUS))
+    data = load_dataset(faces, list(EMOTIONS), list(AUS), (64, 64))
     emotion, au = data.annotations
     assert (emotion[::2] != UNKNOWN).all()
     assert (emotion[1::2] == UNKNOWN).all()
@@ -119,7 +119,7 @@ def test_partial_annotations_are_read_as_unknown(faces):
 
 def test_a_label_that_the_network_lacks_is_refused(faces):
     with pytest.raises(ValueError, match=r"labels\.jsonl:\d+: labels that the network does not have: \['AU1'\]"):
-        load_dataset(faces, list(EMOTIONS), list(AUS[1:]))
+        load_dataset(faces, list(EMOTIONS), list(AUS[1:]), (64, 64))
 
 
 def test_augmentation_moves_and_mirrors_but_keeps_the_picture():
