@@ -7,7 +7,7 @@ use awsnet::model::init::Architecture;
 use awsnet::{Branch, Engine, EngineOptions, ErrorKind, ImagesU8, Plan, PlanOptions, Precision};
 use cudarc::driver::{result, sys};
 
-use crate::device::{Counters, emulator, gpu, shared};
+use crate::device::{Counters, counters, emulator, gpu, shared};
 use crate::{engine, images, random_model, session};
 
 #[test]
@@ -17,14 +17,17 @@ fn a_run_of_a_captured_network_is_one_graph_launch_and_a_wait() {
     let mut session = session(&model, Precision::F16, 1);
     let images = images(&model, 1, 1);
     session.run(&images).expect("a run that captures");
-    let before = emulator().counters();
+    let before = counters();
     session.run(&images).expect("a run");
+    let (Some(before), Some(after)) = (before, counters()) else {
+        return; // a real driver does not count
+    };
     // cuCtxGetCurrent, cuCtxPushCurrent, cuGraphLaunch, cuStreamSynchronize, cuCtxPopCurrent.
     let launches = session.plan().launches() as u64;
     // Every kernel but the first may start before its predecessor has ended.
     let dependent_launches = launches - 1;
     let expected = Counters { calls: 5, launches, memory_calls: 0, graph_launches: 1, dependent_launches };
-    assert_eq!(emulator().counters() - before, expected);
+    assert_eq!(after - before, expected);
 }
 
 #[test]
@@ -158,11 +161,13 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
 
         let zeros = vec![0.0; expected.len()];
         result::memcpy_htod_sync(caller.results, &zeros).expect("a copy");
-        let before = emulator().counters();
+        let before = counters();
         session.enqueue(stream, from, to).expect("a run");
-        // cuCtxGetCurrent, cuStreamGetCtx, cuStreamIsCapturing, cuGraphLaunch: the caller's context is current.
-        let made = emulator().counters() - before;
-        assert_eq!((made.calls, made.memory_calls, made.graph_launches), (4, 0, 1));
+        if let (Some(before), Some(after)) = (before, counters()) {
+            // cuCtxGetCurrent, cuStreamGetCtx, cuStreamIsCapturing, cuGraphLaunch: the caller's context is current.
+            let made = after - before;
+            assert_eq!((made.calls, made.memory_calls, made.graph_launches), (4, 0, 1));
+        }
         assert_eq!(caller.read(expected.len()), expected);
 
         result::memcpy_htod_sync(caller.results, &zeros).expect("a copy");
@@ -210,16 +215,18 @@ fn a_bound_run_is_one_graph_launch_and_no_other_call() {
         let launches = session.plan().launches() as u64;
         drop(session); // what is bound holds what it needs
         for _ in 0..2 {
-            let before = emulator().counters();
+            let before = counters();
             for bound in &mut bound {
                 bound.launch().expect("a launch");
             }
-            let made = emulator().counters() - before;
-            let nothing_ran_yet = Counters { calls: 2, graph_launches: 2, ..Counters::default() };
-            assert_eq!(made, nothing_ran_yet);
+            let launched = counters();
             result::stream::synchronize(callers[0].stream).expect("the work");
-            let made = emulator().counters() - before;
-            assert_eq!((made.launches, made.dependent_launches), (2 * launches, 2 * (launches - 1)));
+            if let (Some(before), Some(launched), Some(after)) = (before, launched, counters()) {
+                let nothing_ran_yet = Counters { calls: 2, graph_launches: 2, ..Counters::default() };
+                assert_eq!(launched - before, nothing_ran_yet);
+                let made = after - before;
+                assert_eq!((made.launches, made.dependent_launches), (2 * launches, 2 * (launches - 1)));
+            }
             for (caller, expected) in callers.iter().zip(&expected) {
                 assert_eq!(&caller.read(expected.len()), expected);
             }
@@ -267,6 +274,9 @@ fn what_cannot_be_bound_is_refused() {
         // Each driver call of a binding fails in turn.
         let engine = engine(&model, Precision::F16, 1);
         for call in 1.. {
+            if counters().is_none() {
+                break; // a real driver does not fail on demand
+            }
             let mut session = engine.session().expect("a session");
             let before = emulator().counters().calls;
             emulator().fail(call, 801);
@@ -293,9 +303,11 @@ fn the_devices_cache_is_evicted_by_a_buffer_that_stays() {
     let mut session = session(&model, Precision::F16, 1);
     let expected = crate::bits(&mut session, &images);
     for memory_calls in [1, 0] {
-        let before = emulator().counters();
+        let before = counters();
         session.evict_device_cache().expect("a fill");
-        assert_eq!((emulator().counters() - before).memory_calls, memory_calls);
+        if let (Some(before), Some(after)) = (before, counters()) {
+            assert_eq!((after - before).memory_calls, memory_calls);
+        }
         assert_eq!(crate::bits(&mut session, &images), expected);
     }
 }
