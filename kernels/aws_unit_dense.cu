@@ -14,14 +14,24 @@ template <class T, typename Element>
 struct DenseSource {
   const awsnet_aws_unit_dense_params& p;
   const int vectors;
-  int k_vector;  // of the next k tile, this thread's column
+  int k_vector, weight_vector;  // of the next k tile of A and of B, this thread's column
 
   DEVICE DenseSource(const awsnet_aws_unit_dense_params& params, int first_k_tile)
       : p(params),
         vectors(vectors_of(params.epilogue.channels)),
-        k_vector(first_k_tile * T::kRowVectors + static_cast<int>(threadIdx.x) % T::kRowVectors) {}
+        k_vector(first_k_tile * T::kRowVectors + static_cast<int>(threadIdx.x) % T::kRowVectors),
+        weight_vector(k_vector) {}
 
-  DEVICE void fill(uint8_t* stage) {
+  DEVICE void fill_weights(uint8_t* stage) {
+#pragma unroll
+    for (int t = 0; t < kBranches; t++) {
+      fill_weight_tile<T, Element>(Stage<T, true>::b(stage, t), p.weight[t], p.epilogue.channels, kBranches * vectors,
+                                   weight_vector);
+    }
+    weight_vector += T::kRowVectors;
+  }
+
+  DEVICE void fill_maps(uint8_t* stage) {
     using S = Stage<T, true>;
     const int column = threadIdx.x % T::kRowVectors;
     const bool from_au = k_vector >= vectors;
@@ -35,10 +45,6 @@ struct DenseSource {
       const bool inside = position < p.positions;
       const int64_t offset = inside ? position * (vectors * kVector) + channel : 0;
       cp_async_16(S::a(stage, 0) + swizzled_bytes<T::kRowVectors>(row, column), input + offset, inside ? bytes : 0);
-    }
-#pragma unroll
-    for (int t = 0; t < kBranches; t++) {
-      fill_weights<T, Element>(S::b(stage, t), p.weight[t], p.epilogue.channels, kBranches * vectors, k_vector);
     }
     k_vector += T::kRowVectors;
   }
@@ -62,6 +68,7 @@ AWSNET_AWS_UNIT_DENSE_VARIANTS(DEFINE)
 AWSNET_KERNEL(aws_unit_dense_f32, awsnet_aws_unit_dense_params, AWSNET_VECTOR_THREADS) {
   const awsnet_aws_unit_dense_params& p = params;
   const VectorOfPosition at(p.epilogue.channels);
+  await_predecessor();
   if (at.position >= p.positions) return;
   const int pitch = pitch_of(p.epilogue.channels);
   float z[kBranches][kVector] = {};

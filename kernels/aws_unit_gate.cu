@@ -20,6 +20,7 @@ DEVICE void aws_unit_gate_means(const awsnet_aws_unit_gate_means_params& p) {
   const int row = threadIdx.x / kVectors, column = threadIdx.x % kVectors;
   const int vector = static_cast<int>(blockIdx.x) * kVectors + column;
   const int64_t n = blockIdx.y, t = blockIdx.z;
+  await_predecessor();
   float sum[kVector] = {};
   if (vector < vectors) {
     const Element* input = static_cast<const Element*>(t == 0 ? p.input[0] : p.input[1]);
@@ -50,6 +51,7 @@ AWSNET_KERNEL(aws_unit_gate_coefficients, awsnet_aws_unit_gate_coefficients_para
   const int pitch = pitch_of(p.channels), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int64_t n = blockIdx.x;
   const float* mean = p.means + n * kBranches * pitch;
+  await_predecessor();
   for (int j = warp; j < p.squeezed; j += kThreads / 32) {
     float sum = 0.0f;
     for (int s = 0; s < kBranches; s++) {
@@ -89,6 +91,7 @@ AWSNET_KERNEL(aws_unit_gate_coefficients, awsnet_aws_unit_gate_coefficients_para
 template <typename Element>
 DEVICE void aws_unit_gate_mix(const awsnet_aws_unit_gate_mix_params& p) {
   const VectorOfPosition at(p.channels);
+  await_predecessor();
   if (at.position >= p.batch * p.positions_per_image) return;
   const int pitch = pitch_of(p.channels);
   const int64_t n = static_cast<uint32_t>(at.position) / static_cast<uint32_t>(p.positions_per_image);

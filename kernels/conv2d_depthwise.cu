@@ -8,6 +8,7 @@
 template <typename Element>
 DEVICE void conv2d_depthwise(const awsnet_conv2d_params& p) {
   const VectorOfPosition at(p.epilogue.channels);
+  await_predecessor();
   const int64_t positions = static_cast<int64_t>(p.batch) * p.out_h * p.out_w;
   if (at.position >= positions) return;
   const int pitch = pitch_of(p.epilogue.channels);

@@ -9,6 +9,7 @@
 // A thread computes one vector of output channels at kPositions neighbouring positions, one branch after the other.
 // Neighbouring threads take neighbouring vectors: they read neighbouring weights and the same inputs.
 #include <device/epilogue.h>
+#include <device/predecessor.h>
 #include <variants.h>
 
 template <typename Element, int kPositions>
@@ -114,6 +115,7 @@ DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
   const uint32_t index = blockIdx.x * static_cast<uint32_t>(threads) + threadIdx.x;
   const int channel = static_cast<int>(index % vectors) * kVector;
   const int64_t first = static_cast<int64_t>(index / vectors) * kPositions;
+  await_predecessor();
   if (first >= positions) return;
   const DirectWindow<Element, kPositions> window(p, first, positions);
 

@@ -21,8 +21,9 @@ template <class T, typename Element>
 struct Conv2dSource {
   const awsnet_conv2d_params& p;
   const int in_vectors, k_vectors;
-  // Of the next k tile, this thread's column. Behind the last tap, where tap_h is kernel_h, `vector` is the projection's.
-  int k_vector, vector, tap_h, tap_w;
+  // Of the next k tile, this thread's column: of B, and of A. Behind the last tap, where tap_h is kernel_h, `vector` is
+  // the projection's.
+  int weight_vector, vector, tap_h, tap_w;
   int64_t image[T::kRoundsA];                        // first position of the row's image
   int origin_h[T::kRoundsA], origin_w[T::kRoundsA];  // where its window begins
   int projected[T::kRoundsA];                        // its position in the projection, -1 for none
@@ -34,11 +35,11 @@ struct Conv2dSource {
       : p(params),
         in_vectors(vectors_of(params.in_channels)),
         k_vectors(k_vectors_of(params)),
-        k_vector(first_k_tile * T::kRowVectors + static_cast<int>(threadIdx.x) % T::kRowVectors),
-        vector(k_vector),
+        weight_vector(first_k_tile * T::kRowVectors + static_cast<int>(threadIdx.x) % T::kRowVectors),
+        vector(weight_vector),
         tap_h(0),
         tap_w(0) {
-    const int tap = lesser(k_vector / in_vectors, p.kernel_h * p.kernel_w);
+    const int tap = lesser(vector / in_vectors, p.kernel_h * p.kernel_w);
     vector -= tap * in_vectors;
     tap_h = tap / p.kernel_w;
     tap_w = tap % p.kernel_w;
@@ -63,7 +64,16 @@ struct Conv2dSource {
     }
   }
 
-  DEVICE void fill(uint8_t* stage) {
+  DEVICE void fill_weights(uint8_t* stage) {
+#pragma unroll
+    for (int t = 0; t < kBranches; t++) {
+      fill_weight_tile<T, Element>(Stage<T, false>::b(stage, t), p.weight[t], p.epilogue.channels, k_vectors,
+                                   weight_vector);
+    }
+    weight_vector += T::kRowVectors;
+  }
+
+  DEVICE void fill_maps(uint8_t* stage) {
     using S = Stage<T, false>;
     const int column = threadIdx.x % T::kRowVectors;
     const bool in_taps = tap_h < p.kernel_h;
@@ -83,11 +93,6 @@ struct Conv2dSource {
                     static_cast<const Element*>(map) + offset, inside ? bytes : 0);
       }
     }
-#pragma unroll
-    for (int t = 0; t < kBranches; t++) {
-      fill_weights<T, Element>(S::b(stage, t), p.weight[t], p.epilogue.channels, k_vectors, k_vector);
-    }
-    k_vector += T::kRowVectors;
     vector += T::kRowVectors;
     while (tap_h < p.kernel_h && vector >= in_vectors) {
       vector -= in_vectors;

@@ -91,6 +91,7 @@ DEVICE void conv2d_stem(const awsnet_conv2d_stem_params& p) {
     const int h = tap / p.kernel_w * p.dilation_h, w = tap % p.kernel_w * p.dilation_w;
     offsets[k] = k < shape.k ? (h * shape.columns + w) * p.image.channels + c : -1;
   }
+  await_predecessor();
   load_window(window, p.image, n, first_oh * p.stride_h - p.pad_top, first_ow * p.stride_w - p.pad_left, shape);
   cp_async_wait<0>();
   sync_threads();  // weights, offsets and window are there for all

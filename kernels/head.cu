@@ -6,6 +6,7 @@
 // Block (n, t) serves image n of branch t. Shared memory: the pooled features [pitch] (with `pooled`), then the logits
 // [labels], f32. A warp computes one label at a time; all sums run in a fixed order.
 #include <device/epilogue.h>
+#include <device/predecessor.h>
 #include <device/warp.h>
 #include <variants.h>
 
@@ -22,6 +23,7 @@ DEVICE void head(const awsnet_head_params& p) {
   float* pooled = reinterpret_cast<float*>(dynamic_shared());
   float* logits = pooled + (p.pooled ? pitch : 0);
 
+  await_predecessor();
   if (p.pooled) {
     for (int c = threadIdx.x; c < p.channels; c += AWSNET_HEAD_THREADS) {
       float sum = 0.0f;

@@ -5,6 +5,7 @@
 template <typename Element>
 DEVICE void identity(const awsnet_identity_params& p) {
   const VectorOfPosition at(p.epilogue.channels);
+  await_predecessor();
   if (at.position >= p.positions) return;
   const int64_t offset = at.position * pitch_of(p.epilogue.channels) + at.channel;
   float z[kBranches][kVector];

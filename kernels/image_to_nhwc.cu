@@ -1,11 +1,13 @@
 // A caller's image as a map: out[n][h][w][c] = pixel * scale[c] + shift[c], one thread a position.
 #include <device/image.h>
+#include <device/predecessor.h>
 #include <variants.h>
 
 template <typename Element>
 DEVICE void image_to_nhwc(const awsnet_image_to_nhwc_params& p) {
   const int64_t position = static_cast<int64_t>(blockIdx.x) * AWSNET_VECTOR_THREADS + threadIdx.x;
   const int64_t per_image = static_cast<int64_t>(p.image.height) * p.image.width;
+  await_predecessor();
   if (position >= p.batch * per_image) return;
   const int64_t n = static_cast<uint32_t>(position) / static_cast<uint32_t>(per_image);
   const int pixel = static_cast<int>(position - n * per_image);

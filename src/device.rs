@@ -46,7 +46,7 @@ impl Device {
             Device::Auto => Ok(match cuda::probe().and_then(|driver| cuda::usable(&driver, 0)) {
                 Ok(gpu) => Resolved { target: Target::Cuda(gpu), note: None },
                 Err(error) => {
-                    let note = format!("no GPU is used: {}", error.found());
+                    let note = format!("no GPU is used: {error}");
                     Resolved { target: cpu(), note: Some(note) }
                 }
             }),

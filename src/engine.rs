@@ -293,10 +293,15 @@ impl Session {
     /// Queues a run on a caller's CUDA stream, between addresses in device memory, and returns at once.
     ///
     /// The first call with an image format, count and addresses captures a graph for them, which allocates; the latest
-    /// 16 are kept, and later calls with the same only launch it. On a stream that is being captured the kernels are
-    /// launched one by one, and become part of the caller's graph, which must not outlive the session. An error of the
-    /// device shows in a later call of whoever waits for the stream. Errors: a backend other than CUDA; a stream of
-    /// another device; a count, address or stride out of range.
+    /// 16 are kept, and later calls with the same look at the stream and launch it. Where stream and addresses stay the
+    /// same, [`bind`](Self::bind) does without the look. On a stream that is being captured the kernels are launched one
+    /// by one, and become part of the caller's graph, which must not outlive the session.
+    ///
+    /// A fault of the device is asynchronous. It shows to whoever waits for the stream behind the run; until somebody
+    /// has waited, further runs may be queued without an error, and do nothing. Once it has shown, the next call of any
+    /// session of the engine returns [`ErrorKind::Poisoned`], which speaks of work queued earlier, not of its own.
+    ///
+    /// Errors: a backend other than CUDA; a stream of another device; a count, address or stride out of range.
     ///
     /// # Safety
     ///
@@ -308,6 +313,65 @@ impl Session {
         stream: cuda::Stream,
         images: cuda::DeviceImages,
         predictions: cuda::DevicePredictions,
+    ) -> Result<()> {
+        self.check_device_run(&images, &predictions)?;
+        #[cfg(feature = "cuda")]
+        if let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
+            (&mut self.backend, &self.plan.backend)
+        {
+            // SAFETY: the caller's promise.
+            return unsafe { session.enqueue(plan, stream.0.cast(), images, predictions) };
+        }
+        let _ = stream;
+        Err(self.not_on_a_gpu())
+    }
+
+    /// Prepares runs on a caller's CUDA stream between addresses that stay the same, so that each of them is a single
+    /// driver call: [`Bound::launch`](cuda::Bound::launch).
+    ///
+    /// Everything that can be checked is checked here, and a graph is captured, which allocates. A session may have any
+    /// number of these, one for each buffer of a ring; they share its memory. Errors: as [`enqueue`](Self::enqueue), and
+    /// a stream that is being captured.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is alive now. At each launch, and until the run is done, `stream` and the memory at all addresses are
+    /// alive, and the memory is large enough. The runs of the session, bound or not, are queued one behind the other in
+    /// one stream, or the next waits for the one before.
+    pub unsafe fn bind(
+        &mut self,
+        stream: cuda::Stream,
+        images: cuda::DeviceImages,
+        predictions: cuda::DevicePredictions,
+    ) -> Result<cuda::Bound> {
+        self.check_device_run(&images, &predictions)?;
+        #[cfg(feature = "cuda")]
+        if let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
+            (&mut self.backend, &self.plan.backend)
+        {
+            // SAFETY: the caller's promise.
+            return unsafe { session.bind(plan, stream.0.cast(), images, predictions) };
+        }
+        let _ = stream;
+        Err(self.not_on_a_gpu())
+    }
+
+    /// On a GPU, writes over its L2 cache and waits, so that the next run starts cold; elsewhere does nothing.
+    ///
+    /// The first call allocates twice the cache's bytes. Errors: not enough memory, a device that fails.
+    pub fn evict_device_cache(&mut self) -> Result<()> {
+        match &mut self.backend {
+            #[cfg(feature = "cuda")]
+            BackendSession::Cuda(session) => session.evict_cache(),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a run between device addresses must keep, as far as numbers show.
+    fn check_device_run(
+        &self,
+        images: &cuda::DeviceImages,
+        predictions: &cuda::DevicePredictions,
     ) -> Result<()> {
         self.check_count(images.count)?;
         let shape = self.plan.input().shape;
@@ -323,16 +387,11 @@ impl Session {
         if images.pixels == 0 {
             return Err(Error::new(ErrorKind::Input, "images", "an address in device memory", "0"));
         }
-        #[cfg(feature = "cuda")]
-        if let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
-            (&mut self.backend, &self.plan.backend)
-        {
-            // SAFETY: the caller's promise.
-            return unsafe { session.enqueue(plan, stream.0.cast(), images, predictions) };
-        }
-        let _ = stream;
-        let found = self.plan.target().to_string();
-        Err(Error::new(ErrorKind::Device, "session", "a session on a GPU", found))
+        Ok(())
+    }
+
+    fn not_on_a_gpu(&self) -> Error {
+        Error::new(ErrorKind::Device, "session", "a session on a GPU", self.plan.target().to_string())
     }
 
     fn check_count(&self, count: usize) -> Result<()> {

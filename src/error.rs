@@ -80,6 +80,12 @@ impl Error {
         self
     }
 
+    /// The same error about something else.
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     /// Names the place, unless one is named already.
     pub(crate) fn at(mut self, place: String) -> Self {
         if self.0.place.is_empty() {

@@ -61,12 +61,13 @@ pub mod plan;
 mod predictions;
 pub mod reference;
 pub mod tensor;
+pub mod tune;
 pub mod verify;
 
 pub use device::{Device, Resolved};
 pub use engine::{Engine, EngineOptions, Graphs, ImagesU8, Session};
 pub use error::{Error, ErrorKind, Result};
 pub use model::Model;
-pub use plan::{Gpu, Isa, Plan, PlanOptions, Precision, Target};
+pub use plan::{Gpu, Isa, Plan, PlanOptions, Precision, Target, Tuning};
 pub use predictions::{Prediction, Predictions, Scores};
 pub use tensor::{Branch, DType, Shape, Tensor};

@@ -60,13 +60,25 @@ pub fn layers(
     threads: usize,
     images: &[f32],
 ) -> Result<Vec<NodeAgreement>> {
+    planned_layers(model, &PlanOptions { target, precision, ..PlanOptions::default() }, threads, images)
+}
+
+/// As [`layers`], with a plan made as `options` say, except that its batch is the number of images and that it keeps
+/// its values.
+pub fn planned_layers(
+    model: Model,
+    options: &PlanOptions,
+    threads: usize,
+    images: &[f32],
+) -> Result<Vec<NodeAgreement>> {
+    let target = options.target;
     if target == Target::Reference {
         let expected = "a backend to compare with the reference";
         return Err(Error::new(ErrorKind::Input, "device", expected, "the reference itself"));
     }
     let image_len = model.input().shape.len();
     let batch = (images.len() / image_len).max(1);
-    let options = PlanOptions { target, precision, batch, keep_values: true };
+    let options = PlanOptions { batch, keep_values: true, ..options.clone() };
     let plan = Plan::build(model.clone(), &options)?;
     let engine = Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() })?;
     let mut session = engine.session()?;

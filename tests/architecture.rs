@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cpu", &["error", "tensor", "op", "model", "plan", "predictions"]),
     ("cuda", &["error", "tensor", "op", "model", "plan", "predictions"]),
     ("engine", &["error", "memory", "tensor", "plan", "predictions", "reference", "cpu", "cuda"]),
+    ("tune", &["error", "model", "plan", "cuda"]),
     ("device", &["error", "plan", "cuda"]),
     ("verify", &["error", "tensor", "op", "model", "plan", "reference", "engine"]),
     ("image", &["error"]),

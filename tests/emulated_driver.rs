@@ -133,6 +133,7 @@ struct Counters {
     device_memory_calls: u64,
     pinned_memory_calls: u64,
     graph_launches: u64,
+    dependent_launches: u64,
 }
 
 /// `struct awsnet_emulator_objects`.
@@ -370,7 +371,9 @@ fn events() {
     assert_eq!(read, RESULT);
     assert_eq!(query(&end), Ok(()));
     end.synchronize().expect("no error");
-    assert!(elapsed(&start, &end).expect("both happened") >= 0.0);
+    // A launch; its two branches each read and write a vector of f32, and each thread reads the mix.
+    let bytes = (2 * 2 * CHANNELS * 4 + 16) as f32;
+    assert_eq!(elapsed(&start, &end), Ok((1000.0 + (bytes / 64.0).floor()) / 1e6));
     never.record(&setup.stream).expect("an event");
     never.synchronize().expect("no error");
     assert_eq!(elapsed(&start, &never), Err(400), "an event without timing");
@@ -523,6 +526,11 @@ fn scenarios() {
             assert_eq!(setup.stream.synchronize().map_err(code), Err(900));
             let flags = sys::CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
             assert_eq!(setup.stream.end_capture(flags).map(drop).map_err(code), Err(901));
+            // Loading may wait too.
+            setup.stream.begin_capture(mode).expect("a capture");
+            let loaded = setup.context.load_module(Ptx::from_binary(image::image().to_vec()));
+            assert_eq!(loaded.map(drop).map_err(code), Err(900));
+            assert_eq!(setup.stream.end_capture(flags).map(drop).map_err(code), Err(901));
         }
         Ok("shared memory") => {
             let setup = setup().expect("a device");
@@ -563,6 +571,13 @@ fn scenarios() {
         Ok("a launch hangs") => hanging(false),
         Ok("a node hangs") => hanging(true),
         Ok("events") => events(),
+        Ok("untimed events") => {
+            let setup = setup().expect("a device");
+            let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+            let event = setup.stream.record_event(timed).expect("an event");
+            event.synchronize().expect("no error");
+            assert_eq!(event.elapsed_ms(&event).map_err(code), Err(801), "a machine's time is not a GPU's");
+        }
         Ok("contexts") => contexts(),
         Ok("memory") => memory(),
         Ok("counting") => counting(),
@@ -640,7 +655,9 @@ fn a_launch_that_hangs_is_never_ready_and_lets_the_process_end() {
 
 #[test]
 fn events_order_streams_and_take_the_time() {
-    scenario("events", &[]);
+    scenario("events", &[("AWSNET_EMULATOR_CLOCK", "work")]);
+    let text = scenario("untimed events", &[]);
+    assert!(text.contains("says nothing of a GPU"), "{text}");
 }
 
 #[test]

@@ -30,6 +30,8 @@ Settings read_settings() {
   s.driver_version = static_cast<int>(number("AWSNET_EMULATOR_DRIVER_VERSION", 13000));
   s.memory_bytes = number("AWSNET_EMULATOR_MEMORY_BYTES", uint64_t{4} << 30);
   s.hang_launch = number("AWSNET_EMULATOR_HANG_LAUNCH", 0);
+  s.fault_launch = number("AWSNET_EMULATOR_FAULT_LAUNCH", 0);
+  if (const char* text = getenv("AWSNET_EMULATOR_CLOCK")) s.clock = strcmp(text, "work") == 0;
   s.trace = number("AWSNET_EMULATOR_TRACE", 0) != 0;
   s.report = number("AWSNET_EMULATOR_REPORT", 0) != 0;
   return s;
@@ -219,8 +221,8 @@ EXPORT void awsnet_emulator_counters(struct awsnet_emulator_counters* out) {
   std::lock_guard lock(state);
   const Counters& done = this_issuer()->counters;
   const CallCounters& called = call_counters;
-  *out = {called.calls,      called.refused,       done.launches,        done.bytes_loaded,
-          done.bytes_stored, called.device_memory, called.pinned_memory, called.graph_launches};
+  *out = {called.calls,         called.refused,       done.launches,         done.bytes_loaded,      done.bytes_stored,
+          called.device_memory, called.pinned_memory, called.graph_launches, done.dependent_launches};
 }
 EXPORT void awsnet_emulator_objects(struct awsnet_emulator_objects* out) {
   std::lock_guard lock(state);
@@ -240,6 +242,7 @@ EXPORT void awsnet_emulator_objects(struct awsnet_emulator_objects* out) {
   out->device_bytes = device.bytes;
   out->pinned_bytes = pinned.bytes;
 }
+EXPORT void awsnet_emulator_written(uint64_t address) { global_contains(reinterpret_cast<void*>(address), 1, true); }
 EXPORT int awsnet_emulator_kernel(unsigned index, const char** name, size_t* params_bytes, unsigned* threads) {
   const Kernel* kernel = first_kernel();
   while (kernel && index-- > 0) kernel = kernel->next;

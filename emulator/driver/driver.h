@@ -98,6 +98,7 @@ std::shared_ptr<Issuer> this_issuer();
 struct Operation {
   std::function<Result()> run;
   bool is_launch = false;
+  bool is_dependent = false;  // a launch with programmatic stream serialisation
 };
 
 // One piece of work of a stream: an operation, or another stream's work to wait for.
@@ -116,6 +117,7 @@ struct Stream : std::enable_shared_from_this<Stream> {
   bool destroyed = false;  // it has no handle any more, but work left that hangs
   std::deque<Work> queue;
   uint64_t issued = 0, done = 0;  // tickets: work is numbered from 1
+  uint64_t work_nanoseconds = 0;  // what its work so far would take by the clock of events
   bool busy = false;              // a thread runs a piece of it
   std::shared_ptr<Graph> capture;
   bool capture_invalid = false;
@@ -134,14 +136,16 @@ struct Event {
   bool timed = true;
   std::shared_ptr<Stream> stream;  // where it was recorded last; null: never
   uint64_t ticket = 0;
-  std::shared_ptr<double> milliseconds = std::make_shared<double>(0.0);
+  std::shared_ptr<uint64_t> nanoseconds = std::make_shared<uint64_t>(0);
 };
 
 struct Function {
   const Kernel* kernel;
   int dynamic_shared_limit;
+  int architecture;  // compiled for it, 90 for sm_90
 };
 struct Module {
+  int architecture;
   std::vector<std::unique_ptr<Function>> functions;
 };
 
@@ -164,8 +168,8 @@ extern thread_local CallCounters call_counters;
 // Settings from the environment; emulator/README.md lists them.
 struct Settings {
   int devices, capability_major, capability_minor, multiprocessors, driver_version;
-  uint64_t memory_bytes, hang_launch;
-  bool trace, report;
+  uint64_t memory_bytes, hang_launch, fault_launch;
+  bool trace, report, clock;
 };
 const Settings& settings();
 // The shared memory that a block may ask for on this architecture.

@@ -48,25 +48,32 @@ bool serves(uint16_t kind, uint32_t architecture) {
   return kind == kEntryPtx && architecture <= major * 10 + minor;
 }
 
-Result check_fatbin(const char* image) {
+// The architecture of the code that a driver takes from an image: machine code before PTX, and of either the newest.
+Result architecture_of_fatbin(const char* image, int* chosen) {
   const uint16_t header_bytes = read<uint16_t>(image + 6);
   const uint64_t bytes = read<uint64_t>(image + 8);
   const char* entry = image + header_bytes;
   const char* end = entry + bytes;
+  int machine_code = 0, ptx = 0;
   while (entry < end) {
     const uint16_t kind = read<uint16_t>(entry);
     const uint32_t entry_header = read<uint32_t>(entry + 4);
     const uint64_t payload = read<uint64_t>(entry + 8);
     const uint32_t architecture = read<uint32_t>(entry + 28);
     if (entry_header == 0) return kInvalidImage;
-    if (serves(kind, architecture)) return kSuccess;
+    int& newest = kind == kEntryElf ? machine_code : ptx;
+    if (serves(kind, architecture)) newest = std::max(newest, static_cast<int>(architecture));
     entry += entry_header + payload;
   }
-  return kNoBinaryForGpu;
+  *chosen = machine_code ? machine_code : ptx;
+  return *chosen ? kSuccess : kNoBinaryForGpu;
 }
 
-Result check_image(const char* image) {
-  if (read<uint32_t>(image) == kFatbinMagic) return check_fatbin(image);
+// What the kernels of a module are compiled for. An image that names no architecture stands for the kernels of this
+// library, which are compiled for the device.
+Result architecture_of_image(const char* image, int* architecture) {
+  *architecture = settings().capability_major * 10 + settings().capability_minor;
+  if (read<uint32_t>(image) == kFatbinMagic) return architecture_of_fatbin(image, architecture);
   if (memcmp(image, "\177ELF", 4) == 0) return kSuccess;
   const char* text = image;
   for (;;) {  // PTX: blank space and comments, then a version
@@ -80,6 +87,7 @@ Result check_image(const char* image) {
 struct LaunchShape {
   Dim3 grid, block;
   unsigned shared_bytes;
+  bool is_dependent;
 };
 
 Result launch_kernel(Function* function, LaunchShape shape, void* handle, void** params) {
@@ -102,7 +110,7 @@ Result launch_kernel(Function* function, LaunchShape shape, void* handle, void**
     say(result.text);
     return static_cast<Result>(result.fault);
   };
-  enqueue(stream, {run, true});
+  enqueue(stream, {run, true, shape.is_dependent});
   return kSuccess;
 }
 
@@ -114,9 +122,11 @@ using namespace emulator;
 EXPORT int cuModuleLoadData(Module** module, const void* image) {
   ENTER(kContext);
   REQUIRE(module && image, kInvalidValue);
-  if (const Result result = check_image(static_cast<const char*>(image))) return result;
+  REQUIRE(!forbidden_while_capturing(), kStreamCaptureUnsupported);
+  int architecture;
+  if (const Result result = architecture_of_image(static_cast<const char*>(image), &architecture)) return result;
   std::lock_guard lock(state);
-  *module = modules().add(std::make_shared<Module>());
+  *module = modules().add(std::make_shared<Module>(Module{architecture, {}}));
   return kSuccess;
 }
 EXPORT int cuModuleLoadDataEx(Module** module, const void* image, unsigned, int*, void**) {
@@ -129,15 +139,17 @@ EXPORT int cuModuleUnload(Module* module) {
   REQUIRE(modules().remove(module), kInvalidHandle);
   return result;
 }
+// Loads the kernel, where modules are loaded lazily, as they are by default: nothing to do while a stream is captured.
 EXPORT int cuModuleGetFunction(Function** function, void* handle, const char* name) {
   ENTER(kContext);
   REQUIRE(function && name, kInvalidValue);
+  REQUIRE(!forbidden_while_capturing(), kStreamCaptureUnsupported);
   const Kernel* kernel = find_kernel(name);
   REQUIRE(kernel, kNotFound);
   std::lock_guard lock(state);
   const auto module = modules().find(handle);
   REQUIRE(module, kInvalidHandle);
-  module->functions.push_back(std::make_unique<Function>(Function{kernel, kSharedWithoutOptin}));
+  module->functions.push_back(std::make_unique<Function>(Function{kernel, kSharedWithoutOptin, module->architecture}));
   *function = module->functions.back().get();
   return kSuccess;
 }
@@ -148,7 +160,8 @@ enum {
   kSharedBytes = 1,
   kConstBytes = 2,
   kLocalBytes = 3,
-  kRegisters = 4,
+  kPtxVersion = 5,
+  kBinaryVersion = 6,
   kDynamicShared = 8,
   kCarveout = 9
 };
@@ -173,6 +186,8 @@ EXPORT int cuFuncGetAttribute(int* value, int attribute, Function* function) {
     case kSharedBytes:
     case kConstBytes:
     case kLocalBytes: *value = 0; return kSuccess;
+    case kPtxVersion:
+    case kBinaryVersion: *value = function->architecture; return kSuccess;
     case kDynamicShared: *value = function->dynamic_shared_limit; return kSuccess;
     default: say("function attribute " + std::to_string(attribute) + " is not emulated"); return kInvalidValue;
   }
@@ -203,7 +218,8 @@ EXPORT int cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, 
                           void** extra) {
   ENTER(kContext);
   REQUIRE(function && !extra, kInvalidValue);
-  return launch_kernel(function, {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes}, stream, params);
+  const LaunchShape shape = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, false};
+  return launch_kernel(function, shape, stream, params);
 }
 
 // struct CUlaunchConfig and CUlaunchAttribute, as far as they are read.
@@ -243,10 +259,14 @@ EXPORT int cuLaunchKernelEx(const LaunchConfig* config, Function* function, void
   ENTER(kContext);
   REQUIRE(config && function && !extra, kInvalidValue);
   REQUIRE(config->attributes || config->attribute_count == 0, kInvalidValue);
+  bool is_dependent = false;
   for (unsigned i = 0; i < config->attribute_count; i++) {
     const int id = config->attributes[i].id;
     if (id == kIgnore) continue;
-    if (id == kProgrammaticSerialization && settings().capability_major >= 9) continue;
+    if (id == kProgrammaticSerialization && settings().capability_major >= 9) {
+      is_dependent = config->attributes[i].value.programmatic_serialization != 0;
+      continue;
+    }
     const bool named = id > 0 && id < static_cast<int>(std::size(kLaunchAttributes));
     say("launch attribute " + (named ? kLaunchAttributes[id] : std::to_string(id)) +
         " is not emulated for this device");
@@ -254,7 +274,8 @@ EXPORT int cuLaunchKernelEx(const LaunchConfig* config, Function* function, void
   }
   const LaunchShape shape = {{config->grid_x, config->grid_y, config->grid_z},
                              {config->block_x, config->block_y, config->block_z},
-                             config->shared_bytes};
+                             config->shared_bytes,
+                             is_dependent};
   return launch_kernel(function, shape, config->stream, params);
 }
 

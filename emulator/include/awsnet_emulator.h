@@ -18,6 +18,7 @@ struct awsnet_emulator_counters {
   uint64_t device_memory_calls;  // driver calls that allocate or free device memory
   uint64_t pinned_memory_calls;
   uint64_t graph_launches;
+  uint64_t dependent_launches;  // of the kernels run, those launched with programmatic stream serialisation
 };
 // Since the thread began. Launches count when they have run.
 void awsnet_emulator_counters(struct awsnet_emulator_counters* out);
@@ -36,6 +37,10 @@ struct awsnet_emulator_objects {
   uint64_t device_bytes, pinned_bytes;
 };
 void awsnet_emulator_objects(struct awsnet_emulator_objects* out);
+
+// Marks the live allocation that holds the byte at an address as one that a kernel has written, as the maps of a network
+// are: no kernel may read it before it has waited for its predecessor.
+void awsnet_emulator_written(uint64_t address);
 
 // The index-th kernel there is, in no particular order; 0 beyond the last.
 int awsnet_emulator_kernel(unsigned index, const char** name, size_t* params_bytes, unsigned* threads);

@@ -40,8 +40,9 @@ struct Copy {
 struct Lane : Thread {
   Fiber fiber;
   bool left = false;
-  bool unfenced = false;            // it stored to global memory since its last fence
-  const char* waits_for = nullptr;  // "a barrier" or "a warp collective"
+  bool unfenced = false;                        // it stored to global memory since its last fence
+  bool has_waited = false, has_let_in = false;  // griddepcontrol.wait, griddepcontrol.launch_dependents
+  const char* waits_for = nullptr;              // "a barrier" or "a warp collective"
   Place waits_at = {nullptr, 0};
   std::vector<Copy> open_group;
   std::deque<std::vector<Copy>> groups;
@@ -167,6 +168,10 @@ void run_lane() {
     if (!group.empty())
       fault({launch->kernel->name, 0}, Fault::kLaunchFailed, "left with an asynchronous copy never waited for");
   }
+  if (!lane->has_waited)
+    fault({launch->kernel->name, 0}, Fault::kLaunchFailed, "left without waiting for the kernel before it");
+  if (!lane->has_let_in)
+    fault({launch->kernel->name, 0}, Fault::kLaunchFailed, "left without letting the next kernel start");
   lane->left = true;
   launch->left++;
   IF_TSAN(__tsan_release(&launch->end_order));
@@ -407,24 +412,47 @@ void check_shared(Place place, const void* pointer, size_t bytes, size_t alignme
   IF_TSAN(__tsan_read_range(const_cast<void*>(pointer), bytes));
 }
 
-static void check_global(Place place, const void* pointer, size_t bytes, const char* access) {
+void await_dependencies(Place place) {
+  count_step(place);
+  if (current()->has_waited) fault(place, Fault::kLaunchFailed, "waits for the kernel before it again");
+  current()->has_waited = true;
+}
+
+void launch_dependents(Place place) {
+  if (!current()->has_waited)
+    fault(place, Fault::kLaunchFailed, "lets the next kernel start before it has waited for the one before it");
+  current()->has_let_in = true;
+}
+
+// Of a read: it may come before the wait where no kernel ever wrote.
+static void check_order(Place place, const void* pointer) {
+  if (current()->has_waited || !global_written(pointer)) return;
+  fault(place, Fault::kLaunchFailed, "reads %p, which kernels write, before it has waited for the kernel before it",
+        pointer);
+}
+
+static void check_global(Place place, const void* pointer, size_t bytes, const char* access, bool writes) {
   count_step(place);
   if (reinterpret_cast<uintptr_t>(pointer) % bytes != 0) {
     fault(place, Fault::kMisalignedAddress, "%s %zu bytes of global memory at %p, no multiple of them", access, bytes,
           pointer);
   }
-  if (!global_contains(pointer, bytes)) {
+  if (!global_contains(pointer, bytes, writes)) {
     fault(place, Fault::kIllegalAddress, "%s %zu bytes at %p, outside of any live allocation", access, bytes, pointer);
+  }
+  if (writes && !current()->has_waited) {
+    fault(place, Fault::kLaunchFailed, "%s to %p before it has waited for the kernel before it", access, pointer);
   }
 }
 
 void check_load(Place place, const void* pointer, size_t bytes) {
-  check_global(place, pointer, bytes, "loads");
+  check_global(place, pointer, bytes, "loads", false);
+  check_order(place, pointer);
   counters.bytes_loaded += bytes;
 }
 
 void check_store(Place place, const void* pointer, size_t bytes) {
-  check_global(place, pointer, bytes, "stores");
+  check_global(place, pointer, bytes, "stores", true);
   current()->unfenced = true;
   counters.bytes_stored += bytes;
 }
@@ -440,7 +468,7 @@ void fence() {
 }
 
 uint32_t increment(Place place, uint32_t* counter) {
-  check_global(place, counter, sizeof *counter, "increments");
+  check_global(place, counter, sizeof *counter, "increments", true);
   launch->drew = true;
   bool fenced = true;
   for (const Lane& lane : launch->lanes) fenced = fenced && !lane.unfenced;
@@ -459,6 +487,7 @@ void copy_start(Place place, void* target, const void* source, int bytes) {
   if (bytes > 0 && !global_contains(source, bytes)) {
     fault(place, Fault::kIllegalAddress, "copies %d bytes from %p, outside of any live allocation", bytes, source);
   }
+  if (bytes > 0) check_order(place, source);
   counters.bytes_loaded += bytes;
   IF_TSAN(__tsan_write_range(target, 16); if (bytes > 0) __tsan_read_range(const_cast<void*>(source), bytes));
   Lane* lane = current();

@@ -5,6 +5,9 @@
 //   collective  (mma, ldmatrix, shuffle) all 32 lanes arrive at the same one; the last one computes for all
 //   copies      an asynchronous copy arrives as late as its waits allow (Delivery), and until then its destination
 //               reads as NaN; a thread that leaves with copies never waited for is a fault
+//   dependency  a kernel may start before its predecessor has ended: until a thread has waited for that, it touches
+//               nothing that a kernel ever wrote, and writes nothing; a thread that leaves without having waited, or
+//               without having let the next launch start behind its wait, is a fault
 // Shared memory starts as NaN. A fault names block, thread and place, ends the launch and is never a hang.
 //
 // The schedule is a function of the seed: 0 runs threads and blocks in order, any other shuffles both.
@@ -83,6 +86,9 @@ void check_shared(Place place, const void* pointer, size_t bytes, size_t alignme
 // Fault unless the range is live global memory, `bytes`-aligned; count it.
 void check_load(Place place, const void* pointer, size_t bytes);
 void check_store(Place place, const void* pointer, size_t bytes);
+
+void await_dependencies(Place place);
+void launch_dependents(Place place);
 
 void fence();
 uint32_t increment(Place place, uint32_t* counter);

@@ -20,7 +20,7 @@ struct Allocations {
   uint64_t generation = 1;             // changes with every free: what a thread remembers from before is stale
 
   // The allocation that holds the byte at an address; at.end() if there is none.
-  std::map<uintptr_t, Allocation>::const_iterator holding(uintptr_t address) const {
+  std::map<uintptr_t, Allocation>::iterator holding(uintptr_t address) {
     auto next = at.upper_bound(address);
     if (next == at.begin()) return at.end();
     --next;
@@ -37,6 +37,7 @@ Allocations& allocations() {
 struct Remembered {
   uint64_t generation;
   uintptr_t begin, end;
+  bool written;
 };
 constexpr size_t kRemembered = 8;  // the maps, weights and arrays of one kernel
 thread_local Remembered remembered[kRemembered];
@@ -52,7 +53,7 @@ void* global_allocate(size_t bytes, MemoryKind kind, int device) {
   memset(pointer, 0xff, bytes);
   Allocations& all = allocations();
   std::unique_lock lock(all.mutex);
-  all.at[reinterpret_cast<uintptr_t>(pointer)] = Allocation{bytes, kind, device};
+  all.at[reinterpret_cast<uintptr_t>(pointer)] = Allocation{bytes, kind, device, false};
   MemoryInUse& in_use = all.in_use[static_cast<int>(kind)];
   in_use.bytes += bytes;
   in_use.allocations++;
@@ -75,17 +76,19 @@ bool global_free(void* pointer, MemoryKind kind) {
   return true;
 }
 
-bool global_contains(const void* pointer, size_t bytes) {
+bool global_contains(const void* pointer, size_t bytes, bool written) {
   Allocations& all = allocations();
   const uintptr_t begin = reinterpret_cast<uintptr_t>(pointer), end = begin + bytes;
   const uint64_t generation = __atomic_load_n(&all.generation, __ATOMIC_ACQUIRE);
   for (const Remembered& r : remembered) {
-    if (r.generation == generation && r.begin <= begin && end <= r.end) return true;
+    if (r.generation == generation && r.begin <= begin && end <= r.end && (r.written || !written)) return true;
   }
   std::shared_lock lock(all.mutex);
   const auto found = all.holding(begin);
   if (found == all.at.end() || found->second.bytes - (begin - found->first) < bytes) return false;
-  remembered[oldest++ % kRemembered] = Remembered{all.generation, found->first, found->first + found->second.bytes};
+  if (written) __atomic_store_n(&found->second.written, true, __ATOMIC_RELAXED);
+  remembered[oldest++ % kRemembered] =
+      Remembered{all.generation, found->first, found->first + found->second.bytes, written};
   return true;
 }
 
@@ -96,6 +99,13 @@ bool global_find(const void* pointer, Allocation* allocation) {
   if (found == all.at.end()) return false;
   *allocation = found->second;
   return true;
+}
+
+bool global_written(const void* pointer) {
+  Allocations& all = allocations();
+  std::shared_lock lock(all.mutex);
+  const auto found = all.holding(reinterpret_cast<uintptr_t>(pointer));
+  return found != all.at.end() && __atomic_load_n(&found->second.written, __ATOMIC_RELAXED);
 }
 
 MemoryInUse global_in_use(MemoryKind kind) {

@@ -57,7 +57,7 @@ DEVICE void dual_gemm(Source& source, int k_tiles, const awsnet_epilogue& e, int
 
 // Starts the copies of one branch's B tile: rows are output channels, packed [channels][k_vectors][kVector].
 template <class T, typename Element>
-DEVICE void fill_weights(uint8_t* tile, const void* weight, int channels, int k_vectors, int k_vector) {
+DEVICE void fill_weight_tile(uint8_t* tile, const void* weight, int channels, int k_vectors, int k_vector) {
   const int column = threadIdx.x % T::kRowVectors;
 #pragma unroll
   for (int i = 0; i < T::kRoundsB; i++) {

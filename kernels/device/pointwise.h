@@ -2,6 +2,7 @@
 // threads take neighbouring vectors.
 #pragma once
 #include <device/element.h>
+#include <device/predecessor.h>
 #include <variants.h>
 
 struct VectorOfPosition {

@@ -38,6 +38,23 @@ DEVICE uint32_t atomic_increment(uint32_t* counter) { return atomicAdd(counter, 
 // The value of lane `lane() ^ mask`. All 32 lanes take part.
 DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 
+// Programmatic dependent launch; device/predecessor.h says how it is used. Both do nothing below sm_90, where a kernel
+// starts when the one before it has ended.
+
+// Waits until the launches that this one depends on have ended and all they wrote is visible to this thread.
+DEVICE void griddepcontrol_wait() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Lets the launch that depends on this one start as soon as every block has called it or ended.
+DEVICE void griddepcontrol_launch_dependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 template <typename T>
 DEVICE T load_global(const T* source) {
   return *source;

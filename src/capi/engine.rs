@@ -303,6 +303,7 @@ impl awsnet_engine {
             precision: options.precision,
             batch: options.batch,
             keep_values: false,
+            tuning: crate::tune::from_env()?,
         };
         let plan = Plan::build(model, &plan_options)?;
         let engine = Engine::new(plan, &EngineOptions { threads: options.threads, graphs: options.graphs })?;

@@ -1,10 +1,11 @@
-//! What the backend takes from the driver, each in a type that gives it back when dropped.
+//! What the backend takes from the driver, each in a type that gives it back when dropped: context, kernels, memory.
+//! Streams, and what runs in them, are in [`stream`](super::stream).
 //!
 //! Every call goes through a [`Context`]: it makes the device's primary context current for as long as the calls last,
 //! turns statuses into errors, and remembers an error that the driver will not recover from. Without a driver cudarc
 //! panics, so that [`Context::retain`] probes first; with one, nothing here panics.
 
-use std::ffi::{CStr, CString, c_uint, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr::null_mut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,30 +78,56 @@ impl Context {
         Error::new(ErrorKind::Poisoned, self.place(), expected, "an engine that a fault has poisoned")
     }
 
-    /// A driver call's status as a result.
-    fn check(&self, call: &str, status: CUresult) -> Result<()> {
+    /// The status of a driver call that only starts something: a fault that it returns is that of earlier work.
+    pub fn check(&self, call: &str, status: CUresult) -> Result<()> {
+        self.check_work(call, ", and all work queued before it", status)
+    }
+
+    /// The status of a driver call that waited for a run, whose fault it returns.
+    pub fn check_run(&self, call: &str, status: CUresult) -> Result<()> {
+        self.check_work(&format!("the run ({call})"), "", status)
+    }
+
+    fn check_work(&self, what: &str, earlier: &str, status: CUresult) -> Result<()> {
         if status == CUresult::CUDA_SUCCESS {
             return Ok(());
         }
         let found = format!("{status:?} ({})", status as u32);
         if is_sticky(status) {
             self.poisoned.store(true, Ordering::Relaxed);
-            let expected =
-                format!("{call} to succeed (this engine is of no use any more: start a new process)");
+            let expected = format!(
+                "{what}{earlier} to succeed (this engine is of no use any more: start a new process)"
+            );
             return Err(Error::new(ErrorKind::Poisoned, self.place(), expected, found));
         }
         let (kind, expected) = match status as u32 {
-            2 => (ErrorKind::Memory, format!("enough device memory for {call} (a smaller batch needs less)")),
-            _ => (ErrorKind::Device, format!("{call} to succeed")),
+            2 => (ErrorKind::Memory, format!("enough device memory for {what} (a smaller batch needs less)")),
+            _ => (ErrorKind::Device, format!("{what} to succeed")),
         };
         Err(Error::new(kind, self.place(), expected, found))
     }
 
+    /// Errors from the first fault on.
+    pub fn check_poisoned(&self) -> Result<()> {
+        match self.poisoned.load(Ordering::Relaxed) {
+            true => Err(self.poisoned_error()),
+            false => Ok(()),
+        }
+    }
+
+    /// Bytes of the device's L2 cache.
+    pub fn l2_bytes(&self) -> Result<usize> {
+        let mut bytes = 0;
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
+        // SAFETY: `bytes` is a live value.
+        let status = unsafe { sys::cuDeviceGetAttribute(&mut bytes, attribute, self.device) };
+        self.check("cuDeviceGetAttribute", status)?;
+        Ok(bytes.unsigned_abs() as usize)
+    }
+
     /// Runs `calls` with this context current, and leaves the thread's own as it was.
     pub fn scope<T>(&self, calls: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.poisoned.load(Ordering::Relaxed) {
-            return Err(self.poisoned_error());
-        }
+        self.check_poisoned()?;
         let mut current = null_mut();
         // SAFETY: `current` is a live value; the context is retained.
         unsafe {
@@ -116,7 +143,7 @@ impl Context {
     }
 
     /// Frees something: with the context current, whatever its state, and no error to report to.
-    fn release(&self, free: impl FnOnce()) {
+    pub fn release(&self, free: impl FnOnce()) {
         if self.abandoned.load(Ordering::Relaxed) {
             return; // the device may be using it, for ever
         }
@@ -167,7 +194,11 @@ unsafe impl Sync for Module {}
 
 /// A kernel of a [`Module`]; lives as long as it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Function(sys::CUfunction);
+pub(super) struct Function {
+    pub handle: sys::CUfunction,
+    /// Compiled for sm_90 or newer: it waits for its predecessor by itself, and may be launched before that has ended.
+    pub waits: bool,
+}
 
 // SAFETY: as for `Module`.
 unsafe impl Send for Function {}
@@ -202,7 +233,7 @@ impl Module {
         Ok(Module { context: Arc::clone(context), module })
     }
 
-    /// Looks up a kernel and allows it its shared memory; the context is current.
+    /// Looks up a kernel, which loads it, and allows it its shared memory; the context is current.
     pub fn function(&self, launch: &Launch) -> Result<Function> {
         let name = CString::new(launch.kernel.as_str()).unwrap_or_default();
         let mut function = null_mut();
@@ -229,7 +260,13 @@ impl Module {
             );
             self.context.check(&call, status)?;
         }
-        Ok(Function(function))
+        // Of the code, not of the device: PTX for sm_80 that the driver translated for a newer device does not wait.
+        let mut version = 0;
+        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_PTX_VERSION;
+        // SAFETY: as above; `version` is a live value.
+        let status = unsafe { sys::cuFuncGetAttribute(&mut version, attribute, function) };
+        self.context.check("cuFuncGetAttribute", status)?;
+        Ok(Function { handle: function, waits: version >= 90 })
     }
 }
 
@@ -319,211 +356,6 @@ impl Drop for PinnedMemory {
     }
 }
 
-/// A queue of work.
-#[derive(Debug)]
-pub(super) struct Stream {
-    context: Arc<Context>,
-    stream: sys::CUstream,
-}
-
-// SAFETY: a stream's handle is only passed to the driver, which takes it from any thread.
-unsafe impl Send for Stream {}
-// SAFETY: as above.
-unsafe impl Sync for Stream {}
-
-/// A kernel, how it is launched, and its parameter struct.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct KernelCall {
-    pub function: Function,
-    pub grid: [c_uint; 3],
-    pub threads: c_uint,
-    pub shared_bytes: c_uint,
-    pub params: [u64; PARAMS_WORDS],
-}
-
-/// Words of 8 bytes that hold every parameter struct.
-pub(super) const PARAMS_WORDS: usize = 32;
-
-impl Stream {
-    /// A stream that does not wait for the legacy default stream; the context is current.
-    pub fn new(context: &Arc<Context>) -> Result<Stream> {
-        let mut stream = null_mut();
-        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint;
-        // SAFETY: `stream` is a live value.
-        context.check("cuStreamCreate", unsafe { sys::cuStreamCreate(&mut stream, flags) })?;
-        Ok(Stream { context: Arc::clone(context), stream })
-    }
-
-    pub fn handle(&self) -> sys::CUstream {
-        self.stream
-    }
-
-    /// Waits until all work is done; the context is current.
-    pub fn synchronize(&self) -> Result<()> {
-        // SAFETY: the stream is alive.
-        self.context.check("the run (cuStreamSynchronize)", unsafe { sys::cuStreamSynchronize(self.stream) })
-    }
-
-    /// Whether all work is done; the context is current.
-    pub fn is_done(&self) -> Result<bool> {
-        // SAFETY: the stream is alive.
-        match unsafe { sys::cuStreamQuery(self.stream) } {
-            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
-            status => self.context.check("the run (cuStreamQuery)", status).map(|()| true),
-        }
-    }
-
-    /// Copies to the device, in order with the stream.
-    ///
-    /// # Safety
-    ///
-    /// The device's memory is there; `from` stays unchanged until the copy is done.
-    pub unsafe fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
-        let status = unsafe { sys::cuMemcpyHtoDAsync_v2(to, from.as_ptr().cast(), from.len(), self.stream) };
-        self.context.check("cuMemcpyHtoDAsync", status)
-    }
-
-    /// Copies `bytes` from the device, in order with the stream.
-    ///
-    /// # Safety
-    ///
-    /// The memory on both sides is there until the copy is done, and nobody uses the host's before.
-    pub unsafe fn download(&self, to: *mut u8, from: u64, bytes: usize) -> Result<()> {
-        let status = unsafe { sys::cuMemcpyDtoHAsync_v2(to.cast(), from, bytes, self.stream) };
-        self.context.check("cuMemcpyDtoHAsync", status)
-    }
-
-    /// Writes zeros, in order with the stream.
-    ///
-    /// # Safety
-    ///
-    /// The device's memory is there until they are written.
-    pub unsafe fn zero(&self, to: u64, bytes: usize) -> Result<()> {
-        let status = unsafe { sys::cuMemsetD8Async(to, 0, bytes, self.stream) };
-        self.context.check("cuMemsetD8Async", status)
-    }
-
-    /// Captures what `calls` queues into a graph ready to be launched; the context is current.
-    pub fn capture(&self, calls: impl FnOnce() -> Result<()>) -> Result<Graph> {
-        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        // SAFETY: the stream is alive; the graph is destroyed once.
-        unsafe {
-            self.context.check("cuStreamBeginCapture", sys::cuStreamBeginCapture_v2(self.stream, mode))?;
-            let queued = calls();
-            let mut graph = null_mut();
-            // Ended whatever has happened, or the stream would stay of no use.
-            let ended =
-                self.context.check("cuStreamEndCapture", sys::cuStreamEndCapture(self.stream, &mut graph));
-            let mut exec = null_mut();
-            let instantiated = queued.and(ended).and_then(|()| {
-                let status = sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0);
-                self.context.check("cuGraphInstantiate", status)
-            });
-            if !graph.is_null() {
-                let _ = sys::cuGraphDestroy(graph);
-            }
-            instantiated?;
-            let graph = Graph { context: Arc::clone(&self.context), exec };
-            self.context.check("cuGraphUpload", sys::cuGraphUpload(exec, self.stream))?;
-            Ok(graph)
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        // SAFETY: created by `new`, destroyed once; work still queued is finished first.
-        self.context.release(|| unsafe {
-            let _ = sys::cuStreamSynchronize(self.stream);
-            let _ = sys::cuStreamDestroy_v2(self.stream);
-        });
-    }
-}
-
-/// A CUDA graph ready to be launched.
-#[derive(Debug)]
-pub(super) struct Graph {
-    context: Arc<Context>,
-    exec: sys::CUgraphExec,
-}
-
-// SAFETY: the handle is only passed to the driver; a session, which owns it, launches it from one thread at a time.
-unsafe impl Send for Graph {}
-// SAFETY: nothing is done through a shared reference but by the session's exclusive owner.
-unsafe impl Sync for Graph {}
-
-impl Graph {
-    /// Queues the graph; the context is current.
-    ///
-    /// # Safety
-    ///
-    /// The stream is one of this context; the memory that the graph uses is there until it is done.
-    pub unsafe fn launch(&self, stream: sys::CUstream) -> Result<()> {
-        self.context.check("cuGraphLaunch", unsafe { sys::cuGraphLaunch(self.exec, stream) })
-    }
-}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        // SAFETY: instantiated by `capture`, destroyed once; one that is running is freed when it is done.
-        self.context.release(|| {
-            let _ = unsafe { sys::cuGraphExecDestroy(self.exec) };
-        });
-    }
-}
-
-impl KernelCall {
-    /// Queues the kernel; the context is current.
-    ///
-    /// # Safety
-    ///
-    /// The stream is one of this context; the parameters are the kernel's, and the memory they name is there until it
-    /// is done.
-    pub unsafe fn launch(&self, context: &Context, stream: sys::CUstream) -> Result<()> {
-        let mut params = self.params;
-        let mut arguments = [params.as_mut_ptr().cast::<c_void>()];
-        let [x, y, z] = self.grid;
-        let status = unsafe {
-            sys::cuLaunchKernel(
-                self.function.0,
-                x,
-                y,
-                z,
-                self.threads,
-                1,
-                1,
-                self.shared_bytes,
-                stream,
-                arguments.as_mut_ptr(),
-                null_mut(),
-            )
-        };
-        context.check("cuLaunchKernel", status)
-    }
-}
-
-/// The context that a stream of a caller's belongs to; this context is current.
-///
-/// # Safety
-///
-/// The stream is alive, or one of the driver's default streams.
-pub(super) unsafe fn context_of(context: &Context, stream: sys::CUstream) -> Result<sys::CUcontext> {
-    let mut of = null_mut();
-    context.check("cuStreamGetCtx", unsafe { sys::cuStreamGetCtx(stream, &mut of) })?;
-    Ok(of)
-}
-
-/// Whether a stream is being captured; the context is current.
-///
-/// # Safety
-///
-/// As for [`context_of`].
-pub(super) unsafe fn is_capturing(context: &Context, stream: sys::CUstream) -> Result<bool> {
-    let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
-    context.check("cuStreamIsCapturing", unsafe { sys::cuStreamIsCapturing(stream, &mut status) })?;
-    Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
-}
-
 /// Every driver function that this backend calls, probed before cudarc would panic over a missing one.
 pub(super) const REQUIRED: &[&CStr] = &[
     c"cuInit",
@@ -537,6 +369,8 @@ pub(super) const REQUIRED: &[&CStr] = &[
     c"cuModuleGetFunction",
     c"cuModuleUnload",
     c"cuFuncSetAttribute",
+    c"cuFuncGetAttribute",
+    c"cuDeviceGetAttribute",
     c"cuMemAlloc_v2",
     c"cuMemFree_v2",
     c"cuMemHostAlloc",
@@ -557,5 +391,8 @@ pub(super) const REQUIRED: &[&CStr] = &[
     c"cuGraphLaunch",
     c"cuGraphDestroy",
     c"cuGraphExecDestroy",
-    c"cuLaunchKernel",
+    c"cuLaunchKernelEx",
+    c"cuEventCreate",
+    c"cuEventRecord",
+    c"cuEventDestroy_v2",
 ];

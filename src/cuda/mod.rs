@@ -4,17 +4,22 @@
 //! nvcc and [`image`] embeds the result. From there to a running network:
 //!
 //! ```text
-//! plan::cuda --node::prepare--> launch, parameters --driver::Stream::capture--> graph --Session::run--> results
+//! plan::cuda --node::prepare--> launch, parameters --stream::Stream::capture--> graph --Session::run--> results
 //! ```
 //!
 //! `kernels/abi.h` is the border in C, `abi` holds the same bytes; `launch` goes from parameters to a grid; `node` from
-//! a node of the plan to parameters; `driver` owns what the driver gives; `session` has memory, stream and graphs.
+//! a node of the plan to parameters; `driver` and `stream` own what the driver gives; `engine` has kernels and weights,
+//! `session` memory, stream and graphs; `bound` is a run with nothing left to decide; `tune` measures tiles.
 
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub mod abi;
 #[cfg(feature = "cuda")]
+mod bound;
+#[cfg(feature = "cuda")]
 mod driver;
+#[cfg(feature = "cuda")]
+mod engine;
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub mod image;
@@ -26,11 +31,23 @@ mod node;
 mod probe;
 #[cfg(feature = "cuda")]
 mod session;
+#[cfg(feature = "cuda")]
+mod stream;
+#[cfg(feature = "cuda")]
+mod tune;
 
 #[doc(hidden)]
 pub use crate::plan::cuda::{pack, variants};
 #[cfg(feature = "cuda")]
-pub(crate) use session::{CudaEngine, CudaSession};
+pub use bound::Bound;
+#[cfg(feature = "cuda")]
+pub(crate) use engine::CudaEngine;
+#[cfg(feature = "cuda")]
+pub(crate) use session::CudaSession;
+#[cfg(feature = "cuda")]
+pub use tune::Measurement;
+#[cfg(feature = "cuda")]
+pub(crate) use tune::measure;
 
 pub use probe::{DeviceInfo, Driver, probe, usable};
 
@@ -75,6 +92,23 @@ pub struct DevicePredictions {
     pub logits: [u64; 2],
     /// Emotion: a softmax. AU: a sigmoid each.
     pub probabilities: [u64; 2],
+}
+
+/// A run that cannot be: this build has no CUDA backend.
+#[cfg(not(feature = "cuda"))]
+#[derive(Debug)]
+pub enum Bound {}
+
+#[cfg(not(feature = "cuda"))]
+impl Bound {
+    /// Never called.
+    ///
+    /// # Safety
+    ///
+    /// None is needed.
+    pub unsafe fn launch(&mut self) -> crate::error::Result<()> {
+        match *self {}
+    }
 }
 
 /// A stream of the caller's, a `CUstream` of the driver's API or a `cudaStream_t` of the runtime's.

@@ -1,9 +1,10 @@
 //! From a node of the plan to a launch: which address stands in which field of its parameter struct.
 
 use super::abi::{self, DevicePointer, Params};
-use super::driver::PARAMS_WORDS;
 use super::launch::{self, Launch};
+use super::stream::PARAMS_WORDS;
 use super::variants::Element;
+use super::{DeviceImages, PixelFormat};
 use crate::op::{Activation, Conv2d, Pool2d};
 use crate::plan::ValueId;
 use crate::plan::cuda::{Algorithm, CudaNode, CudaPlan, IMAGE, Mix, Operation};
@@ -20,6 +21,52 @@ pub(super) struct Addresses {
     /// [images][labels] of each branch, f32.
     pub logits: [DevicePointer; 2],
     pub probabilities: [DevicePointer; 2],
+}
+
+impl Addresses {
+    /// For a launch whose addresses do not matter yet.
+    pub fn nowhere(plan: &CudaPlan) -> Addresses {
+        let images = DeviceImages { pixels: 0, format: PixelFormat::F32, count: 1 };
+        Addresses {
+            constants: 0,
+            arena: 0,
+            workspace: 0,
+            tickets: 0,
+            image: image_params(plan, &images),
+            logits: [0; 2],
+            probabilities: [0; 2],
+        }
+    }
+}
+
+/// How a kernel reads a caller's images.
+pub(super) fn image_params(plan: &CudaPlan, images: &DeviceImages) -> abi::Image {
+    let shape = plan.input.shape;
+    let (c, h, w) = (shape.channels as i64, shape.height as i64, shape.width as i64);
+    let (mut scale, mut shift) = ([1.0; 4], [0.0; 4]);
+    let (pixel, [image_stride, row_stride, column_stride, channel_stride]) = match images.format {
+        PixelFormat::F32 => (abi::Pixel::F32, [c * h * w, w, 1, h * w]),
+        PixelFormat::U8 { row_stride, image_stride } => {
+            for (i, (mean, std)) in plan.input.mean.iter().zip(&plan.input.std).enumerate() {
+                scale[i] = (1.0 / (255.0 * f64::from(*std))) as f32;
+                shift[i] = (-f64::from(*mean) / f64::from(*std)) as f32;
+            }
+            (abi::Pixel::U8, [image_stride as i64, row_stride as i64, c, 1])
+        }
+    };
+    abi::Image {
+        pixels: images.pixels,
+        image_stride,
+        row_stride,
+        column_stride,
+        channel_stride,
+        pixel,
+        channels: c as i32,
+        height: h as i32,
+        width: w as i32,
+        scale,
+        shift,
+    }
 }
 
 /// A parameter struct as bytes.
@@ -155,7 +202,7 @@ pub(super) fn prepare(
             };
             let launch = match (algorithm, gemm) {
                 (_, Some(choice)) => launch::conv2d_implicit_gemm(choice.variant, &params),
-                (Algorithm::Direct(variants), _) => launch::conv2d_direct(variants[size], &params),
+                (Algorithm::Direct(choices), _) => launch::conv2d_direct(choices[size].variant, &params),
                 _ => launch::conv2d_depthwise(element, &params),
             };
             (launch, words(&params))

@@ -1,6 +1,7 @@
 //! Finding the driver without needing it: every failure is a value, nothing is linked.
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::mem::ManuallyDrop;
 
 use libloading::Library;
 
@@ -53,14 +54,26 @@ fn missing(expected: &str, found: impl Into<String>) -> Error {
 ///
 /// Errors: no driver library, a stub in its place, a driver that does not start, no device.
 pub fn probe() -> Result<Driver> {
-    let library = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
-    // SAFETY: the driver's library is made to be loaded; its initialisers run no code of ours.
-    let driver = unsafe { Library::new(library) }
-        .map_err(|_| missing("an NVIDIA driver", format!("no {library} (is the driver installed?)")))?;
-    // A driver that has started must never be unloaded: its threads would lose their code.
-    let driver = std::mem::ManuallyDrop::new(driver);
     // SAFETY: the names and signatures are those of cuda.h.
-    unsafe { ask(&driver) }
+    unsafe { ask(&*library()?) }
+}
+
+/// The driver's library, which is never unloaded: its threads would lose their code.
+fn library() -> Result<ManuallyDrop<Library>> {
+    let name = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+    // SAFETY: the driver's library is made to be loaded; its initialisers run no code of ours.
+    unsafe { Library::new(name) }
+        .map(ManuallyDrop::new)
+        .map_err(|_| missing("an NVIDIA driver", format!("no {name} (is the driver installed?)")))
+}
+
+/// Whether the driver has a function that not every supported one has.
+#[cfg(feature = "cuda")]
+pub(super) fn offers(name: &CStr) -> bool {
+    // SAFETY: looked up, not called.
+    library().is_ok_and(|driver| unsafe {
+        driver.get::<unsafe extern "system" fn()>(name.to_bytes_with_nul()).is_ok()
+    })
 }
 
 /// A device of the driver's that this build has an engine for.
@@ -86,7 +99,7 @@ pub fn usable(driver: &Driver, ordinal: usize) -> Result<Gpu> {
     #[cfg(feature = "cuda")]
     {
         let capability = major * 10 + minor;
-        super::session::check_kernels(ordinal, capability)?;
+        super::engine::check_kernels(ordinal, capability)?;
         let (multiprocessors, shared_bytes) = (device.multiprocessors, device.shared_bytes);
         Ok(Gpu { ordinal: Some(ordinal), capability, multiprocessors, shared_bytes })
     }

@@ -1,128 +1,27 @@
-//! A plan on a device: what all callers share, and one caller's memory, stream and graphs.
+//! One caller's part of a plan on a device: memory, stream and graphs.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cudarc::driver::sys::CUstream;
 
 use super::abi;
-use super::driver::{
-    Context, DeviceMemory, Function, Graph, KernelCall, Module, PinnedMemory, Stream, context_of,
-    is_capturing,
-};
-use super::launch::Launch;
-use super::node::{Addresses, decode, prepare};
+use super::bound::Bound;
+use super::driver::{Context, DeviceMemory, PinnedMemory};
+use super::engine::CudaEngine;
+use super::node::{Addresses, decode, image_params, prepare};
+use super::stream::{Event, Graph, KernelCall, Stream, context_of, is_capturing};
 use super::{DeviceImages, DevicePredictions, PixelFormat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cuda::{CudaPlan, CudaValue};
 use crate::predictions::PredictionBuffers;
 use crate::tensor::Branch;
 
-/// The immutable part: the loaded kernels and the weights. Sessions share it.
-#[derive(Debug)]
-pub(crate) struct CudaEngine {
-    functions: HashMap<String, Function>,
-    constants: DeviceMemory,
-    _module: Module,
-    context: Arc<Context>,
-}
-
-/// Bytes of weights that go to the device at a time.
-const UPLOAD_BYTES: usize = 4 << 20;
-
 /// Where a part of the session's memory begins: a multiple of this many bytes.
 const ALIGNMENT: usize = 256;
 
 /// Graphs of [`CudaSession::enqueue`] that are kept, one for each combination of the caller's pointers.
 const MOST_DEVICE_GRAPHS: usize = 16;
-
-impl CudaEngine {
-    /// Loads the kernels that the plan launches and uploads its weights, which it takes out of the plan.
-    pub(crate) fn new(plan: &mut CudaPlan) -> Result<CudaEngine> {
-        let Some(ordinal) = plan.gpu.ordinal else {
-            let expected = "a plan for a GPU of this machine";
-            let found = format!("one for any sm_{}", plan.gpu.capability);
-            return Err(Error::new(ErrorKind::Device, "cuda", expected, found));
-        };
-        let context = Context::retain(ordinal)?;
-        let constants = std::mem::take(&mut plan.constants);
-        context.scope(|| {
-            let module = Module::load(&context, plan.gpu.capability)?;
-            let mut launches = HashMap::<String, Launch>::new(); // each kernel's with the most shared memory
-            for node in &plan.nodes {
-                for &images in &plan.sizes {
-                    let (launch, _) = prepare(plan, node, images, &Addresses::nowhere(plan));
-                    check_launch(plan, &launch)?;
-                    let most = launches.entry(launch.kernel.clone()).or_insert_with(|| launch.clone());
-                    most.shared_bytes = most.shared_bytes.max(launch.shared_bytes);
-                }
-            }
-            let mut functions = HashMap::new();
-            for (name, launch) in launches {
-                functions.insert(name, module.function(&launch)?);
-            }
-            let memory = DeviceMemory::new(&context, constants.len(), "weights")?;
-            let stream = Stream::new(&context)?;
-            let mut staging =
-                PinnedMemory::new(&context, constants.len().min(UPLOAD_BYTES), "weights on their way")?;
-            for (index, part) in constants.chunks(UPLOAD_BYTES).enumerate() {
-                staging.bytes_mut()[..part.len()].copy_from_slice(part);
-                // SAFETY: both sides live beyond the wait below.
-                unsafe {
-                    stream.upload(
-                        memory.address() + (index * UPLOAD_BYTES) as u64,
-                        &staging.bytes()[..part.len()],
-                    )?;
-                }
-                stream.synchronize()?;
-            }
-            Ok(CudaEngine { functions, constants: memory, _module: module, context: Arc::clone(&context) })
-        })
-    }
-}
-
-/// Errors unless the device has kernels to load.
-///
-/// A build that embedded none can still run on a driver that brings its own, the emulated one: it is asked for one.
-pub(super) fn check_kernels(ordinal: usize, capability: u32) -> Result<()> {
-    if super::image::architectures().next().is_some() {
-        return Ok(()); // PTX of the oldest is among them
-    }
-    let context = Context::retain(ordinal)?;
-    context.scope(|| {
-        let any = Launch { kernel: "identity_f32".to_owned(), grid: [1, 1, 1], threads: 1, shared_bytes: 0 };
-        Module::load(&context, capability)?.function(&any).map(drop)
-    })
-}
-
-/// What a device's grids can count, and the shared memory it grants.
-fn check_launch(plan: &CudaPlan, launch: &Launch) -> Result<()> {
-    let [x, y, z] = launch.grid;
-    if x <= i32::MAX as usize && y <= 65_535 && z <= 65_535 && launch.shared_bytes <= plan.gpu.shared_bytes {
-        return Ok(());
-    }
-    let expected =
-        format!("a grid of 2^31 x 65535 x 65535 blocks and {} bytes of shared memory", plan.gpu.shared_bytes);
-    let found = format!("{x} x {y} x {z} blocks of {} bytes", launch.shared_bytes);
-    Err(Error::new(ErrorKind::Plan, format!("kernel {}", launch.kernel), expected, found))
-}
-
-impl Addresses {
-    /// For a launch whose addresses do not matter yet.
-    fn nowhere(plan: &CudaPlan) -> Addresses {
-        let images = DeviceImages { pixels: 0, format: PixelFormat::F32, count: 1 };
-        Addresses {
-            constants: 0,
-            arena: 0,
-            workspace: 0,
-            tickets: 0,
-            image: image_params(plan, &images),
-            logits: [0; 2],
-            probabilities: [0; 2],
-        }
-    }
-}
 
 /// What a graph was captured for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -141,10 +40,12 @@ pub(crate) struct CudaSession {
     stream: Stream,
     staging: PinnedMemory,
     results: PinnedMemory,
-    memory: DeviceMemory,
+    memory: Arc<DeviceMemory>,
     layout: Layout,
     /// How the last run's images came, for `read`.
     last_was_f32: bool,
+    /// What is written over to empty the L2 cache, and its bytes; none until it is asked for.
+    eviction: Option<(DeviceMemory, usize)>,
     engine: Arc<CudaEngine>,
 }
 
@@ -187,36 +88,6 @@ fn results_offsets(plan: &CudaPlan, images: usize) -> [[usize; 2]; 2] {
     [[0, emotion], [emotion + au, 2 * emotion + au]]
 }
 
-/// How a kernel reads a caller's images.
-fn image_params(plan: &CudaPlan, images: &DeviceImages) -> abi::Image {
-    let shape = plan.input.shape;
-    let (c, h, w) = (shape.channels as i64, shape.height as i64, shape.width as i64);
-    let (mut scale, mut shift) = ([1.0; 4], [0.0; 4]);
-    let (pixel, [image_stride, row_stride, column_stride, channel_stride]) = match images.format {
-        PixelFormat::F32 => (abi::Pixel::F32, [c * h * w, w, 1, h * w]),
-        PixelFormat::U8 { row_stride, image_stride } => {
-            for (i, (mean, std)) in plan.input.mean.iter().zip(&plan.input.std).enumerate() {
-                scale[i] = (1.0 / (255.0 * f64::from(*std))) as f32;
-                shift[i] = (-f64::from(*mean) / f64::from(*std)) as f32;
-            }
-            (abi::Pixel::U8, [image_stride as i64, row_stride as i64, c, 1])
-        }
-    };
-    abi::Image {
-        pixels: images.pixels,
-        image_stride,
-        row_stride,
-        column_stride,
-        channel_stride,
-        pixel,
-        channels: c as i32,
-        height: h as i32,
-        width: w as i32,
-        scale,
-        shift,
-    }
-}
-
 impl CudaSession {
     /// Memory, stream and, with `capture`, the graphs of every size of the plan.
     pub(crate) fn new(plan: &CudaPlan, engine: &Arc<CudaEngine>, capture: bool) -> Result<CudaSession> {
@@ -226,7 +97,7 @@ impl CudaSession {
         })?;
         context.scope(|| {
             let stream = Stream::new(context)?;
-            let memory = DeviceMemory::new(context, layout.bytes, "a session")?;
+            let memory = Arc::new(DeviceMemory::new(context, layout.bytes, "a session")?);
             let image_bytes = plan.input.shape.len() * plan.batch * size_of::<f32>();
             let staging = PinnedMemory::new(context, image_bytes, "images")?;
             let results = PinnedMemory::new(context, results_bytes(plan, plan.batch), "results")?;
@@ -239,6 +110,7 @@ impl CudaSession {
                 memory,
                 layout,
                 last_was_f32: true,
+                eviction: None,
                 engine: Arc::clone(engine),
             };
             if plan.tickets > 0 {
@@ -297,17 +169,12 @@ impl CudaSession {
         addresses: &Addresses,
         stream: CUstream,
     ) -> Result<()> {
-        for node in &plan.nodes {
+        for (index, node) in plan.nodes.iter().enumerate() {
             let (launch, params) = prepare(plan, node, images, addresses);
-            let function = self.engine.functions.get(&launch.kernel).copied().ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Internal,
-                    "session",
-                    "a kernel that was looked up",
-                    launch.kernel.clone(),
-                )
-            })?;
+            let function = self.engine.function(&launch)?;
             let call = KernelCall {
+                // The first kernel's predecessor is no kernel of ours: it starts when that has ended.
+                dependent: index > 0 && function.waits,
                 function,
                 grid: launch.grid.map(|blocks| blocks as u32),
                 threads: launch.threads as u32,
@@ -460,10 +327,7 @@ impl CudaSession {
             let key = Key::Device(images, predictions);
             // SAFETY: by the caller, the stream is alive and the addresses stay.
             unsafe {
-                if context_of(context, stream)? != context.handle() {
-                    let expected = "a stream of the primary context of the engine's device";
-                    return Err(Error::new(ErrorKind::Input, "stream", expected, "one of another context"));
-                }
+                check_stream(context, stream)?;
                 if is_capturing(context, stream)? {
                     // A graph cannot be launched into a capture; its kernels can.
                     let addresses = self.addresses(plan, &images, &predictions);
@@ -482,6 +346,90 @@ impl CudaSession {
                 };
                 self.device_graphs[index].1.launch(stream)
             }
+        })
+    }
+
+    /// A graph of its own for a caller's stream and addresses.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Session::bind`](crate::Session::bind).
+    pub(crate) unsafe fn bind(
+        &mut self,
+        plan: &CudaPlan,
+        stream: CUstream,
+        images: DeviceImages,
+        predictions: DevicePredictions,
+    ) -> Result<Bound> {
+        let engine = Arc::clone(&self.engine);
+        engine.context.scope(|| {
+            // SAFETY: by the caller, the stream is alive.
+            unsafe {
+                check_stream(&engine.context, stream)?;
+                if is_capturing(&engine.context, stream)? {
+                    let expected = "a stream that is not being captured (`enqueue` adds a run to a capture)";
+                    return Err(Error::new(ErrorKind::Input, "stream", expected, "one that is"));
+                }
+            }
+            let graph = self.capture(plan, &Key::Device(images, predictions))?;
+            Ok(Bound::new(graph, stream, &self.memory, &engine))
+        })
+    }
+
+    /// Writes over the device's L2 cache, and waits.
+    pub(crate) fn evict_cache(&mut self) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        engine.context.scope(|| {
+            self.queue_eviction()?;
+            self.stream.synchronize()
+        })
+    }
+
+    /// Queues a fill of twice the bytes of the L2 cache; the context is current.
+    fn queue_eviction(&mut self) -> Result<()> {
+        let context = &self.engine.context;
+        let (memory, bytes) = match &self.eviction {
+            Some(eviction) => eviction,
+            None => {
+                let bytes = 2 * context.l2_bytes()?;
+                let memory = DeviceMemory::new(context, bytes, "the eviction of the cache")?;
+                self.eviction.insert((memory, bytes))
+            }
+        };
+        // SAFETY: the session owns the memory, and waits for its stream before it frees any.
+        unsafe { self.stream.zero(memory.address(), *bytes) }
+    }
+
+    /// Milliseconds on the device of each of `runs` runs over the first `images` staged images: queued back to back, or with `cold` behind an eviction of the L2 cache each.
+    pub(super) fn time(
+        &mut self,
+        plan: &CudaPlan,
+        images: usize,
+        runs: usize,
+        cold: bool,
+    ) -> Result<Vec<f32>> {
+        let engine = Arc::clone(&self.engine);
+        let context = &engine.context;
+        context.scope(|| {
+            let own = self.own_images(plan, false, images);
+            let bytes = &self.staging.bytes()[..images * plan.input.shape.len() * size_of::<f32>()];
+            // SAFETY: the session's own memory on both sides, and a wait below.
+            unsafe { self.stream.upload(own.pixels, bytes)? };
+            let graph = self.capture(plan, &Key::Device(own, DevicePredictions::default()))?;
+            let mut events = Vec::with_capacity(runs);
+            for _ in 0..runs {
+                if cold {
+                    self.queue_eviction()?;
+                }
+                let (begin, end) = (Event::new(context)?, Event::new(context)?);
+                begin.record(&self.stream)?;
+                // SAFETY: the stream is the session's own, and waited for below.
+                unsafe { graph.launch(self.stream.handle())? };
+                end.record(&self.stream)?;
+                events.push((begin, end));
+            }
+            self.stream.synchronize()?;
+            events.iter().map(|(begin, end)| end.milliseconds_since(begin)).collect()
         })
     }
 
@@ -518,4 +466,17 @@ impl CudaSession {
             .map(|(c, p)| at(c, p))
             .collect())
     }
+}
+
+/// Errors unless a caller's stream is one of the context, which is current.
+///
+/// # Safety
+///
+/// The stream is alive, or one of the driver's default streams.
+unsafe fn check_stream(context: &Context, stream: CUstream) -> Result<()> {
+    if unsafe { context_of(context, stream)? } == context.handle() {
+        return Ok(());
+    }
+    let expected = "a stream of the primary context of the engine's device";
+    Err(Error::new(ErrorKind::Input, "stream", expected, "one of another context"))
 }

@@ -13,7 +13,7 @@
 
 mod file;
 pub mod init;
-mod json;
+pub(crate) mod json;
 mod manifest;
 mod weights;
 

@@ -257,6 +257,7 @@ impl<'a> Builder<'a> {
             work,
             kernel: node.kernel.name().to_owned(),
             tile: node.tile(),
+            tuned: false,
             fused,
             input,
             residual,

@@ -20,6 +20,7 @@ use std::fmt;
 
 pub(crate) use buffer::AlignedBuffer;
 pub(crate) use cuda::CudaPlan;
+pub use cuda::Tuning;
 pub(crate) use node::{ConvKernel, CpuNode, DepthwiseKernel, Kernel, View};
 pub use node::{Node, Work};
 pub use target::{Gpu, Isa, Precision, Target};
@@ -40,12 +41,20 @@ pub struct PlanOptions {
     pub batch: usize,
     /// Keeps every node's output until the run ends, for [`Session::value`](crate::Session::value).
     pub keep_values: bool,
+    /// For a GPU: measured tiles, which take the place of the plan's own choices.
+    pub tuning: Tuning,
 }
 
 impl Default for PlanOptions {
     /// One image at a time on the CPU at hand.
     fn default() -> Self {
-        PlanOptions { target: Target::default(), precision: None, batch: 1, keep_values: false }
+        PlanOptions {
+            target: Target::default(),
+            precision: None,
+            batch: 1,
+            keep_values: false,
+            tuning: Tuning::default(),
+        }
     }
 }
 
@@ -102,9 +111,9 @@ impl Plan {
     ///
     /// Takes the model, and frees its weights layer by layer as they are packed; clone it first, which is cheap, to
     /// keep it. Errors: a batch of 0 or above 1048576, a precision that the backend does not have, feature maps
-    /// beyond the address space.
+    /// beyond the address space, a tuning with a tile that the GPU has no room for.
     pub fn build(model: Model, options: &PlanOptions) -> Result<Self> {
-        let PlanOptions { target, precision, batch, keep_values } = *options;
+        let PlanOptions { target, precision, batch, keep_values, ref tuning } = *options;
         if batch == 0 || batch > MAX_BATCH {
             let expected = format!("from 1 to {MAX_BATCH} images");
             return Err(Error::new(ErrorKind::Plan, "batch", expected, batch.to_string()));
@@ -132,7 +141,7 @@ impl Plan {
                 (nodes, BackendPlan::Cpu(plan))
             }
             Target::Cuda(gpu) => {
-                let (nodes, plan) = cuda::build(model, gpu, precision, batch, keep_values)?;
+                let (nodes, plan) = cuda::build(model, gpu, precision, batch, keep_values, tuning)?;
                 (nodes, BackendPlan::Cuda(Box::new(plan)))
             }
         };
@@ -216,21 +225,25 @@ impl fmt::Display for Plan {
         if !nodes.is_empty() {
             writeln!(
                 f,
-                "{:<width$}  {:<20}  {:>7}  {:<28}  {:>9}  {:>9}",
+                "{:<width$}  {:<20}  {:>8}  {:<28}  {:>9}  {:>9}",
                 "node", "kernel", "tile", "fused behind it", "KB", "MFLOP"
             )?;
         }
         for node in nodes {
             writeln!(
                 f,
-                "{:<width$}  {:<20}  {:>7}  {:<28}  {:>9.1}  {:>9.2}",
+                "{:<width$}  {:<20}  {:>8}  {:<28}  {:>9.1}  {:>9.2}",
                 node.name,
                 node.kernel,
-                node.tile,
+                node.tile.clone() + if node.tuned { "*" } else { "" },
                 node.fused,
                 node.bytes as f64 / 1e3,
                 node.flop as f64 / 1e6,
             )?;
+        }
+        let tuned = nodes.iter().filter(|node| node.tuned).count();
+        if tuned > 0 {
+            writeln!(f, "* {tuned} of {} tiles by a tuning", nodes.len())?;
         }
         write!(
             f,

@@ -16,6 +16,7 @@ pub struct Node {
     pub(crate) work: Work,
     pub(crate) kernel: String,
     pub(crate) tile: String,
+    pub(crate) tuned: bool,
     pub(crate) fused: String,
     pub(crate) input: ValueId,
     pub(crate) residual: Option<ValueId>,
@@ -45,6 +46,11 @@ impl Node {
     /// positions x channels, and behind a slash the parts of its reduction. `-` where nothing is cut.
     pub fn tile(&self) -> &str {
         &self.tile
+    }
+
+    /// Whether a [`Tuning`](crate::Tuning) chose the tile, rather than the plan.
+    pub fn tuned(&self) -> bool {
+        self.tuned
     }
 
     /// What is fused behind the operator, in words: what is added, the activation, the AWS-Unit.

@@ -3,6 +3,7 @@
 //
 // A kernel reads its operands from `input` and writes its results to `output`, both laid out as tests/calibration's
 // experiments.rs says. A block is an experiment of its own, except in atomic_increment and fence_device.
+#include <device/predecessor.h>
 #include <device/ptx.h>
 #include <device/swizzle.h>
 #include <math.h>
@@ -25,20 +26,24 @@ DEVICE void result(const calibration_params& p, uint32_t index, T value) {
 
 // Conversions: operand i gives result i.
 AWSNET_KERNEL(calibrate_f16_to_f32, calibration_params, 256) {
+  await_predecessor();
   const uint32_t i = global_thread();
   result(params, i, f32_to_bits(f16_to_f32(operand<uint16_t>(params, i))));
 }
 AWSNET_KERNEL(calibrate_f32_to_f16, calibration_params, 256) {
+  await_predecessor();
   const uint32_t i = global_thread();
   result(params, i, f32_to_f16(bits_to_f32(operand<uint32_t>(params, i))));
 }
 AWSNET_KERNEL(calibrate_f32_to_bf16, calibration_params, 256) {
+  await_predecessor();
   const uint32_t i = global_thread();
   result(params, i, f32_to_bf16(bits_to_f32(operand<uint32_t>(params, i))));
 }
 
 // Operands (x, y) give x / y, x * y + 1 and exp(x).
 AWSNET_KERNEL(calibrate_arithmetic, calibration_params, 256) {
+  await_predecessor();
   const uint32_t i = global_thread();
   const float x = operand<float>(params, 2 * i), y = operand<float>(params, 2 * i + 1);
   result(params, 3 * i, f32_to_bits(x / y));
@@ -48,12 +53,14 @@ AWSNET_KERNEL(calibrate_arithmetic, calibration_params, 256) {
 
 // Block m: lane l's operand, seen from lane l ^ m.
 AWSNET_KERNEL(calibrate_shuffle_xor, calibration_params, 32) {
+  await_predecessor();
   const float value = bits_to_f32(operand<uint32_t>(params, threadIdx.x));
   result(params, global_thread(), f32_to_bits(shuffle_xor(value, static_cast<int>(blockIdx.x))));
 }
 
 // A lane's 16 bytes, through every width that kernels load and store: 16, 16 past the SM's cache, 4, 2, 1 bytes.
 AWSNET_KERNEL(calibrate_global_memory, calibration_params, 32) {
+  await_predecessor();
   const uint32_t lane = threadIdx.x;
   result(params, lane, operand<Bits128>(params, lane));
   result(params, 32 + lane, load_global_l2(static_cast<const Bits128*>(params.input) + lane));
@@ -66,6 +73,7 @@ AWSNET_KERNEL(calibrate_global_memory, calibration_params, 32) {
 
 // Result 0 counts all threads; the others are 1 where a thread drew that number.
 AWSNET_KERNEL(calibrate_atomic_increment, calibration_params, 64) {
+  await_predecessor();
   const uint32_t drawn = atomic_increment(static_cast<uint32_t*>(params.output));
   result(params, 1 + drawn, 1u);
 }
@@ -73,6 +81,7 @@ AWSNET_KERNEL(calibrate_atomic_increment, calibration_params, 64) {
 // Every block hands its operands to the last one to arrive, which adds them up: result 0 is the ticket, results
 // [1, 1 + threads) the sums, those behind them what the blocks hand over.
 AWSNET_KERNEL(calibrate_fence_device, calibration_params, 64) {
+  await_predecessor();
   Bits128* shared = reinterpret_cast<Bits128*>(dynamic_shared());
   Bits128* handed = static_cast<Bits128*>(params.output) + 1 + blockDim.x;
   store_global(handed + global_thread(), operand<Bits128>(params, global_thread()));
@@ -92,6 +101,7 @@ AWSNET_KERNEL(calibrate_fence_device, calibration_params, 64) {
 
 // Block b copies b bytes of each lane's 16 over a vector that held ones.
 AWSNET_KERNEL(calibrate_cp_async_16, calibration_params, 32) {
+  await_predecessor();
   Bits128* shared = reinterpret_cast<Bits128*>(dynamic_shared());
   const uint32_t ones = 0xffffffffu;
   shared[threadIdx.x] = Bits128{{ones, ones, ones, ones}};
@@ -106,6 +116,7 @@ AWSNET_KERNEL(calibrate_cp_async_16, calibration_params, 32) {
 
 // Three groups of copies, each read by the thread itself as soon as the wait allows it; a fourth is empty.
 AWSNET_KERNEL(calibrate_cp_async_wait, calibration_params, 32) {
+  await_predecessor();
   Bits128* shared = reinterpret_cast<Bits128*>(dynamic_shared()) + threadIdx.x;
   for (int group = 0; group < 3; group++) {
     cp_async_16(shared + 32 * group, static_cast<const Bits128*>(params.input) + 32 * group + threadIdx.x, 16);
@@ -140,8 +151,14 @@ DEVICE void calibrate_ldmatrix(const calibration_params& p) {
   ldmatrix_x4(fragment, tile + swizzled_bytes<kRowVectors>(row, vector));
   for (uint32_t i = 0; i < 4; i++) result(p, 4 * global_thread() + i, fragment[i]);
 }
-AWSNET_KERNEL(calibrate_ldmatrix_x4_64, calibration_params, 32) { calibrate_ldmatrix<4>(params); }
-AWSNET_KERNEL(calibrate_ldmatrix_x4_128, calibration_params, 32) { calibrate_ldmatrix<8>(params); }
+AWSNET_KERNEL(calibrate_ldmatrix_x4_64, calibration_params, 32) {
+  await_predecessor();
+  calibrate_ldmatrix<4>(params);
+}
+AWSNET_KERNEL(calibrate_ldmatrix_x4_128, calibration_params, 32) {
+  await_predecessor();
+  calibrate_ldmatrix<8>(params);
+}
 
 // A lane's registers, as they are: a[4], b[2], d[4] give d[4].
 template <typename Mma>
@@ -156,11 +173,13 @@ DEVICE void calibrate_mma(const calibration_params& p, Mma mma) {
   for (uint32_t i = 0; i < 4; i++) result(p, 4 * global_thread() + i, f32_to_bits(d[i]));
 }
 AWSNET_KERNEL(calibrate_mma_m16n8k16_f16, calibration_params, 32) {
+  await_predecessor();
   calibrate_mma(params, [](float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     mma_m16n8k16_f16(d, a, b[0], b[1]);
   });
 }
 AWSNET_KERNEL(calibrate_mma_m16n8k16_bf16, calibration_params, 32) {
+  await_predecessor();
   calibrate_mma(params, [](float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     mma_m16n8k16_bf16(d, a, b[0], b[1]);
   });

@@ -79,9 +79,20 @@ impl Emulator {
         let mut counters = [0; 64]; // longer than the struct, which may grow
         // SAFETY: the struct is a row of 64-bit counters.
         unsafe { (self.counters)(&mut counters) };
-        let [calls, _, launches, _, _, device_memory_calls, pinned_memory_calls, graph_launches, ..] =
-            counters;
-        Counters { calls, launches, memory_calls: device_memory_calls + pinned_memory_calls, graph_launches }
+        let [
+            calls,
+            _,
+            launches,
+            _,
+            _,
+            device_memory_calls,
+            pinned_memory_calls,
+            graph_launches,
+            dependent_launches,
+            ..,
+        ] = counters;
+        let memory_calls = device_memory_calls + pinned_memory_calls;
+        Counters { calls, launches, memory_calls, graph_launches, dependent_launches }
     }
 
     /// What is alive in the process: contexts, modules, streams, events, graphs, executable graphs, device and pinned
@@ -103,6 +114,8 @@ pub struct Counters {
     /// Calls that allocate or free memory of the device or pinned memory.
     pub memory_calls: u64,
     pub graph_launches: u64,
+    /// Kernels that ran and could start before their predecessor had ended.
+    pub dependent_launches: u64,
 }
 
 impl std::ops::Sub for Counters {
@@ -114,6 +127,7 @@ impl std::ops::Sub for Counters {
             launches: self.launches - before.launches,
             memory_calls: self.memory_calls - before.memory_calls,
             graph_launches: self.graph_launches - before.graph_launches,
+            dependent_launches: self.dependent_launches - before.dependent_launches,
         }
     }
 }

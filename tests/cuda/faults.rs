@@ -19,6 +19,8 @@ use crate::{images, random_model};
 const OUT_OF_MEMORY: i32 = 2;
 const NOT_SUPPORTED: i32 = 801;
 const ILLEGAL_ADDRESS: i32 = 700;
+const INVALID_PTX: i32 = 218;
+const INVALID_VALUE: i32 = 1;
 
 fn model() -> Model {
     random_model(Architecture::Tiny, 32, "gate")
@@ -74,6 +76,34 @@ fn too_little_device_memory_is_an_error_behind_which_a_smaller_batch_works() {
 #[test]
 fn a_fault_poisons_its_engine_and_no_other() {
     scenario("poisoned", &[("AWSNET_EMULATOR_DEVICES", "2")]);
+}
+
+#[test]
+fn a_late_fault_shows_in_the_run_that_it_befell() {
+    let plan =
+        Plan::build(model(), &PlanOptions { target: target_without_device(), ..PlanOptions::default() });
+    let second_run = (plan.expect("a plan").launches() + 2).to_string();
+    for scenario_name in ["late fault of a run", "late fault of queued work"] {
+        scenario(scenario_name, &[("AWSNET_EMULATOR_FAULT_LAUNCH", &second_run)]);
+    }
+}
+
+#[test]
+fn refused_kernels_and_shared_memory_are_errors_with_what_to_do() {
+    let _device = alone();
+    let model = random_model(Architecture::Tiny, 32, "dense");
+    for (status, expected, found) in [
+        (INVALID_PTX, "AWSNET_CUDA_ARCHS=90", "compute capability 9.0 with a driver for CUDA 13.0"),
+        (INVALID_VALUE, "bytes of shared memory for ", "INVALID_VALUE"),
+    ] {
+        let refused = (1..200).any(|call| {
+            emulator().fail(call, status);
+            let result = whole(&model, 1);
+            emulator().fail(0, 0);
+            result.is_err_and(|error| error.expected().contains(expected) && error.found().contains(found))
+        });
+        assert!(refused, "no call ends in an error with {expected}");
+    }
 }
 
 #[test]
@@ -175,6 +205,12 @@ fn device_error(device: Device) -> Error {
     error
 }
 
+/// Waits for a caller's stream.
+fn synchronize(caller: &crate::sessions::Caller) -> Result<(), i32> {
+    // SAFETY: the stream is alive.
+    unsafe { cudarc::driver::result::stream::synchronize(caller.stream) }.map_err(|error| error.0 as i32)
+}
+
 fn on(ordinal: usize, model: &Model) -> Session {
     let target = Device::Cuda { ordinal }.resolve().expect("a device").target;
     let plan = Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }).expect("a plan");
@@ -237,6 +273,50 @@ fn scenarios() {
             let Target::Cuda(gpu) = gpu() else { panic!("a GPU") };
             assert_eq!(gpu.shared_bytes, 99 * 1024);
             on(0, &model).run(&images).expect("a run");
+            // Kernels for sm_86 do not wait for one another: the driver must let them run one by one.
+            let counters = emulator().counters();
+            assert!(counters.launches > 0 && counters.dependent_launches == 0, "{counters:?}");
+        }
+        Ok("late fault of a run") => {
+            let mut session = on(0, &model);
+            let mut other = on(0, &model);
+            session.run(&images).expect("the run before the fault");
+            let error = session.run(&images).map(drop).expect_err("the fault");
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+            assert!(error.expected().starts_with("the run (cuStreamSynchronize) to succeed"), "{error}");
+            assert!(error.found().contains("ILLEGAL_ADDRESS"), "{error}");
+            let calls = emulator().counters().calls;
+            let again = session.run(&images).map(drop).expect_err("a poisoned engine");
+            assert_eq!(emulator().counters().calls, calls, "at once");
+            // Another engine on the device learns of it by its own next call, which does not take the fault for its run's.
+            let elsewhere = other.run(&images).map(drop).expect_err("a poisoned device");
+            for error in [again, elsewhere] {
+                assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+                assert!(!error.expected().contains("the run"), "{error}");
+            }
+        }
+        Ok("late fault of queued work") => {
+            let mut session = on(0, &model);
+            let caller = crate::sessions::Caller::new(&images, 64);
+            let (stream, from, to) = caller.run(1);
+            let wait = || synchronize(&caller);
+            // SAFETY: stream and memory are the caller's, alive; all runs are in the one stream.
+            unsafe {
+                let mut bound = session.bind(stream, from, to).expect("a bound run");
+                session.enqueue(stream, from, to).expect("the run before the fault");
+                wait().expect("the run before the fault");
+                let logits = caller.read(7);
+                assert!(logits.iter().all(|logit| logit.is_finite()), "{logits:?}");
+                session.enqueue(stream, from, to).expect("the fault is still to come");
+                session.enqueue(stream, from, to).expect("nobody has waited yet");
+                bound.launch().expect("nobody has waited yet");
+                assert_eq!(wait(), Err(ILLEGAL_ADDRESS), "who waits hears of it");
+                let errors = [bound.launch(), session.enqueue(stream, from, to), bound.launch()];
+                let errors = errors.map(|result| result.expect_err("a poisoned device"));
+                assert!(errors.iter().all(|error| error.kind() == ErrorKind::Poisoned), "{errors:?}");
+                assert!(errors[0].expected().contains("all work queued before it"), "{}", errors[0]);
+            }
+            std::mem::forget(caller); // the device takes no call any more
         }
         Ok("stub") => assert!(device_error(first).found().contains("stub")),
         Ok("missing symbol") => assert!(device_error(first).found().contains("cu")),

@@ -5,12 +5,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod device;
+mod doctor;
 mod faults;
 #[path = "../common/machine.rs"]
 mod machine;
 #[path = "../networks/random.rs"]
 mod random;
 mod sessions;
+mod tuning;
 
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};

@@ -7,7 +7,7 @@ use awsnet::model::init::Architecture;
 use awsnet::{Branch, Engine, EngineOptions, ErrorKind, ImagesU8, Plan, PlanOptions, Precision};
 use cudarc::driver::{result, sys};
 
-use crate::device::{Counters, counters, gpu, shared};
+use crate::device::{Counters, counters, emulator, gpu, shared};
 use crate::{engine, images, random_model, session};
 
 #[test]
@@ -24,7 +24,9 @@ fn a_run_of_a_captured_network_is_one_graph_launch_and_a_wait() {
     };
     // cuCtxGetCurrent, cuCtxPushCurrent, cuGraphLaunch, cuStreamSynchronize, cuCtxPopCurrent.
     let launches = session.plan().launches() as u64;
-    let expected = Counters { calls: 5, launches, memory_calls: 0, graph_launches: 1 };
+    // Every kernel but the first may start before its predecessor has ended.
+    let dependent_launches = launches - 1;
+    let expected = Counters { calls: 5, launches, memory_calls: 0, graph_launches: 1, dependent_launches };
     assert_eq!(after - before, expected);
 }
 
@@ -89,14 +91,14 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
 }
 
 /// A context, a stream and memory of the caller's own, made with the driver's API.
-struct Caller {
-    stream: sys::CUstream,
+pub struct Caller {
+    pub stream: sys::CUstream,
     pixels: u64,
     results: u64,
 }
 
 impl Caller {
-    fn new(pixels: &[f32], results: usize) -> Caller {
+    pub fn new(pixels: &[f32], results: usize) -> Caller {
         // SAFETY: the driver is loaded; freed by `drop`.
         unsafe {
             let device = result::device::get(0).expect("a device");
@@ -110,7 +112,14 @@ impl Caller {
         }
     }
 
-    fn read(&self, len: usize) -> Vec<f32> {
+    /// The emotion's logits for `count` images, in and out of its own memory.
+    pub fn run(&self, count: usize) -> (Stream, DeviceImages, DevicePredictions) {
+        let images = DeviceImages { pixels: self.pixels, format: PixelFormat::F32, count };
+        let predictions = DevicePredictions { logits: [self.results, 0], probabilities: [0; 2] };
+        (Stream(self.stream.cast()), images, predictions)
+    }
+
+    pub fn read(&self, len: usize) -> Vec<f32> {
         let mut values = vec![0.0; len];
         // SAFETY: as long as the memory that `new` allocated.
         unsafe {
@@ -143,9 +152,7 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
     let expected = own.run(&images).expect("a run").scores(Branch::Emotion).logits.to_vec();
 
     let caller = Caller::new(&images, expected.len());
-    let stream = Stream(caller.stream.cast());
-    let from = DeviceImages { pixels: caller.pixels, format: PixelFormat::F32, count: 2 };
-    let to = DevicePredictions { logits: [caller.results, 0], probabilities: [0; 2] };
+    let (stream, from, to) = caller.run(2);
     let mut session = session(&model, Precision::F16, 2);
     // SAFETY: stream and memory are the caller's, alive; each run is waited for before the next is read.
     unsafe {
@@ -185,6 +192,123 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
             let error = session.enqueue(stream, images, predictions).expect_err("a wrong call");
             assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
         }
+    }
+}
+
+#[test]
+fn a_bound_run_is_one_graph_launch_and_no_other_call() {
+    let _device = shared();
+    let model = random_model(Architecture::Tiny, 32, "dense");
+    let buffers = [3, 4].map(|seed| images(&model, seed, 1));
+    let mut session = session(&model, Precision::F16, 1);
+    let expected = buffers
+        .each_ref()
+        .map(|images| session.run(images).expect("a run").scores(Branch::Emotion).logits.to_vec());
+    let callers = buffers.each_ref().map(|images| Caller::new(images, expected[0].len()));
+    let stream = callers[0].run(1).0;
+    // SAFETY: stream and memory are the callers', alive; all runs are in the one stream.
+    unsafe {
+        let mut bound = callers.each_ref().map(|caller| {
+            let (_, images, predictions) = caller.run(1);
+            session.bind(stream, images, predictions).expect("a bound run")
+        });
+        let launches = session.plan().launches() as u64;
+        drop(session); // what is bound holds what it needs
+        for _ in 0..2 {
+            let before = counters();
+            for bound in &mut bound {
+                bound.launch().expect("a launch");
+            }
+            let launched = counters();
+            result::stream::synchronize(callers[0].stream).expect("the work");
+            if let (Some(before), Some(launched), Some(after)) = (before, launched, counters()) {
+                let nothing_ran_yet = Counters { calls: 2, graph_launches: 2, ..Counters::default() };
+                assert_eq!(launched - before, nothing_ran_yet);
+                let made = after - before;
+                assert_eq!((made.launches, made.dependent_launches), (2 * launches, 2 * (launches - 1)));
+            }
+            for (caller, expected) in callers.iter().zip(&expected) {
+                assert_eq!(&caller.read(expected.len()), expected);
+            }
+        }
+        // Another thread has no context: the driver says so, and nothing is harmed.
+        let [mut first, _second] = bound;
+        let (mut first, error) = std::thread::spawn(move || {
+            let error = first.launch().expect_err("no context is current");
+            (first, error)
+        })
+        .join()
+        .expect("no panic");
+        assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+        assert!(error.found().contains("INVALID_CONTEXT"), "{error}");
+        first.launch().expect("a launch");
+        assert_eq!(callers[0].read(expected[0].len()), expected[0]);
+    }
+}
+
+#[test]
+fn what_cannot_be_bound_is_refused() {
+    let _device = shared();
+    let model = random_model(Architecture::Tiny, 32, "none");
+    let images = images(&model, 3, 1);
+    let caller = Caller::new(&images, 8);
+    let (stream, from, to) = caller.run(1);
+    let mut session = session(&model, Precision::F16, 1);
+    // SAFETY: stream and memory are the caller's, alive; nothing is launched.
+    unsafe {
+        for (images, predictions, place) in [
+            (DeviceImages { count: 2, ..from }, to, "images"),
+            (DeviceImages { pixels: 0, ..from }, to, "images"),
+            (from, DevicePredictions { logits: [caller.results + 1, 0], ..to }, "device address"),
+        ] {
+            let error = session.bind(stream, images, predictions).expect_err("a wrong call");
+            assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
+        }
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        result::stream::begin_capture(caller.stream, mode).expect("a capture");
+        let error = session.bind(stream, from, to).expect_err("a stream that is captured");
+        assert_eq!((error.kind(), error.place()), (ErrorKind::Input, "stream"), "{error}");
+        let graph = result::stream::end_capture(caller.stream).expect("the capture is unharmed");
+        result::graph::destroy(graph).expect("a graph");
+
+        // Each driver call of a binding fails in turn.
+        let engine = engine(&model, Precision::F16, 1);
+        for call in 1.. {
+            if counters().is_none() {
+                break; // a real driver does not fail on demand
+            }
+            let mut session = engine.session().expect("a session");
+            let before = emulator().counters().calls;
+            emulator().fail(call, 801);
+            let bound = session.bind(stream, from, to);
+            let made = emulator().counters().calls - before;
+            emulator().fail(0, 0);
+            match bound {
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Device, "call {call}: {error}"),
+                Ok(_) if made < call => break,
+                Ok(_) => {} // giving the captured graph back may fail unnoticed
+            }
+            assert!(call < 100, "a binding makes fewer calls");
+        }
+        session.bind(stream, from, to).expect("a bound run").launch().expect("a launch");
+        result::stream::synchronize(caller.stream).expect("the work");
+    }
+}
+
+#[test]
+fn the_devices_cache_is_evicted_by_a_buffer_that_stays() {
+    let _device = shared();
+    let model = random_model(Architecture::Tiny, 32, "none");
+    let images = images(&model, 3, 1);
+    let mut session = session(&model, Precision::F16, 1);
+    let expected = crate::bits(&mut session, &images);
+    for memory_calls in [1, 0] {
+        let before = counters();
+        session.evict_device_cache().expect("a fill");
+        if let (Some(before), Some(after)) = (before, counters()) {
+            assert_eq!((after - before).memory_calls, memory_calls);
+        }
+        assert_eq!(crate::bits(&mut session, &images), expected);
     }
 }
 

@@ -97,6 +97,13 @@ impl Guarded {
         Guarded { buffer: stream.upload(&all), bytes: bytes.len() }
     }
 
+    /// An operand that the kernel before may have written.
+    pub fn of_predecessor(stream: &Stream, bytes: &[u8]) -> Guarded {
+        let operand = Guarded::new(stream, bytes);
+        stream.mark_written(&operand.buffer);
+        operand
+    }
+
     pub fn address(&self) -> DevicePointer {
         self.buffer.address + GUARD_BYTES as u64
     }
@@ -145,7 +152,7 @@ impl DeviceMap {
             bytes.extend(pack::encode(element, row));
             bytes.resize(bytes.len() + (pitch - channels) * element.bytes(), GUARD);
         }
-        DeviceMap { memory: Guarded::new(stream, &bytes), element, positions, channels }
+        DeviceMap { memory: Guarded::of_predecessor(stream, &bytes), element, positions, channels }
     }
 
     /// A map that a kernel will write: all NaN.

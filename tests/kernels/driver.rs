@@ -56,12 +56,14 @@ pub struct Counters {
     pub device_memory_calls: u64,
     pub pinned_memory_calls: u64,
     pub graph_launches: u64,
+    pub dependent_launches: u64,
 }
 
 /// The emulator's own interface (emulator/include/awsnet_emulator.h); a real driver has none.
 struct Emulation {
     schedule: unsafe extern "C" fn(u64, c_int),
     counters: unsafe extern "C" fn(*mut Counters),
+    written: unsafe extern "C" fn(DevicePointer),
     kernel: unsafe extern "C" fn(c_uint, *mut *const c_char, *mut usize, *mut c_uint) -> c_int,
 }
 
@@ -87,6 +89,7 @@ impl Driver {
             library.get(b"awsnet_emulator_schedule\0").ok().map(|schedule| Emulation {
                 schedule: *schedule,
                 counters: *library.get(b"awsnet_emulator_counters\0").expect("the emulator's interface"),
+                written: *library.get(b"awsnet_emulator_written\0").expect("the emulator's interface"),
                 kernel: *library.get(b"awsnet_emulator_kernel\0").expect("the emulator's interface"),
             })
         };
@@ -212,6 +215,15 @@ impl Stream {
             ));
         }
         Buffer { driver: self.driver, address, bytes: bytes.len() }
+    }
+
+    /// Makes a buffer one that a kernel may have written, as the maps of a network are: whoever reads it before it has
+    /// waited for its predecessor faults.
+    pub fn mark_written(&self, buffer: &Buffer) {
+        if let Some(emulation) = &self.driver.emulation {
+            // SAFETY: no pointers of the host's.
+            unsafe { (emulation.written)(buffer.address) }
+        }
     }
 
     /// Overwrites a buffer from its beginning.

@@ -256,7 +256,7 @@ impl TestImage {
             Pixel::U8 => pixels.iter().map(|&v| if v.is_nan() { 255 } else { v as u8 }).collect(),
             Pixel::F32 => pixels.iter().flat_map(|v| v.to_le_bytes()).collect(),
         };
-        let guarded = Guarded::new(stream, &bytes);
+        let guarded = Guarded::of_predecessor(stream, &bytes);
         let params = abi::Image {
             pixels: guarded.address(),
             image_stride: image as i64,

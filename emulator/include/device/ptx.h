@@ -33,6 +33,9 @@ inline void fence_device() { emulator::fence(); }
 inline uint32_t atomic_increment(uint32_t* counter, AWSNET_HERE) { return emulator::increment(place, counter); }
 inline float shuffle_xor(float value, int mask, AWSNET_HERE) { return emulator::shuffle_xor(place, value, mask); }
 
+inline void griddepcontrol_wait(AWSNET_HERE) { emulator::await_dependencies(place); }
+inline void griddepcontrol_launch_dependents(AWSNET_HERE) { emulator::launch_dependents(place); }
+
 template <typename T>
 DEVICE T load_global(const T* source, AWSNET_HERE) {
   emulator::check_load(place, source, sizeof(T));

@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     runs: Option<u32>,
 
-    /// Evict the caches before each run
+    /// Evict the caches before each run: the processor's, and on a GPU its L2 cache
     #[arg(long)]
     cold: bool,
 
@@ -67,6 +67,9 @@ pub fn main(args: &Args) -> Outcome {
         let mut session = engine.session()?;
         let images = random_images(batch as usize * engine.plan().input().shape.len(), 1);
         let mut timed = |times: &mut Vec<f64>| -> Result<(), Failure> {
+            if args.cold {
+                session.evict_device_cache()?;
+            }
             for (i, byte) in eviction.iter_mut().step_by(64).enumerate() {
                 *byte = byte.wrapping_add(i as u8);
             }

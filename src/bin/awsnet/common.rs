@@ -91,15 +91,20 @@ impl RunOptions {
         self.threads.map_or(0, |threads| threads as usize)
     }
 
-    /// A plan for this machine.
-    pub fn plan(&self, model: Model, batch: u32) -> Result<Plan, Failure> {
-        let options = PlanOptions {
+    /// How to plan for this machine, with the tuning that AWSNET_TUNE names.
+    pub fn plan_options(&self, batch: u32) -> Result<PlanOptions, Failure> {
+        Ok(PlanOptions {
             target: self.target()?,
             precision: self.precision,
             batch: batch as usize,
             keep_values: false,
-        };
-        Ok(Plan::build(model, &options)?)
+            tuning: awsnet::tune::from_env()?,
+        })
+    }
+
+    /// A plan for this machine.
+    pub fn plan(&self, model: Model, batch: u32) -> Result<Plan, Failure> {
+        Ok(Plan::build(model, &self.plan_options(batch)?)?)
     }
 
     /// An engine for this machine.

@@ -30,11 +30,12 @@ pub fn main(args: &Args) -> Outcome {
     if args.json {
         let devices: Vec<Value> = driver
             .iter()
-            .flat_map(|driver| &driver.devices)
-            .map(|device| {
+            .flat_map(|driver| driver.devices.iter().map(move |device| (driver, device)))
+            .map(|(driver, device)| {
+                let unusable = cuda::usable(driver, device.ordinal).err().map(|error| error.to_string());
                 json!({"device": format!("cuda:{}", device.ordinal), "name": device.name,
                        "capability": format!("{}.{}", device.capability.0, device.capability.1),
-                       "memory_bytes": device.memory_bytes})
+                       "memory_bytes": device.memory_bytes, "error": unusable})
             })
             .collect();
         let driver = match &driver {
@@ -61,9 +62,12 @@ pub fn main(args: &Args) -> Outcome {
                     "cuda:{}    {}, compute capability {major}.{minor}, {gigabytes:.1} GB",
                     device.ordinal, device.name
                 ));
+                if let Err(error) = cuda::usable(driver, device.ordinal) {
+                    lines.push(format!("          cannot be used: {error}"));
+                }
             }
         }
-        Err(error) => lines.push(format!("driver    none that works: {}", error.found())),
+        Err(error) => lines.push(format!("driver    none that works: {error}")),
     }
     lines.push(match &architectures[..] {
         [] => "kernels   no CUDA kernels in this build: it found no nvcc".to_owned(),

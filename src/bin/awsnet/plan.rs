@@ -33,14 +33,18 @@ pub fn main(args: &Args) -> Outcome {
         .nodes()
         .iter()
         .map(|node| {
-            json!({
+            let mut row = json!({
                 "name": node.name(),
                 "kernel": node.kernel(),
                 "tile": node.tile(),
                 "launches": node.launches(),
                 "bytes": node.bytes(),
                 "flop": node.flop(),
-            })
+            });
+            if node.tuned() {
+                row["tuned"] = json!(true);
+            }
+            row
         })
         .collect();
     results.json(&json!({

@@ -3,10 +3,11 @@
 //! As on the CPU, the model is taken apart on the way: a layer's weights are freed as soon as they are packed.
 
 use super::pack::{self, Oihw};
-use super::select::{self, GemmChoice, GemmShape};
-use super::variants::{self, CONV2D_DIRECT, DirectVariant, Element, VECTOR, pitch};
+use super::select::{self, DirectChoice, GemmChoice, Problem, Tile, TiledOp};
+use super::variants::{self, Element, VECTOR, pitch};
 use super::{
     Algorithm, Constant, CudaEpilogue, CudaNode, CudaPlan, CudaValue, IMAGE, Mix, Operation, Projection,
+    Tuning, direct_reduction, gemm_reduction,
 };
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::model::{AwsUnit, Model, Source, Weights};
@@ -30,6 +31,7 @@ const CONSTANT_ALIGNMENT: usize = 256;
 
 struct Builder<'a> {
     gpu: Gpu,
+    tuning: &'a Tuning,
     element: Element,
     batch: usize,
     sizes: Vec<usize>,
@@ -56,6 +58,7 @@ pub(crate) fn build(
     precision: Precision,
     batch: usize,
     keep_values: bool,
+    tuning: &Tuning,
 ) -> Result<(Vec<Node>, CudaPlan)> {
     if batch > MAX_BATCH {
         let expected = format!("from 1 to {MAX_BATCH} images on a GPU");
@@ -78,6 +81,7 @@ pub(crate) fn build(
         CudaValue { name: "image".into(), branches: 1, shape: input.shape, image_bytes: 0, offset: 0 };
     let mut builder = Builder {
         gpu,
+        tuning,
         element,
         batch,
         sizes: sizes(batch),
@@ -102,21 +106,7 @@ pub(crate) fn build(
 
     let Builder { constants, mut values, nodes, told, sizes, .. } = builder;
     let arena_bytes = place(&nodes, &mut values, batch, keep_values)?;
-    let (mut workspace_bytes, mut tickets) = (0, 0);
-    for node in &nodes {
-        let (choices, Some(output)) = (gemm_choices(&node.operation), node.output) else { continue };
-        for (&images, choice) in sizes.iter().zip(choices) {
-            let shape = values[output].shape;
-            let (tile_m, tile_n) = (choice.variant.tile_m, choice.variant.tile_n);
-            let tiles = (images * shape.pixels()).div_ceil(tile_m) * shape.channels.div_ceil(tile_n);
-            if choice.splits > 1 {
-                let sums = choice.splits * tiles * 2 * tile_m * tile_n;
-                workspace_bytes = workspace_bytes.max(sums * size_of::<f32>());
-                tickets = tickets.max(tiles);
-            }
-        }
-    }
-    let plan = CudaPlan {
+    let mut plan = CudaPlan {
         gpu,
         element,
         batch,
@@ -126,19 +116,12 @@ pub(crate) fn build(
         values,
         constants,
         arena_bytes,
-        workspace_bytes,
-        tickets,
+        workspace_bytes: 0,
+        tickets: 0,
         labels,
     };
+    plan.make_room();
     Ok((told, plan))
-}
-
-fn gemm_choices(operation: &Operation) -> &[GemmChoice] {
-    match operation {
-        Operation::Conv2d { algorithm: Algorithm::ImplicitGemm(choices), .. } => choices,
-        Operation::AwsUnitDense { choices: Some(choices), .. } => choices,
-        _ => &[],
-    }
 }
 
 /// The global average pooling that both heads and nothing else read: the head's kernel computes it on the way.
@@ -379,6 +362,7 @@ impl Builder<'_> {
             work,
             kernel: operation.kernel().to_owned(),
             tile: operation.tile(),
+            tuned: operation.is_tuned(),
             fused: fused_words(&added, epilogue.activation, epilogue.mix != Mix::None),
             input,
             residual,
@@ -492,10 +476,9 @@ impl Builder<'_> {
         let tensor = self.element != Element::F32;
         let stem =
             source == Source::Image && tensor && conv.groups == 1 && stem_bytes <= self.gpu.shared_bytes;
-        let projected = beside.as_ref().map_or(0, |beside| pitch(beside.channels));
-        let reduction = conv.kernel[0] * conv.kernel[1] * pitch(input.channels) + projected;
+        let projected = beside.as_ref().map(|beside| beside.channels);
         let gemm = if tensor && conv.groups == 1 && !stem {
-            self.gemm(variants::CONV2D_IMPLICIT_GEMM, output, reduction, 2)
+            self.gemm(TiledOp::ImplicitGemm, output, gemm_reduction(&conv, input, projected))?
         } else {
             None
         };
@@ -503,7 +486,7 @@ impl Builder<'_> {
             _ if stem => Algorithm::Stem,
             _ if depthwise => Algorithm::Depthwise,
             Some(choices) => Algorithm::ImplicitGemm(choices),
-            None => Algorithm::Direct(self.direct(output)),
+            None => Algorithm::Direct(self.direct(output, direct_reduction(&conv, input, projected))?),
         };
         let oihw = Oihw { out: output.channels, input: input.channels / conv.groups, kernel: conv.kernel };
         let mut packed = [0; 2];
@@ -534,34 +517,30 @@ impl Builder<'_> {
     }
 
     /// A tile for each size, where the GPU has room for one.
-    fn gemm(
-        &self,
-        table: &'static [variants::GemmVariant],
-        output: Shape,
-        reduction: usize,
-        inputs: usize,
-    ) -> Option<Vec<GemmChoice>> {
+    fn tiles(&self, op: TiledOp, output: Shape, reduction: usize) -> Result<Option<Vec<Tile>>> {
         let choose = |&images: &usize| {
-            let positions = images * output.pixels();
-            let shape = GemmShape { positions, channels: output.channels, reduction, inputs };
-            select::gemm(table, self.element, shape, &self.gpu)
+            let (positions, channels) = (images * output.pixels(), output.channels);
+            let problem = Problem { op, element: self.element, positions, channels, reduction };
+            select::choose(&problem, &self.gpu, self.tuning).transpose()
         };
-        self.sizes.iter().map(choose).collect()
+        self.sizes.iter().map(choose).collect::<Option<Result<_>>>().transpose()
     }
 
-    /// For each size the most positions a thread that still give every multiprocessor a block.
-    fn direct(&self, output: Shape) -> Vec<&'static DirectVariant> {
-        let of_element = || CONV2D_DIRECT.iter().filter(|variant| variant.element == self.element);
-        let vectors = output.channels.div_ceil(VECTOR);
-        let choose = |&images: &usize| {
-            let busy = |variant: &&DirectVariant| {
-                let threads = (images * output.pixels()).div_ceil(variant.positions) * vectors;
-                threads >= variant.threads * self.gpu.multiprocessors
-            };
-            let most = of_element().filter(busy).max_by_key(|variant| variant.positions);
-            most.or_else(|| of_element().min_by_key(|variant| variant.positions))
+    fn gemm(&self, op: TiledOp, output: Shape, reduction: usize) -> Result<Option<Vec<GemmChoice>>> {
+        let gemm = |tile: &Tile| match tile {
+            Tile::Gemm(choice) => Some(*choice),
+            Tile::Direct(_) => None,
         };
-        self.sizes.iter().filter_map(choose).collect()
+        Ok(self.tiles(op, output, reduction)?.and_then(|tiles| tiles.iter().map(gemm).collect()))
+    }
+
+    fn direct(&self, output: Shape, reduction: usize) -> Result<Vec<DirectChoice>> {
+        let direct = |tile: Tile| match tile {
+            Tile::Direct(choice) => Some(choice),
+            Tile::Gemm(_) => None,
+        };
+        let tiles = self.tiles(TiledOp::Direct, output, reduction)?.unwrap_or_default();
+        Ok(tiles.into_iter().filter_map(direct).collect())
     }
 
     /// A dense or gate unit behind `input`, which is u of both branches.
@@ -580,7 +559,7 @@ impl Builder<'_> {
             AwsUnit::Dense(a) => {
                 let choices = match self.element {
                     Element::F32 => None,
-                    _ => self.gemm(variants::AWS_UNIT_DENSE, shape, 2 * pitch(c), 1),
+                    _ => self.gemm(TiledOp::AwsUnitDense, shape, 2 * pitch(c))?,
                 };
                 if choices.is_none() && self.element != Element::F32 {
                     let expected = "a GPU with shared memory for a dense AWS-Unit's tile";

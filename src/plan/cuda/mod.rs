@@ -3,27 +3,35 @@
 //! A value is a pair of NHWC maps in the element type of the plan, channels padded to whole vectors
 //! ([`variants::pitch`]), for as many images as the plan's batch; the two branches lie one behind the other. All
 //! weights, packed as the kernels read them ([`pack`]), stand in one block of bytes, the constants. `select` chooses
-//! tiles for each batch size that gets a CUDA graph; [`variants`] is the table it chooses from.
+//! tiles for each batch size that gets a CUDA graph; [`variants`] is the table it chooses from, and a [`Tuning`] has what
+//! was measured.
 
 mod build;
 #[doc(hidden)]
 pub mod pack;
 mod select;
+mod tuning;
 #[doc(hidden)]
 pub mod variants;
 
 pub(crate) use build::build;
-pub(crate) use select::GemmChoice;
+#[cfg(feature = "cuda")]
+pub(crate) use select::candidates;
+pub(crate) use select::{DirectChoice, GemmChoice, Problem, Tile};
+#[cfg(feature = "cuda")]
+pub(crate) use tuning::Entry;
+pub use tuning::Tuning;
 
 use super::target::Gpu;
 use super::value::ValueId;
 use crate::model::{Gate, Input};
 use crate::op::{Activation, Conv2d, Pool2d};
 use crate::tensor::Shape;
-use variants::{DirectVariant, Element};
+use select::TiledOp;
+use variants::{Element, pitch};
 
 /// Nodes, memory and packed weights for a GPU.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CudaPlan {
     pub gpu: Gpu,
     pub element: Element,
@@ -50,6 +58,91 @@ impl CudaPlan {
     pub fn size_for(&self, count: usize) -> usize {
         self.sizes.partition_point(|&size| size < count)
     }
+
+    /// What a node computes at a size of the plan, as far as its tile depends on it, and its tile there; none for a
+    /// kernel with one tile.
+    pub fn tiled(&self, node: &CudaNode, size: usize) -> Option<(Problem, Tile)> {
+        let input = self.values[node.input].shape;
+        let output = self.values[node.output?].shape;
+        let (op, reduction, tile) = match &node.operation {
+            Operation::Conv2d { algorithm, conv, projection, .. } => {
+                let projected = projection.map(|projection| self.values[projection.input].shape.channels);
+                match algorithm {
+                    Algorithm::ImplicitGemm(choices) => (
+                        TiledOp::ImplicitGemm,
+                        gemm_reduction(conv, input, projected),
+                        Tile::Gemm(choices[size]),
+                    ),
+                    Algorithm::Direct(choices) => (
+                        TiledOp::Direct,
+                        direct_reduction(conv, input, projected),
+                        Tile::Direct(choices[size]),
+                    ),
+                    Algorithm::Stem | Algorithm::Depthwise => return None,
+                }
+            }
+            Operation::AwsUnitDense { choices: Some(choices), .. } => {
+                (TiledOp::AwsUnitDense, 2 * pitch(input.channels), Tile::Gemm(choices[size]))
+            }
+            _ => return None,
+        };
+        let positions = self.sizes[size] * output.pixels();
+        let channels = output.channels;
+        Some((Problem { op, element: self.element, positions, channels, reduction }, tile))
+    }
+
+    /// Gives every node of a problem at a size another tile of its kernel.
+    pub fn retile(&mut self, size: usize, problem: &Problem, tile: Tile) {
+        for index in 0..self.nodes.len() {
+            if self.tiled(&self.nodes[index], size).is_none_or(|(other, _)| other != *problem) {
+                continue;
+            }
+            match (&mut self.nodes[index].operation, tile) {
+                (
+                    Operation::Conv2d { algorithm: Algorithm::ImplicitGemm(choices), .. },
+                    Tile::Gemm(choice),
+                )
+                | (Operation::AwsUnitDense { choices: Some(choices), .. }, Tile::Gemm(choice)) => {
+                    choices[size] = choice;
+                }
+                (Operation::Conv2d { algorithm: Algorithm::Direct(choices), .. }, Tile::Direct(choice)) => {
+                    choices[size] = choice;
+                }
+                _ => {}
+            }
+        }
+        self.make_room();
+    }
+
+    /// Makes the workspace and the tickets as large as the largest split reduction needs.
+    fn make_room(&mut self) {
+        let (mut bytes, mut tickets) = (0, 0);
+        for node in &self.nodes {
+            for size in 0..self.sizes.len() {
+                let Some((problem, Tile::Gemm(GemmChoice { variant, splits, .. }))) = self.tiled(node, size)
+                else {
+                    continue;
+                };
+                let (tile_m, tile_n) = (variant.tile_m, variant.tile_n);
+                let tiles = problem.positions.div_ceil(tile_m) * problem.channels.div_ceil(tile_n);
+                if splits > 1 {
+                    bytes = bytes.max(splits * tiles * 2 * tile_m * tile_n * size_of::<f32>());
+                    tickets = tickets.max(tiles);
+                }
+            }
+        }
+        (self.workspace_bytes, self.tickets) = (bytes, tickets);
+    }
+}
+
+/// gemm_k of the implicit GEMM: the channels of each tap, and of a projection, rounded up to whole vectors.
+fn gemm_reduction(conv: &Conv2d, input: Shape, projected: Option<usize>) -> usize {
+    conv.kernel[0] * conv.kernel[1] * pitch(input.channels) + projected.map_or(0, pitch)
+}
+
+/// The products of one output element of the direct convolution.
+fn direct_reduction(conv: &Conv2d, input: Shape, projected: Option<usize>) -> usize {
+    conv.kernel[0] * conv.kernel[1] * (input.channels / conv.groups) + projected.unwrap_or(0)
 }
 
 /// A byte of the constants where something begins.
@@ -79,7 +172,7 @@ impl CudaValue {
 pub(crate) const IMAGE: ValueId = 0;
 
 /// A launch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CudaNode {
     pub operation: Operation,
     pub input: ValueId,
@@ -89,7 +182,7 @@ pub(crate) struct CudaNode {
 }
 
 /// What happens to a node's sums before they are stored.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CudaEpilogue {
     pub bias: [Option<Constant>; 2],
     pub residual: Option<ValueId>,
@@ -107,7 +200,7 @@ pub(crate) enum Mix {
 }
 
 /// A kernel with what it needs beyond maps and epilogue.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Operation {
     Conv2d {
         algorithm: Algorithm,
@@ -151,11 +244,11 @@ pub(crate) struct Projection {
 }
 
 /// How a convolution is computed; tiles one for each size of the plan.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Algorithm {
     Stem,
     ImplicitGemm(Vec<GemmChoice>),
-    Direct(Vec<&'static DirectVariant>),
+    Direct(Vec<DirectChoice>),
     Depthwise,
 }
 
@@ -181,21 +274,33 @@ impl Operation {
     }
 
     /// The tile at the largest size.
-    pub fn tile(&self) -> String {
-        let gemm = |choices: &[GemmChoice]| choices.last().map(GemmChoice::to_string);
+    fn largest(&self) -> Option<Tile> {
         match self {
-            Operation::Conv2d { algorithm: Algorithm::ImplicitGemm(choices), .. } => gemm(choices),
-            Operation::Conv2d { algorithm: Algorithm::Direct(choices), .. } => {
-                choices.last().map(|variant| format!("{}x8", variant.positions))
+            Operation::Conv2d { algorithm: Algorithm::ImplicitGemm(choices), .. }
+            | Operation::AwsUnitDense { choices: Some(choices), .. } => {
+                choices.last().copied().map(Tile::Gemm)
             }
-            Operation::Conv2d { algorithm: Algorithm::Stem, .. } => Some(format!(
-                "{}x{}",
-                variants::STEM_PATCH_H * variants::STEM_PATCH_W,
-                variants::STEM_CHANNELS
-            )),
-            Operation::AwsUnitDense { choices: Some(choices), .. } => gemm(choices),
+            Operation::Conv2d { algorithm: Algorithm::Direct(choices), .. } => {
+                choices.last().copied().map(Tile::Direct)
+            }
             _ => None,
         }
-        .unwrap_or_else(|| "-".to_owned())
+    }
+
+    /// The tile at the largest size, in words.
+    pub fn tile(&self) -> String {
+        match (self, self.largest()) {
+            (_, Some(tile)) => tile.to_string(),
+            (Operation::Conv2d { algorithm: Algorithm::Stem, .. }, _) => {
+                let positions = variants::STEM_PATCH_H * variants::STEM_PATCH_W;
+                format!("{positions}x{}", variants::STEM_CHANNELS)
+            }
+            _ => "-".to_owned(),
+        }
+    }
+
+    /// Whether a tuning chose the tile at the largest size.
+    pub fn is_tuned(&self) -> bool {
+        self.largest().is_some_and(|tile| tile.is_tuned())
     }
 }
