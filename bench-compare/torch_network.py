@@ -15,7 +15,7 @@ Pair = tuple[Tensor, Tensor]
 
 def load(path: Path) -> nn.Module:
     """Read a model file. The module maps images to logits and probabilities, emotion's first."""
-    return Network(model_file.read(path)).eval().to(memory_format=torch.channels_last)
+    return Network(model_file.read(path)).eval()
 
 
 class Network(nn.Module):
@@ -46,6 +46,8 @@ class Network(nn.Module):
 
     def _keep(self, name: str, tensor: Tensor) -> None:
         self.names[name] = name.replace(".", "__")
+        if name.endswith(".weight") and tensor.dim() == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
         self.register_buffer(self.names[name], tensor)
 
     def _tensor(self, name: str) -> Tensor | None:

@@ -33,12 +33,13 @@ impl OpCase {
         let image = [if self.reads_image { channels } else { 1 }, height, width];
         let mut network = Network::new(1, Numbers::Real, image);
         if !self.reads_image {
-            network.layer(json!({"name": "source", "op": "conv2d"}), channels);
+            network.layer(json!({"name": "source", "op": "conv2d", "kernel": 1}), channels);
         }
         if with_operator {
             network.layer(self.layer.clone(), self.out_channels);
         }
-        network.layer(json!({"name": "pixel", "op": "conv2d", "stride": [height, width]}), 1);
+        let pixel = json!({"name": "pixel", "op": "conv2d", "kernel": 1, "stride": [height, width]});
+        network.layer(pixel, 1);
         let mut file = network.heads(("pixel", 1), ("pixel", 1));
         file.tensors.iter_mut().for_each(|tensor| tensor.convert("F32"));
         file.model()
