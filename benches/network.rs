@@ -20,12 +20,8 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let middle = || Case {
-        architecture: Architecture::ResNet18,
-        size: 112,
-        aws: Some(AwsKind::Channel),
-        batch: 1,
-    };
+    let middle =
+        || Case { architecture: Architecture::ResNet18, size: 112, aws: Some(AwsKind::Channel), batch: 1 };
     let others = [Architecture::MobileNet, Architecture::ResNet50, Architecture::Vgg11];
     let units = [None, Some(AwsKind::Layer), Some(AwsKind::Dense), Some(AwsKind::Gate(Gate::Softmax))];
     let mut cases = vec![middle()];
@@ -79,7 +75,8 @@ fn networks(criterion: &mut Criterion) {
             group.sample_size(20).throughput(Throughput::Elements(case.batch as u64));
             for threads in device::threads(target) {
                 let mut timed: Option<Timed> = None;
-                let id = BenchmarkId::new(format!("batch {}", case.batch), format!("{device}, {threads} threads"));
+                let id =
+                    BenchmarkId::new(format!("batch {}", case.batch), format!("{device}, {threads} threads"));
                 group.bench_function(id, |bencher| {
                     let timed = timed.get_or_insert_with(|| case.timed(target, threads));
                     bencher.iter_custom(|runs| timed.time(runs));

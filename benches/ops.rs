@@ -7,11 +7,11 @@
 
 #[path = "../tests/ops/cases.rs"]
 mod cases;
+#[path = "device/ceilings.rs"]
+mod ceilings;
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod device;
-#[path = "device/ceilings.rs"]
-mod ceilings;
 
 use std::collections::HashMap;
 use std::time::Duration;

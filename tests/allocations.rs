@@ -52,7 +52,8 @@ fn engine(case: &str, isa: Isa, threads: usize) -> Engine {
 
 /// Reads everything that predictions offer.
 fn read(predictions: Predictions) -> f32 {
-    let of = |branch: Branch| predictions.iter().map(move |p| p.logits(branch)[0] + p.probabilities(branch)[0]);
+    let of =
+        |branch: Branch| predictions.iter().map(move |p| p.logits(branch)[0] + p.probabilities(branch)[0]);
     let labels: usize = predictions.iter().map(|p| p.emotion().len() + p.active().count()).sum();
     of(Branch::Emotion).chain(of(Branch::Au)).sum::<f32>() + labels as f32
 }

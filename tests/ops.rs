@@ -1,8 +1,8 @@
 //! Every operator at the sizes of usual networks, against the reference: the cases that `benches/ops.rs` times.
 
-mod common;
 #[path = "ops/cases.rs"]
 mod cases;
+mod common;
 
 use std::collections::BTreeSet;
 

@@ -222,7 +222,8 @@ fn verify_finds_every_node_within_its_bound() {
 
 #[test]
 fn bench_gives_a_line_a_batch_size() {
-    let lines = call!("bench", &*MODEL, "--batch", "1,4", "--runs", "1000", "--json", "--device", "cpu").json();
+    let lines =
+        call!("bench", &*MODEL, "--batch", "1,4", "--runs", "1000", "--json", "--device", "cpu").json();
     assert_eq!(lines.iter().map(|line| &line["batch"]).collect::<Vec<_>>(), [&json!(1), &json!(4)]);
     for line in &lines {
         assert_eq!(keys(line), ["batch", "gflop_per_s", "images_per_s", "median_ms", "p999_ms", "p99_ms"]);

@@ -66,14 +66,7 @@ pub fn all() -> Vec<OpCase> {
         named.as_object_mut().expect("an object").extend(layer.as_object().expect("an object").clone());
         let [channels, height, width] = input;
         let what = format!("{what} {channels}x{height}x{width}");
-        cases.push(OpCase {
-            op,
-            what,
-            input,
-            reads_image: channels == 3,
-            layer: named,
-            out_channels,
-        });
+        cases.push(OpCase { op, what, input, reads_image: channels == 3, layer: named, out_channels });
     };
 
     let mut conv = |what: &str, input: Chw, out, more: Value| {
@@ -112,7 +105,13 @@ pub fn all() -> Vec<OpCase> {
     other("max_pool2d", "3x3 /2,", [64, 56, 56], 64, json!({"kernel": 3, "stride": 2, "padding": 1}));
     other("avg_pool2d", "2x2 /2,", [64, 56, 56], 64, json!({"kernel": 2}));
     other("global_avg_pool2d", "of", [512, 14, 14], 512, json!({}));
-    other("identity", "+ residual, relu,", [64, 56, 56], 64, json!({"residual": "source", "activation": "relu"}));
+    other(
+        "identity",
+        "+ residual, relu,",
+        [64, 56, 56],
+        64,
+        json!({"residual": "source", "activation": "relu"}),
+    );
 
     // A unit behind a convolution is fused where it can be; alone it shows what it costs by itself.
     for (aws, unit) in [("layer", "aws_layer"), ("channel", "aws_channel"), ("dense", "aws_dense")] {

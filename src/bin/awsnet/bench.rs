@@ -14,11 +14,9 @@ use crate::verify::random_images;
 /// One line a batch size: median and tail latencies of single runs after a warm-up. Other work on the machine shows
 /// in the tail first. A tail is given where at least one run lies beyond it: p99 from 100 runs on, p99.9 from 1000.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  awsnet bench model.safetensors --batch 1,8,64 --threads 2\n  \
+#[command(after_help = "Examples:\n  awsnet bench model.safetensors --batch 1,8,64 --threads 2\n  \
                   awsnet bench model.safetensors --runs 10000\n  \
-                  awsnet bench model.safetensors --start-up"
-)]
+                  awsnet bench model.safetensors --start-up")]
 pub struct Args {
     #[command(flatten)]
     model: ModelPath,
