@@ -167,6 +167,15 @@ def measure(arguments: argparse.Namespace, case: dict[str, Any], folder: Path) -
     return results
 
 
+def keep(rows: list[dict[str, Any]], row: dict[str, Any], peers: dict[str, Any]) -> None:
+    """Put figures in the place of older ones of the same network and library."""
+    for old in rows:
+        if row.items() <= old.items():
+            old["peers"] |= peers
+            return
+    rows.append(row | {"peers": dict(peers)})
+
+
 def main() -> None:
     """Measure, keep the figures, write the report."""
     parser = argparse.ArgumentParser(prog="bench-compare/run", description="Measure awsnet beside other libraries.")
@@ -202,8 +211,7 @@ def main() -> None:
             for case in cases(arguments, Path(folder)):
                 peers = measure(arguments, case, Path(folder))
                 row = {name: value for name, value in case.items() if name not in ("path", "graph")}
-                results["cases"] = [old for old in results["cases"] if row.items() - old.items()]
-                results["cases"].append(row | {"peers": peers})
+                keep(results["cases"], row, peers)
                 for peer, figures in peers.items():
                     print(f"{report.title(row)}, {peer}: {outcome(figures)}", file=sys.stderr, flush=True)
                 kept.write_text(json.dumps(results, indent=1) + "\n")
