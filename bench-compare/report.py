@@ -48,7 +48,7 @@ def markdown(results: dict[str, Any], picture_name: str) -> str:
             f"Networks of `awsnet init`, weights stored as {_list(dtypes)}, computed in f32 with {_list(threads)} "
             f"threads. Every library in a process of its own, in turn, {_list(rounds)} rounds; "
             "the median of the rounds' medians, and the least and the most of them. Outputs differ by at most "
-            f"{max(differences, default=0):.1e} of the largest logit. Made by `bench-compare/run`, whose README.md says "
+            f"{max(differences, default=0):.1e} of the largest logit. Made by `bench-compare/run`; its README.md says "
             "how to read this.",
             "",
             f"![awsnet beside other libraries]({picture_name})",

@@ -18,8 +18,7 @@ use anyhow::{Context, Result, bail};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 /// The outputs of a network, in this order.
-pub const OUTPUTS: [&str; 4] =
-    ["emotion.logits", "emotion.probabilities", "au.logits", "au.probabilities"];
+pub const OUTPUTS: [&str; 4] = ["emotion.logits", "emotion.probabilities", "au.logits", "au.probabilities"];
 
 /// Images, [N, C, H, W].
 pub struct Images {
