@@ -302,7 +302,7 @@ impl awsnet_engine {
             target: resolved.target,
             precision: options.precision,
             batch: options.batch,
-            keep_values: false,
+            ..PlanOptions::default()
         };
         let plan = Plan::build(model, &plan_options)?;
         let engine = Engine::new(plan, &EngineOptions { threads: options.threads, graphs: options.graphs })?;

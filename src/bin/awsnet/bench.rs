@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use awsnet::Session;
 use serde::Serialize;
 
 use crate::common::{Failure, ModelPath, Outcome, RunOptions};
@@ -30,6 +31,10 @@ pub struct Args {
     #[arg(long)]
     cold: bool,
 
+    /// The time of each node of the plan as well; CPU only
+    #[arg(long)]
+    nodes: bool,
+
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -46,6 +51,18 @@ struct Line {
     p99_ms: f64,
     p999_ms: f64,
     images_per_s: f64,
+    gflop_per_s: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<NodeLine>,
+}
+
+/// A node's part of it.
+#[derive(Serialize)]
+struct NodeLine {
+    name: String,
+    kernel: String,
+    tile: String,
+    median_us: f64,
     gflop_per_s: f64,
 }
 
@@ -101,6 +118,10 @@ pub fn main(args: &Args) -> Outcome {
             p999_ms: percentile(&mut times, 0.999) * 1e3,
             images_per_s: f64::from(batch) / median,
             gflop_per_s: engine.plan().flop() as f64 * f64::from(batch) / median / 1e9,
+            nodes: match args.nodes {
+                true => node_lines(&mut session, &images, batch, runs)?,
+                false => Vec::new(),
+            },
         };
         if index == 0 && !args.json {
             let header = ["batch", "median ms", "p99 ms", "p99.9 ms", "images/s", "GFLOP/s"];
@@ -113,8 +134,40 @@ pub fn main(args: &Args) -> Outcome {
                 line.median_ms, line.p99_ms, line.p999_ms, line.images_per_s, line.gflop_per_s
             ))?,
         }
+        for node in line.nodes.iter().filter(|_| !args.json) {
+            results.line(&format!(
+                "{:>12.1} us {:>8.1} GFLOP/s  {:<18} {:>7}  {}",
+                node.median_us, node.gflop_per_s, node.kernel, node.tile, node.name
+            ))?;
+        }
     }
     Ok(())
+}
+
+/// Medians of each node over `runs` runs.
+fn node_lines(
+    session: &mut Session,
+    images: &[f32],
+    batch: u32,
+    runs: u32,
+) -> Result<Vec<NodeLine>, Failure> {
+    let mut times = vec![Vec::with_capacity(runs as usize); session.plan().nodes().len()];
+    for _ in 0..runs {
+        let mut of_run = vec![Duration::ZERO; times.len()];
+        session.run_timed(images, &mut of_run)?;
+        times.iter_mut().zip(of_run).for_each(|(times, time)| times.push(time.as_secs_f64()));
+    }
+    let lines = session.plan().nodes().iter().zip(&mut times).map(|(node, times)| {
+        let median = percentile(times, 0.5);
+        NodeLine {
+            name: node.name().to_owned(),
+            kernel: node.kernel().to_owned(),
+            tile: node.tile().to_owned(),
+            median_us: median * 1e6,
+            gflop_per_s: node.flop() as f64 * f64::from(batch) / median / 1e9,
+        }
+    });
+    Ok(lines.collect())
 }
 
 /// The value that a share `p` of `times` does not exceed (nearest rank); sorts them.

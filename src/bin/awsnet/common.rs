@@ -97,7 +97,7 @@ impl RunOptions {
             target: self.target()?,
             precision: self.precision,
             batch: batch as usize,
-            keep_values: false,
+            ..PlanOptions::default()
         };
         Ok(Plan::build(model, &options)?)
     }
