@@ -101,8 +101,8 @@ fn compile(nvcc: &Path, out: &Path, fatbin: &Path) -> Result<String, String> {
     let mut codes: Vec<Code> = architectures.into_iter().map(|virt| Code { real: true, virt }).collect();
     codes.push(Code { real: false, virt: lowest });
 
-    // One folder for all profiles and features: target/<profile>/awsnet-kernels, three above OUT_DIR.
-    let cache = out.ancestors().nth(3).ok_or("OUT_DIR is too short")?.join("awsnet-kernels");
+    // One folder for all profiles and features: target/awsnet-kernels, four above OUT_DIR.
+    let cache = out.ancestors().nth(4).ok_or("OUT_DIR is too short")?.join("awsnet-kernels");
     fs::create_dir_all(&cache).map_err(|e| format!("{}: {e}", cache.display()))?;
     std::thread::scope(|scope| {
         let jobs: Vec<_> = codes

@@ -5,6 +5,11 @@
 get_filename_component(_awsnet_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(_awsnet_libraries lib lib64 "lib/${CMAKE_LIBRARY_ARCHITECTURE}")
 
+# What an earlier configuration found may be another tree's.
+unset(AWSNET_INCLUDE_DIR CACHE)
+unset(AWSNET_LIBRARY CACHE)
+unset(AWSNET_STATIC_LIBRARY CACHE)
+
 find_path(AWSNET_INCLUDE_DIR awsnet.h PATHS "${_awsnet_prefix}/include" NO_DEFAULT_PATH)
 find_library(AWSNET_LIBRARY awsnet PATHS "${_awsnet_prefix}" PATH_SUFFIXES ${_awsnet_libraries} NO_DEFAULT_PATH)
 find_library(AWSNET_STATIC_LIBRARY

@@ -176,9 +176,9 @@ struct awsnet_aws_unit_gate_mix_params {
 struct awsnet_head_params {
   const void *input[2];
   const float *weight[2];
-  const float *bias[2];      // [labels], or null
-  float *logits[2];          // [batch][labels]
-  float *probabilities[2];   // [batch][labels]
+  const float *bias[2];     // [labels], or null
+  float *logits[2];         // [batch][labels]
+  float *probabilities[2];  // [batch][labels]
   int64_t positions_per_image;
   int32_t batch;
   int32_t channels;
@@ -198,7 +198,8 @@ struct awsnet_image_to_nhwc_params {
 
 #ifdef __cplusplus
 #define AWSNET_ABI_SIZE(type, bytes) static_assert(sizeof(type) == bytes, "size of " #type)
-#define AWSNET_ABI_OFFSET(type, field, bytes) static_assert(offsetof(type, field) == bytes, "offset of " #type "." #field)
+#define AWSNET_ABI_OFFSET(type, field, bytes) \
+  static_assert(offsetof(type, field) == bytes, "offset of " #type "." #field)
 #else
 #define AWSNET_ABI_SIZE(type, bytes) _Static_assert(sizeof(struct type) == bytes, "size of " #type)
 #define AWSNET_ABI_OFFSET(type, field, bytes) \

@@ -106,12 +106,12 @@ DEVICE void aws_unit_gate_mix(const awsnet_aws_unit_gate_mix_params& p) {
   for (int t = 0; t < kBranches; t++) store_vector(static_cast<Element*>(p.output[t]) + offset, u[t], lanes);
 }
 
-#define DEFINE(element)                                                                                           \
-  AWSNET_KERNEL(aws_unit_gate_means_##element, awsnet_aws_unit_gate_means_params, AWSNET_GATE_MEANS_THREADS) {     \
-    aws_unit_gate_means<element>(params);                                                                         \
-  }                                                                                                               \
-  AWSNET_KERNEL(aws_unit_gate_mix_##element, awsnet_aws_unit_gate_mix_params, AWSNET_VECTOR_THREADS) {             \
-    aws_unit_gate_mix<element>(params);                                                                           \
+#define DEFINE(element)                                                                                        \
+  AWSNET_KERNEL(aws_unit_gate_means_##element, awsnet_aws_unit_gate_means_params, AWSNET_GATE_MEANS_THREADS) { \
+    aws_unit_gate_means<element>(params);                                                                      \
+  }                                                                                                            \
+  AWSNET_KERNEL(aws_unit_gate_mix_##element, awsnet_aws_unit_gate_mix_params, AWSNET_VECTOR_THREADS) {         \
+    aws_unit_gate_mix<element>(params);                                                                        \
   }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

@@ -37,9 +37,9 @@ DEVICE void conv2d_depthwise(const awsnet_conv2d_params& p) {
   finish_vector<Element>(p.epilogue, at.position, at.channel, z);
 }
 
-#define DEFINE(element)                                                                        \
-  AWSNET_KERNEL(conv2d_depthwise_##element, awsnet_conv2d_params, AWSNET_VECTOR_THREADS) {     \
-    conv2d_depthwise<element>(params);                                                         \
+#define DEFINE(element)                                                                    \
+  AWSNET_KERNEL(conv2d_depthwise_##element, awsnet_conv2d_params, AWSNET_VECTOR_THREADS) { \
+    conv2d_depthwise<element>(params);                                                     \
   }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

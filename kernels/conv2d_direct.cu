@@ -12,7 +12,7 @@
 #include <variants.h>
 
 template <typename Element, int kPositions>
-struct DirectWindow {  // those beyond the last position are computed as if they were the first, and not stored
+struct DirectWindow {         // those beyond the last position are computed as if they were the first, and not stored
   int64_t image[kPositions];  // first element of the image
   int origin_h[kPositions], origin_w[kPositions];
   bool there[kPositions];
@@ -142,9 +142,9 @@ DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
   }
 }
 
-#define DEFINE(name, element, positions, threads)                              \
-  AWSNET_KERNEL(conv2d_direct_##name, awsnet_conv2d_params, threads) {         \
-    conv2d_direct<element, positions>(params, threads);                        \
+#define DEFINE(name, element, positions, threads)                      \
+  AWSNET_KERNEL(conv2d_direct_##name, awsnet_conv2d_params, threads) { \
+    conv2d_direct<element, positions>(params, threads);                \
   }
 AWSNET_CONV2D_DIRECT_VARIANTS(DEFINE)
 #undef DEFINE

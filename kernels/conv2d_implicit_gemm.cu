@@ -107,10 +107,10 @@ DEVICE void conv2d_implicit_gemm(const awsnet_conv2d_params& p) {
   dual_gemm<T, false, Element>(source, range.end - range.begin, p.epilogue, positions, p.workspace, p.tickets);
 }
 
-#define DEFINE(name, element, m, n, k, stages, warps_m, warps_n, shared_bytes)                                  \
+#define DEFINE(name, element, m, n, k, stages, warps_m, warps_n, shared_bytes)                                    \
   static_assert(dual_gemm_shared_bytes<Tile<m, n, k, stages, warps_m, warps_n>, false>() == shared_bytes, #name); \
-  AWSNET_KERNEL(conv2d_implicit_gemm_##name, awsnet_conv2d_params, 32 * warps_m * warps_n) {                    \
-    conv2d_implicit_gemm<Tile<m, n, k, stages, warps_m, warps_n>, element>(params);                             \
+  AWSNET_KERNEL(conv2d_implicit_gemm_##name, awsnet_conv2d_params, 32 * warps_m * warps_n) {                      \
+    conv2d_implicit_gemm<Tile<m, n, k, stages, warps_m, warps_n>, element>(params);                               \
   }
 AWSNET_CONV2D_IMPLICIT_GEMM_VARIANTS(DEFINE)
 #undef DEFINE

@@ -18,9 +18,9 @@ DEVICE void image_to_nhwc(const awsnet_image_to_nhwc_params& p) {
   store_vector(static_cast<Element*>(p.output) + position * kVector, values, p.image.channels);
 }
 
-#define DEFINE(element)                                                                             \
-  AWSNET_KERNEL(image_to_nhwc_##element, awsnet_image_to_nhwc_params, AWSNET_VECTOR_THREADS) {      \
-    image_to_nhwc<element>(params);                                                                 \
+#define DEFINE(element)                                                                        \
+  AWSNET_KERNEL(image_to_nhwc_##element, awsnet_image_to_nhwc_params, AWSNET_VECTOR_THREADS) { \
+    image_to_nhwc<element>(params);                                                            \
   }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

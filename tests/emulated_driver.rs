@@ -5,6 +5,9 @@
 //! with the name of the scenario.
 #![cfg(feature = "cuda")]
 
+#[path = "common/machine.rs"]
+mod machine;
+
 use std::ffi::{c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,14 +21,8 @@ use libloading::Library;
 
 /// The folder of the library, built once a process.
 fn built() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let output =
-            Command::new(root.join("tools/emulated-driver")).output().expect("tools/emulated-driver");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end())
-    })
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| machine::emulated_driver(&[])).parent().expect("a folder")
 }
 
 /// Runs a scenario in a process of its own, with the emulated driver found as a program's driver is found; returns what

@@ -80,9 +80,12 @@ Schedule schedule_of_environment() {
   Schedule s;
   s.seed = number("AWSNET_EMULATOR_SEED", 0);
   if (const char* text = getenv("AWSNET_EMULATOR_DELIVERY")) {
-    if (strcmp(text, "issue") == 0) s.delivery = Delivery::kAtIssue;
-    else if (strcmp(text, "random") == 0) s.delivery = Delivery::kRandom;
-    else if (strcmp(text, "wait") != 0) say(std::string("AWSNET_EMULATOR_DELIVERY is issue, wait or random, not ") + text);
+    if (strcmp(text, "issue") == 0)
+      s.delivery = Delivery::kAtIssue;
+    else if (strcmp(text, "random") == 0)
+      s.delivery = Delivery::kRandom;
+    else if (strcmp(text, "wait") != 0)
+      say(std::string("AWSNET_EMULATOR_DELIVERY is issue, wait or random, not ") + text);
   }
   return s;
 }
@@ -118,8 +121,7 @@ const Name kNames[] = {
      "operation not permitted when stream is capturing"},
     {kStreamCaptureInvalidated, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
      "operation failed due to a previous error during capture"},
-    {kStreamCaptureUnmatched, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED",
-     "capture was not initiated in this stream"},
+    {kStreamCaptureUnmatched, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "capture was not initiated in this stream"},
     {kStreamCaptureWrongThread, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD",
      "attempt to terminate a thread-local capture sequence from another thread"},
 };
@@ -217,8 +219,8 @@ EXPORT void awsnet_emulator_counters(struct awsnet_emulator_counters* out) {
   std::lock_guard lock(state);
   const Counters& done = this_issuer()->counters;
   const CallCounters& called = call_counters;
-  *out = {called.calls,       called.refused,       done.launches,        done.bytes_loaded,
-          done.bytes_stored,  called.device_memory, called.pinned_memory, called.graph_launches};
+  *out = {called.calls,      called.refused,       done.launches,        done.bytes_loaded,
+          done.bytes_stored, called.device_memory, called.pinned_memory, called.graph_launches};
 }
 EXPORT void awsnet_emulator_objects(struct awsnet_emulator_objects* out) {
   std::lock_guard lock(state);

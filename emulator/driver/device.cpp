@@ -25,33 +25,33 @@ struct Attribute {
 
 bool attribute_value(int id, int* value) {
   const Attribute fixed[] = {
-      {1, 1024},          // threads a block
-      {2, 1024},          // block x, y, z
-      {3, 1024},
-      {4, 64},
-      {5, 2147483647},    // grid x, y, z
-      {6, 65535},
-      {7, 65535},
-      {8, 48 * 1024},     // shared memory a block, without opting in
-      {9, 65536},         // constant memory
-      {10, 32},           // lanes a warp
-      {12, 65536},        // registers a block
-      {13, 1755000},      // clock, kHz
-      {31, 1},            // concurrent kernels
-      {33, 0},            // PCI bus, device
-      {34, 0},
-      {36, 2619000},      // memory clock, kHz
-      {37, 5120},         // memory bus, bits
-      {38, 50 << 20},     // L2 cache
-      {39, 2048},         // threads a multiprocessor
-      {40, 1},            // asynchronous engines
-      {41, 1},            // unified addressing
-      {50, 0},            // PCI domain
-      {82, 65536},        // registers a multiprocessor
-      {95, 0},            // cooperative launch
-      {106, 32},          // blocks a multiprocessor
-      {111, 1024},        // shared memory reserved for the system, a block
-      {115, 1},           // memory pools
+      {1, 1024},        // threads a block
+      {2, 1024},        // threads in x
+      {3, 1024},        // threads in y
+      {4, 64},          // threads in z
+      {5, 2147483647},  // blocks in x
+      {6, 65535},       // blocks in y
+      {7, 65535},       // blocks in z
+      {8, 48 * 1024},   // shared memory a block, without opting in
+      {9, 65536},       // constant memory
+      {10, 32},         // lanes a warp
+      {12, 65536},      // registers a block
+      {13, 1755000},    // clock, kHz
+      {31, 1},          // concurrent kernels
+      {33, 0},          // PCI bus
+      {34, 0},          // PCI device
+      {36, 2619000},    // memory clock, kHz
+      {37, 5120},       // memory bus, bits
+      {38, 50 << 20},   // L2 cache
+      {39, 2048},       // threads a multiprocessor
+      {40, 1},          // asynchronous engines
+      {41, 1},          // unified addressing
+      {50, 0},          // PCI domain
+      {82, 65536},      // registers a multiprocessor
+      {95, 0},          // cooperative launch
+      {106, 32},        // blocks a multiprocessor
+      {111, 1024},      // shared memory reserved for the system, a block
+      {115, 1},         // memory pools
   };
   if (id == 75) return *value = settings().capability_major, true;
   if (id == 76) return *value = settings().capability_minor, true;

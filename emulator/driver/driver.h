@@ -80,7 +80,7 @@ struct Graph;
 
 struct Context {
   int device = 0;
-  int references = 0;  // retained and not yet released; with none, no call may use it
+  int references = 0;       // retained and not yet released; with none, no call may use it
   Result error = kSuccess;  // sticky: from the first fault on, every call of this context returns it
   std::vector<std::shared_ptr<Stream>> streams;
   std::shared_ptr<Stream> legacy;  // the default stream, which waits for the blocking ones and they for it
@@ -203,7 +203,7 @@ Result enter(const char* name, Needs needs);
 
 }  // namespace emulator
 
-#define ENTER(needs)                                                         \
+#define ENTER(needs) \
   if (const emulator::Result entered = emulator::enter(__func__, needs)) return entered
 // A condition that the caller must keep.
 #define REQUIRE(condition, result) \

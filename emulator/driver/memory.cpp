@@ -122,7 +122,8 @@ EXPORT int cuMemFreeAsync(DevicePointer pointer, void* handle) {
     say("cuMemFreeAsync in a captured stream is not emulated");
     return kNotSupported;
   }
-  return queue(handle, {[pointer] { return global_free(host(pointer), MemoryKind::kDevice) ? kSuccess : kInvalidValue; }});
+  return queue(handle,
+               {[pointer] { return global_free(host(pointer), MemoryKind::kDevice) ? kSuccess : kInvalidValue; }});
 }
 EXPORT int cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
   ENTER(kContext);
@@ -160,9 +161,7 @@ EXPORT int cuPointerGetAttribute(void* value, int attribute, DevicePointer point
       *static_cast<unsigned*>(value) = allocation.kind == MemoryKind::kDevice ? kDeviceMemory : kHostMemory;
       return kSuccess;
     case kDeviceOrdinal: *static_cast<int*>(value) = allocation.device; return kSuccess;
-    default:
-      say("pointer attribute " + std::to_string(attribute) + " is not emulated");
-      return kInvalidValue;
+    default: say("pointer attribute " + std::to_string(attribute) + " is not emulated"); return kInvalidValue;
   }
 }
 

@@ -143,7 +143,15 @@ EXPORT int cuModuleGetFunction(Function** function, void* handle, const char* na
 }
 
 // Of enum CUfunction_attribute.
-enum { kMaxThreads = 0, kSharedBytes = 1, kConstBytes = 2, kLocalBytes = 3, kRegisters = 4, kDynamicShared = 8, kCarveout = 9 };
+enum {
+  kMaxThreads = 0,
+  kSharedBytes = 1,
+  kConstBytes = 2,
+  kLocalBytes = 3,
+  kRegisters = 4,
+  kDynamicShared = 8,
+  kCarveout = 9
+};
 
 EXPORT int cuFuncSetAttribute(Function* function, int attribute, int value) {
   ENTER(kContext);
@@ -166,13 +174,12 @@ EXPORT int cuFuncGetAttribute(int* value, int attribute, Function* function) {
     case kConstBytes:
     case kLocalBytes: *value = 0; return kSuccess;
     case kDynamicShared: *value = function->dynamic_shared_limit; return kSuccess;
-    default:
-      say("function attribute " + std::to_string(attribute) + " is not emulated");
-      return kInvalidValue;
+    default: say("function attribute " + std::to_string(attribute) + " is not emulated"); return kInvalidValue;
   }
 }
 // Blocks of a multiprocessor, as its threads and its shared memory limit them; the registers of a kernel are unknown.
-EXPORT int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Function* function, int threads, size_t shared_bytes) {
+EXPORT int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Function* function, int threads,
+                                                       size_t shared_bytes) {
   ENTER(kContext);
   REQUIRE(blocks && threads > 0, kInvalidValue);
   REQUIRE(function, kInvalidHandle);
@@ -215,11 +222,21 @@ struct LaunchConfig {
   unsigned attribute_count;
 };
 // By the id of enum CUlaunchAttributeID. Launches are serialised programmatically from compute capability 9.0 on.
-static const char* const kLaunchAttributes[] = {
-    "IGNORE", "ACCESS_POLICY_WINDOW", "COOPERATIVE", "SYNCHRONIZATION_POLICY", "CLUSTER_DIMENSION",
-    "CLUSTER_SCHEDULING_POLICY_PREFERENCE", "PROGRAMMATIC_STREAM_SERIALIZATION", "PROGRAMMATIC_EVENT", "PRIORITY",
-    "MEM_SYNC_DOMAIN_MAP", "MEM_SYNC_DOMAIN", "PREFERRED_CLUSTER_DIMENSION", "LAUNCH_COMPLETION_EVENT",
-    "DEVICE_UPDATABLE_KERNEL_NODE", "PREFERRED_SHARED_MEMORY_CARVEOUT"};
+static const char* const kLaunchAttributes[] = {"IGNORE",
+                                                "ACCESS_POLICY_WINDOW",
+                                                "COOPERATIVE",
+                                                "SYNCHRONIZATION_POLICY",
+                                                "CLUSTER_DIMENSION",
+                                                "CLUSTER_SCHEDULING_POLICY_PREFERENCE",
+                                                "PROGRAMMATIC_STREAM_SERIALIZATION",
+                                                "PROGRAMMATIC_EVENT",
+                                                "PRIORITY",
+                                                "MEM_SYNC_DOMAIN_MAP",
+                                                "MEM_SYNC_DOMAIN",
+                                                "PREFERRED_CLUSTER_DIMENSION",
+                                                "LAUNCH_COMPLETION_EVENT",
+                                                "DEVICE_UPDATABLE_KERNEL_NODE",
+                                                "PREFERRED_SHARED_MEMORY_CARVEOUT"};
 enum { kIgnore = 0, kProgrammaticSerialization = 6 };
 
 EXPORT int cuLaunchKernelEx(const LaunchConfig* config, Function* function, void** params, void** extra) {
@@ -231,7 +248,8 @@ EXPORT int cuLaunchKernelEx(const LaunchConfig* config, Function* function, void
     if (id == kIgnore) continue;
     if (id == kProgrammaticSerialization && settings().capability_major >= 9) continue;
     const bool named = id > 0 && id < static_cast<int>(std::size(kLaunchAttributes));
-    say("launch attribute " + (named ? kLaunchAttributes[id] : std::to_string(id)) + " is not emulated for this device");
+    say("launch attribute " + (named ? kLaunchAttributes[id] : std::to_string(id)) +
+        " is not emulated for this device");
     return kNotSupported;
   }
   const LaunchShape shape = {{config->grid_x, config->grid_y, config->grid_z},

@@ -29,8 +29,10 @@ bool run_front(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Stream>
     const uint64_t ticket = front.wait_ticket;
     bool hangs = false;
     while (other->done < ticket && !hangs) {
-      if (other->busy) progress.wait(lock);
-      else hangs = !run_front(lock, other);
+      if (other->busy)
+        progress.wait(lock);
+      else
+        hangs = !run_front(lock, other);
     }
     if (hangs) {
       stream->busy = false;
@@ -175,8 +177,10 @@ EXPORT int cuStreamDestroy_v2(void* handle) {
   stream->destroyed = true;
   bool hangs = false;
   while (stream->done < stream->issued && !hangs) {  // work already queued still runs
-    if (stream->busy) progress.wait(lock);
-    else hangs = !run_front(lock, stream);
+    if (stream->busy)
+      progress.wait(lock);
+    else
+      hangs = !run_front(lock, stream);
   }
   auto& all = stream->context->streams;
   if (!hangs) all.erase(std::find(all.begin(), all.end(), stream));

@@ -23,13 +23,13 @@ thread_local Dim3 current_block, block_dim, grid_dim;
 namespace {
 
 constexpr unsigned kWarpLanes = 32;
-constexpr unsigned kMaxThreads = 1024;           // of a block, on every architecture
-constexpr size_t kMaxSharedBytes = 227 * 1024;   // of a block, on sm_90: the most there is
-constexpr size_t kStackBytes = 128 * 1024;       // a kernel's frame is small; sanitizers make it larger
+constexpr unsigned kMaxThreads = 1024;          // of a block, on every architecture
+constexpr size_t kMaxSharedBytes = 227 * 1024;  // of a block, on sm_90: the most there is
+constexpr size_t kStackBytes = 128 * 1024;      // a kernel's frame is small; sanitizers make it larger
 constexpr size_t kSharedAlignment = 1024;
-constexpr size_t kRedZoneBytes = 1024;           // behind shared memory; an overrun writes here first
-constexpr uint8_t kPoison = 0xff;                // all bits set: a NaN in f16, bf16 and f32
-constexpr uint64_t kMaxSteps = 4'000'000'000;    // of one launch: far beyond any test, so the kernel does not end
+constexpr size_t kRedZoneBytes = 1024;         // behind shared memory; an overrun writes here first
+constexpr uint8_t kPoison = 0xff;              // all bits set: a NaN in f16, bf16 and f32
+constexpr uint64_t kMaxSteps = 4'000'000'000;  // of one launch: far beyond any test, so the kernel does not end
 
 struct Copy {
   uint8_t* target;
@@ -40,7 +40,7 @@ struct Copy {
 struct Lane : Thread {
   Fiber fiber;
   bool left = false;
-  bool unfenced = false;  // it stored to global memory since its last fence
+  bool unfenced = false;            // it stored to global memory since its last fence
   const char* waits_for = nullptr;  // "a barrier" or "a warp collective"
   Place waits_at = {nullptr, 0};
   std::vector<Copy> open_group;
@@ -161,9 +161,11 @@ void run_lane() {
   fiber_started(launch->main);
   Lane* lane = current();
   launch->kernel->run(launch->params);
-  if (!lane->open_group.empty()) fault({launch->kernel->name, 0}, Fault::kLaunchFailed, "left with an asynchronous copy never committed");
+  if (!lane->open_group.empty())
+    fault({launch->kernel->name, 0}, Fault::kLaunchFailed, "left with an asynchronous copy never committed");
   for (const auto& group : lane->groups) {
-    if (!group.empty()) fault({launch->kernel->name, 0}, Fault::kLaunchFailed, "left with an asynchronous copy never waited for");
+    if (!group.empty())
+      fault({launch->kernel->name, 0}, Fault::kLaunchFailed, "left with an asynchronous copy never waited for");
   }
   lane->left = true;
   launch->left++;
@@ -347,8 +349,8 @@ void barrier(Place place) {
   Lane* lane = current();
   count_step(place);
   if (l.at_barrier > 0 && (l.barrier_place.line != place.line || l.barrier_place.file != place.file)) {
-    fault(place, Fault::kLaunchFailed, "arrives at this barrier while other threads of the block wait at %s:%d", l.barrier_place.file,
-          l.barrier_place.line);
+    fault(place, Fault::kLaunchFailed, "arrives at this barrier while other threads of the block wait at %s:%d",
+          l.barrier_place.file, l.barrier_place.line);
   }
   l.barrier_place = place;
   lane->waits_for = "a barrier";
@@ -372,8 +374,8 @@ void warp_collective(Place place, WarpOperation operation, void* argument) {
   count_step(place);
   Warp& warp = l.warps[lane->warp];
   if (warp.arrived > 0 && (warp.operation != operation || warp.place.line != place.line)) {
-    fault(place, Fault::kLaunchFailed, "arrives at this warp collective while other lanes of the warp wait at %s:%d", warp.place.file,
-          warp.place.line);
+    fault(place, Fault::kLaunchFailed, "arrives at this warp collective while other lanes of the warp wait at %s:%d",
+          warp.place.file, warp.place.line);
   }
   warp.operation = operation;
   warp.place = place;
@@ -397,17 +399,19 @@ uint8_t* shared_memory() { return launch->shared; }
 void check_shared(Place place, const void* pointer, size_t bytes, size_t alignment) {
   const uintptr_t offset = reinterpret_cast<uintptr_t>(pointer) - reinterpret_cast<uintptr_t>(launch->shared);
   if (offset > launch->shared_bytes || launch->shared_bytes - offset < bytes) {
-    fault(place, Fault::kIllegalAddress, "%zu bytes at offset %td of %zu bytes of shared memory", bytes, static_cast<ptrdiff_t>(offset),
-          launch->shared_bytes);
+    fault(place, Fault::kIllegalAddress, "%zu bytes at offset %td of %zu bytes of shared memory", bytes,
+          static_cast<ptrdiff_t>(offset), launch->shared_bytes);
   }
-  if (offset % alignment != 0) fault(place, Fault::kMisalignedAddress, "shared memory offset %zu is no multiple of %zu", offset, alignment);
+  if (offset % alignment != 0)
+    fault(place, Fault::kMisalignedAddress, "shared memory offset %zu is no multiple of %zu", offset, alignment);
   IF_TSAN(__tsan_read_range(const_cast<void*>(pointer), bytes));
 }
 
 static void check_global(Place place, const void* pointer, size_t bytes, const char* access) {
   count_step(place);
   if (reinterpret_cast<uintptr_t>(pointer) % bytes != 0) {
-    fault(place, Fault::kMisalignedAddress, "%s %zu bytes of global memory at %p, no multiple of them", access, bytes, pointer);
+    fault(place, Fault::kMisalignedAddress, "%s %zu bytes of global memory at %p, no multiple of them", access, bytes,
+          pointer);
   }
   if (!global_contains(pointer, bytes)) {
     fault(place, Fault::kIllegalAddress, "%s %zu bytes at %p, outside of any live allocation", access, bytes, pointer);
@@ -450,7 +454,8 @@ void copy_start(Place place, void* target, const void* source, int bytes) {
   count_step(place);
   if (bytes < 0 || bytes > 16) fault(place, Fault::kLaunchFailed, "an asynchronous copy of %d bytes", bytes);
   check_shared(place, target, 16, 16);
-  if (reinterpret_cast<uintptr_t>(source) % 16 != 0) fault(place, Fault::kMisalignedAddress, "copies from %p, no multiple of 16", source);
+  if (reinterpret_cast<uintptr_t>(source) % 16 != 0)
+    fault(place, Fault::kMisalignedAddress, "copies from %p, no multiple of 16", source);
   if (bytes > 0 && !global_contains(source, bytes)) {
     fault(place, Fault::kIllegalAddress, "copies %d bytes from %p, outside of any live allocation", bytes, source);
   }

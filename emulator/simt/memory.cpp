@@ -17,7 +17,7 @@ struct Allocations {
   std::shared_mutex mutex;
   std::map<uintptr_t, Allocation> at;  // by first address
   MemoryInUse in_use[2] = {};          // by kind
-  uint64_t generation = 1;  // changes with every free: what a thread remembers from before is stale
+  uint64_t generation = 1;             // changes with every free: what a thread remembers from before is stale
 
   // The allocation that holds the byte at an address; at.end() if there is none.
   std::map<uintptr_t, Allocation>::const_iterator holding(uintptr_t address) const {

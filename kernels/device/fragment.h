@@ -11,9 +11,7 @@ struct Stage {
   static constexpr int kBytes = kTilesA * T::kBytesA + kBranches * T::kBytesB;
 
   static DEVICE uint8_t* a(uint8_t* stage, int branch) { return stage + (kSharedA ? 0 : branch) * T::kBytesA; }
-  static DEVICE uint8_t* b(uint8_t* stage, int branch) {
-    return stage + kTilesA * T::kBytesA + branch * T::kBytesB;
-  }
+  static DEVICE uint8_t* b(uint8_t* stage, int branch) { return stage + kTilesA * T::kBytesA + branch * T::kBytesB; }
 };
 
 // sums += A * B^T over the stage's kK.

@@ -15,7 +15,7 @@ DEVICE bool reduce_splits(Sums<T>& sums, float* workspace, uint32_t* tickets, ui
   const int64_t split_stride = static_cast<int64_t>(gridDim.x) * gridDim.y * kFragments * T::kThreads;
   Bits128* partial = reinterpret_cast<Bits128*>(workspace) + static_cast<int64_t>(tile) * kFragments * T::kThreads +
                      threadIdx.x;  // of split 0, fragment 0
-  float(*flat)[4] = &sums.value[0][0][0];
+  float (*flat)[4] = &sums.value[0][0][0];
 #pragma unroll
   for (int f = 0; f < kFragments; f++) {
     Bits128 bits;

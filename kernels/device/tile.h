@@ -9,7 +9,7 @@ struct Tile {
   static constexpr int kM = m, kN = n, kK = k, kStages = stages;
   static constexpr int kWarpsM = warps_m, kWarpsN = warps_n, kThreads = 32 * warps_m * warps_n;
 
-  static constexpr int kRowVectors = k / kVector;           // of a 16-bit type: 16 bytes
+  static constexpr int kRowVectors = k / kVector;             // of a 16-bit type: 16 bytes
   static constexpr int kRowsAtOnce = kThreads / kRowVectors;  // rows that the block copies in one round
   static constexpr int kRoundsA = m / kRowsAtOnce, kRoundsB = n / kRowsAtOnce;
   static constexpr int kBytesA = m * kRowVectors * kVectorBytes;

@@ -1,6 +1,6 @@
 //! What every export runs in.
 //!
-//! A panic becomes `AWSNET_STATUS_INTERNAL`, and poisons the handle that the call was about: what the panic left half
+//! A panic becomes `AWSNET_STATUS_INTERNAL`, which poisons the handle that the call was about: what a fault left half
 //! done in it is never looked at again. A failure is delivered twice, to the caller's struct and as the last error of
 //! the thread; where the struct itself is wrong, only as the latter.
 
@@ -26,7 +26,7 @@ pub(super) trait Handle {
     }
 }
 
-/// Whether a panic has gone through a handle.
+/// Whether a fault of this library has gone through a handle.
 #[derive(Debug, Default)]
 pub(super) struct Poison(AtomicBool);
 
@@ -75,13 +75,8 @@ pub(super) unsafe fn guard_handle<H: Handle>(
         // SAFETY: passed on.
         let handle = unsafe { shared(handle, H::NAME) }?;
         handle.poison().check(H::NAME)?;
-        let mut unwound = true;
-        let outcome = caught(|| {
-            let outcome = body(handle);
-            unwound = false;
-            outcome
-        });
-        if unwound {
+        let outcome = caught(|| body(handle));
+        if matches!(&outcome, Err(failure) if failure.status == AWSNET_STATUS_INTERNAL) {
             handle.poison().set();
         }
         outcome

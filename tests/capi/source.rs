@@ -1,4 +1,5 @@
-//! What the source and the built library say: no export outside a guard, no symbol beside the exports.
+//! What the source and the built library say: no export outside a guard, no symbol beside the exports, one version
+//! everywhere.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -79,4 +80,33 @@ fn the_library_exports_the_listed_symbols_and_nothing_else() {
     let text = String::from_utf8(nm.stdout).expect("UTF-8");
     let names: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().last()).collect();
     assert_eq!(names, SYMBOLS.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_installed_agrees_about_its_versions() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect(path);
+    let package = format!("set(PACKAGE_VERSION \"{}\")\n", env!("CARGO_PKG_VERSION"));
+    assert!(read("cmake/awsnet-config-version.cmake").contains(&package), "expected {package}");
+
+    let header = read("include/awsnet.h");
+    let abi = header.split("#define AWSNET_ABI_VERSION ").nth(1).and_then(|rest| rest.lines().next());
+    let library = format!("[package.metadata.capi.library]\nversion = \"{}.", abi.expect("a version"));
+    assert!(read("Cargo.toml").contains(&library), "expected {library}");
+}
+
+#[test]
+fn the_page_of_laws_knows_every_status() {
+    let page = std::fs::read_to_string(root().join("docs/c-abi.md")).expect("docs/c-abi.md");
+    let header = std::fs::read_to_string(root().join("include/awsnet.h")).expect("include/awsnet.h");
+    let statuses = header.lines().filter_map(|line| line.strip_prefix("#define AWSNET_STATUS_"));
+    let rows: Vec<String> = statuses
+        .map(|status| {
+            let (name, number) = status.split_once(' ').expect("a name and a number");
+            format!("| {number} | `{name}` |")
+        })
+        .collect();
+    assert!(rows.len() > 1);
+    for row in rows {
+        assert!(page.contains(&row), "docs/c-abi.md has no row `{row}`");
+    }
 }

@@ -54,7 +54,7 @@ fn a_wrong_call_is_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn fault_24_a_model_that_is_no_regular_file() {
+fn a_model_that_is_no_regular_file() {
     let folder = tempdir().expect("a folder");
     let mut cases =
         vec![folder.path().to_owned(), folder.path().join("missing"), "/dev/zero".into(), "/dev/null".into()];
@@ -76,7 +76,7 @@ fn fault_24_a_model_that_is_no_regular_file() {
 
 #[cfg(unix)]
 #[test]
-fn faults_24_and_68_names_that_are_not_utf8_work() {
+fn names_that_are_not_utf8_work() {
     use std::os::unix::ffi::OsStrExt;
     let folder = tempdir().expect("a folder");
     let name = |bytes: &[u8]| folder.path().join(std::ffi::OsStr::from_bytes(bytes));
@@ -117,7 +117,7 @@ fn mixed_folder(folder: &Path) -> [PathBuf; 4] {
 }
 
 #[test]
-fn fault_35_bad_images_are_named_and_the_rest_is_done() {
+fn bad_images_are_named_and_the_rest_is_done() {
     let folder = tempdir().expect("a folder");
     let paths = mixed_folder(folder.path());
     let missing = folder.path().join("none.png");
@@ -215,7 +215,7 @@ fn writers(path: &Path) -> Vec<Vec<std::ffi::OsString>> {
 }
 
 #[test]
-fn fault_65_an_output_that_cannot_be_written_is_named_and_leaves_nothing() {
+fn an_output_that_cannot_be_written_is_named_and_leaves_nothing() {
     let folder = tempdir().expect("a folder");
     let file = folder.path().join("file");
     std::fs::write(&file, "mine").expect("a file");
@@ -271,7 +271,7 @@ fn an_output_that_is_also_an_input_is_refused() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn fault_65_results_that_cannot_be_written_are_an_error() {
+fn results_that_cannot_be_written_are_an_error() {
     let model = MODEL.to_str().expect("UTF-8");
     let image = image();
     let image = image.to_str().expect("UTF-8");
@@ -304,7 +304,7 @@ fn fault_65_results_that_cannot_be_written_are_an_error() {
 
 #[cfg(unix)]
 #[test]
-fn fault_66_an_interrupt_ends_a_long_run_with_what_is_done() {
+fn an_interrupt_ends_a_long_run_with_what_is_done() {
     use std::io::{BufRead, BufReader, Read};
     let folder = tempdir().expect("a folder");
     const IMAGES: usize = 3000;
@@ -340,7 +340,7 @@ fn fault_66_an_interrupt_ends_a_long_run_with_what_is_done() {
 }
 
 #[test]
-fn fault_67_without_a_gpu_cuda_says_what_to_do_and_auto_falls_back_once() {
+fn without_a_gpu_cuda_says_what_to_do_and_auto_falls_back_once() {
     if (awsnet::Device::Cuda { ordinal: 0 }).resolve().is_ok() {
         return;
     }

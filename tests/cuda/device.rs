@@ -1,23 +1,15 @@
-//! The emulated driver, found by the library under test as a program finds its driver.
+//! The driver under test, found by the library as a program finds its driver: the emulated one, or with
+//! `AWSNET_TEST_DRIVER` another. Only the emulated one counts, fails on demand and shows what is left behind; `faults` is
+//! about that alone, so on a GPU this program runs with `--skip faults::`.
 
 use std::ffi::c_int;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use awsnet::{Device, Target};
 use libloading::Library;
 
-/// The folder of the library, built once a process.
-pub fn folder() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/emulated-driver");
-        let output = Command::new(tool).output().expect("tools/emulated-driver");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end())
-    })
-}
+use crate::machine;
 
 /// The emulator's own interface (emulator/include/awsnet_emulator.h).
 pub struct Emulator {
@@ -27,32 +19,55 @@ pub struct Emulator {
     objects: unsafe extern "C" fn(*mut [u64; 64]),
 }
 
-/// The driver, loaded before anything else could find another under its name.
-pub fn emulator() -> &'static Emulator {
-    static EMULATOR: OnceLock<Emulator> = OnceLock::new();
-    EMULATOR.get_or_init(|| {
+/// Loads the driver before anything else could find another under its name; what the emulated one has beyond a driver.
+fn emulation() -> Option<&'static Emulator> {
+    static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();
+    let load = || {
+        let driver = machine::driver();
         // SAFETY: the library's initialisers have no conditions; the signatures are those of its header.
         unsafe {
-            let library = Library::new(folder().join("libcuda.so.1")).expect("the emulated driver");
-            let emulator = Emulator {
-                schedule: *library.get(b"awsnet_emulator_schedule\0").expect("its interface"),
+            let library = Library::new(driver).unwrap_or_else(|e| panic!("{}: {e}", driver.display()));
+            let emulator = library.get(b"awsnet_emulator_schedule\0").ok().map(|schedule| Emulator {
+                schedule: *schedule,
                 fail: *library.get(b"awsnet_emulator_fail\0").expect("its interface"),
                 counters: *library.get(b"awsnet_emulator_counters\0").expect("its interface"),
                 objects: *library.get(b"awsnet_emulator_objects\0").expect("its interface"),
-            };
+            });
             std::mem::forget(library); // in use until the process ends
             emulator
         }
-    })
+    };
+    EMULATOR.get_or_init(load).as_ref()
+}
+
+/// Panics on a real driver.
+pub fn emulator() -> &'static Emulator {
+    emulation().expect("the emulated driver, which this test needs")
+}
+
+/// The seed of this thread's schedule; copies arrive as late as they may. A real device has its own.
+pub fn schedule(seed: u64) {
+    if let Some(emulator) = emulation() {
+        // SAFETY: no pointers.
+        unsafe { (emulator.schedule)(seed, 1) }
+    }
+}
+
+/// What this thread has asked for so far; a real driver does not count.
+pub fn counters() -> Option<Counters> {
+    emulation().map(Emulator::counters)
+}
+
+/// A program that will find the same driver.
+pub fn program(path: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(path);
+    if let Some(folder) = machine::driver().parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        command.env("LD_LIBRARY_PATH", folder);
+    }
+    command
 }
 
 impl Emulator {
-    /// The seed of this thread's schedule; copies arrive as late as they may.
-    pub fn schedule(&self, seed: u64) {
-        // SAFETY: no pointers.
-        unsafe { (self.schedule)(seed, 1) }
-    }
-
     /// Lets this thread's `call`-th driver call from now return `status`; 0 takes it back.
     pub fn fail(&self, call: u64, status: c_int) {
         // SAFETY: no pointers.
@@ -107,17 +122,17 @@ static MEMORY: RwLock<()> = RwLock::new(());
 
 /// Held by whoever uses the device.
 pub fn shared() -> RwLockReadGuard<'static, ()> {
-    emulator();
+    emulation();
     MEMORY.read().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Held by whoever counts the device's memory: nobody else uses it.
 pub fn alone() -> RwLockWriteGuard<'static, ()> {
-    emulator();
+    emulation();
     MEMORY.write().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 pub fn gpu() -> Target {
-    emulator();
-    Device::Cuda { ordinal: 0 }.resolve().expect("the emulated device").target
+    emulation();
+    Device::Cuda { ordinal: 0 }.resolve().expect("a device").target
 }

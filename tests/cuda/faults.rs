@@ -11,7 +11,8 @@ use awsnet::{
     Device, Engine, EngineOptions, Error, ErrorKind, Model, Plan, PlanOptions, Precision, Session, Target,
 };
 
-use crate::device::{alone, emulator, folder, gpu};
+use crate::device::{alone, emulator, gpu, program};
+use crate::machine::scratch;
 use crate::{images, random_model};
 
 /// Statuses of the driver's API.
@@ -91,8 +92,7 @@ fn devices_are_refused_with_what_to_do() {
 
 /// A library of the driver's name with one function less, or a stub, written in C.
 fn driver_in_c(name: &str, source: &str) -> std::path::PathBuf {
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&folder).expect("a folder");
+    let folder = scratch(name);
     std::fs::write(folder.join("driver.c"), source).expect("a file");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o"])
@@ -110,10 +110,9 @@ fn a_driver_that_is_absent_a_stub_or_too_old_is_an_error_value() {
         "int cuInit(unsigned f) { return 0; }\nint cuDriverGetVersion(int *v) { *v = 9000; return 0; }\n\
          int cuDeviceGetCount(int *n) { *n = 0; return 0; }\n",
     );
-    let empty = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("no driver");
-    std::fs::create_dir_all(&empty).expect("a folder");
-    for (folder, scenario) in [(stub, "stub"), (old, "missing symbol"), (empty, "no driver")] {
-        run_scenario(scenario, &[("LD_LIBRARY_PATH", folder.to_str().expect("a path"))]);
+    let empty = scratch("no driver");
+    for (folder, name) in [(stub, "stub"), (old, "missing symbol"), (empty, "no driver")] {
+        scenario(name, &[("LD_LIBRARY_PATH", folder.to_str().expect("a path"))]);
     }
 }
 
@@ -154,12 +153,7 @@ fn an_engine_needs_a_device_that_is_there() {
 }
 
 fn scenario(name: &str, environment: &[(&str, &str)]) {
-    let driver = [("LD_LIBRARY_PATH", folder().to_str().expect("a path"))];
-    run_scenario(name, &[&driver, environment].concat());
-}
-
-fn run_scenario(name: &str, environment: &[(&str, &str)]) {
-    let output = Command::new(std::env::current_exe().expect("this program"))
+    let output = program(std::env::current_exe().expect("this program"))
         .args(["--exact", "faults::scenarios", "--ignored", "--nocapture"])
         .env("AWSNET_SCENARIO", name)
         .envs(environment.iter().copied())

@@ -7,7 +7,7 @@ use awsnet::model::init::Architecture;
 use awsnet::{Branch, Engine, EngineOptions, ErrorKind, ImagesU8, Plan, PlanOptions, Precision};
 use cudarc::driver::{result, sys};
 
-use crate::device::{Counters, emulator, gpu, shared};
+use crate::device::{Counters, counters, gpu, shared};
 use crate::{engine, images, random_model, session};
 
 #[test]
@@ -17,12 +17,15 @@ fn a_run_of_a_captured_network_is_one_graph_launch_and_a_wait() {
     let mut session = session(&model, Precision::F16, 1);
     let images = images(&model, 1, 1);
     session.run(&images).expect("a run that captures");
-    let before = emulator().counters();
+    let before = counters();
     session.run(&images).expect("a run");
+    let (Some(before), Some(after)) = (before, counters()) else {
+        return; // a real driver does not count
+    };
     // cuCtxGetCurrent, cuCtxPushCurrent, cuGraphLaunch, cuStreamSynchronize, cuCtxPopCurrent.
     let launches = session.plan().launches() as u64;
     let expected = Counters { calls: 5, launches, memory_calls: 0, graph_launches: 1 };
-    assert_eq!(emulator().counters() - before, expected);
+    assert_eq!(after - before, expected);
 }
 
 #[test]
@@ -151,11 +154,13 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
 
         let zeros = vec![0.0; expected.len()];
         result::memcpy_htod_sync(caller.results, &zeros).expect("a copy");
-        let before = emulator().counters();
+        let before = counters();
         session.enqueue(stream, from, to).expect("a run");
-        // cuCtxGetCurrent, cuStreamGetCtx, cuStreamIsCapturing, cuGraphLaunch: the caller's context is current.
-        let made = emulator().counters() - before;
-        assert_eq!((made.calls, made.memory_calls, made.graph_launches), (4, 0, 1));
+        if let (Some(before), Some(after)) = (before, counters()) {
+            // cuCtxGetCurrent, cuStreamGetCtx, cuStreamIsCapturing, cuGraphLaunch: the caller's context is current.
+            let made = after - before;
+            assert_eq!((made.calls, made.memory_calls, made.graph_launches), (4, 0, 1));
+        }
         assert_eq!(caller.read(expected.len()), expected);
 
         result::memcpy_htod_sync(caller.results, &zeros).expect("a copy");

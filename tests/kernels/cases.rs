@@ -116,12 +116,45 @@ impl Case {
                 format!("{op}_coefficients"),
                 format!("{op}_mix_{}", element.name()),
             ],
+            _ => vec![format!("{op}_{}", self.element().name())],
+        }
+    }
+
+    /// The type of its maps.
+    pub fn element(&self) -> Element {
+        match self {
+            Case::ImplicitGemm { variant, .. } => variant.element,
+            Case::Direct { variant, .. } => variant.element,
+            Case::Dense { variant, .. } => variant.map_or(Element::F32, |v| v.element),
             Case::Depthwise { element, .. }
             | Case::Stem { element, .. }
             | Case::Pool { element, .. }
             | Case::Identity { element, .. }
+            | Case::Gated { element, .. }
             | Case::Head { element, .. }
-            | Case::Image { element, .. } => vec![format!("{op}_{}", element.name())],
+            | Case::Image { element, .. } => *element,
+        }
+    }
+
+    pub fn data(&self) -> Data {
+        match self {
+            Case::ImplicitGemm { data, .. }
+            | Case::Direct { data, .. }
+            | Case::Depthwise { data, .. }
+            | Case::Stem { data, .. }
+            | Case::Pool { data, .. }
+            | Case::Identity { data, .. }
+            | Case::Dense { data, .. } => *data,
+            Case::Gated { .. } | Case::Head { .. } | Case::Image { .. } => Data::Random,
+        }
+    }
+
+    /// The variant of a kernel that multiplies tile by tile.
+    pub fn gemm_variant(&self) -> Option<&GemmVariant> {
+        match self {
+            Case::ImplicitGemm { variant, .. } => Some(variant),
+            Case::Dense { variant, .. } => variant.as_ref(),
+            _ => None,
         }
     }
 

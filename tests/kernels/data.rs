@@ -110,11 +110,14 @@ impl Guarded {
         bytes.to_vec()
     }
 
-    pub fn write(&self, stream: &Stream, bytes: &[u8]) {
-        assert_eq!(bytes.len(), self.bytes);
-        let mut all = vec![GUARD; GUARD_BYTES];
-        all.extend(bytes);
-        stream.write(&self.buffer, &all);
+    /// An array of NaN.
+    pub fn poisoned(stream: &Stream, bytes: usize) -> Guarded {
+        Guarded::new(stream, &vec![GUARD; bytes])
+    }
+
+    /// Fills it with NaN again.
+    pub fn poison(&self, stream: &Stream) {
+        stream.write(&self.buffer, &vec![GUARD; GUARD_BYTES + self.bytes]);
     }
 }
 
@@ -147,23 +150,32 @@ impl DeviceMap {
 
     /// A map that a kernel will write: all NaN.
     pub fn output(stream: &Stream, element: Element, positions: usize, channels: usize) -> DeviceMap {
-        let bytes = vec![GUARD; positions * abi::pitch(channels) * element.bytes()];
-        DeviceMap { memory: Guarded::new(stream, &bytes), element, positions, channels }
+        let memory = Guarded::poisoned(stream, positions * abi::pitch(channels) * element.bytes());
+        DeviceMap { memory, element, positions, channels }
     }
 
     pub fn address(&self) -> DevicePointer {
         self.memory.address()
     }
 
-    /// Fills it with NaN again.
-    pub fn poison(&self, stream: &Stream) {
-        self.memory.write(stream, &vec![GUARD; self.memory.bytes]);
+    pub fn channels(&self) -> usize {
+        self.channels
     }
 
-    /// `[positions][channels]`. Panics unless the pad lanes hold zeros.
+    /// Of the whole map, pad lanes included.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes
+    }
+
+    /// Its values now, as [`decode`](DeviceMap::decode) gives them.
     pub fn values(&self, stream: &Stream) -> Vec<f32> {
+        self.decode(&self.memory.read(stream))
+    }
+
+    /// The map's bytes as `[positions][channels]`. Panics unless the pad lanes hold zeros.
+    pub fn decode(&self, bytes: &[u8]) -> Vec<f32> {
         let pitch = abi::pitch(self.channels);
-        let all = decode(self.element, &self.memory.read(stream));
+        let all = decode(self.element, bytes);
         assert_eq!(all.len(), self.positions * pitch);
         let mut values = Vec::with_capacity(self.positions * self.channels);
         for row in all.chunks_exact(pitch) {

@@ -1,28 +1,14 @@
-//! A device for the kernel tests: the emulated driver, or the driver that `AWSNET_TEST_DRIVER` names.
+//! A device for the kernel tests: the driver and the module that the program's `under_test` names.
 //!
-//! Built and loaded once a process; every test thread works on a stream of its own. Driver calls are looked up by name
-//! in the library itself, so that no other driver of the machine can slip in.
+//! Loaded once a process; every test thread works on a stream of its own. Driver calls are looked up by name in the
+//! library itself, so that no other driver of the machine can slip in.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use awsnet::cuda::abi::{DevicePointer, Params};
 use awsnet::cuda::launch::Launch;
 use libloading::Library;
-
-/// Builds the emulated driver with `tools/emulated-driver` and returns the path of the library.
-pub fn build_emulated(arguments: &[&str]) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(root.join("tools/emulated-driver"))
-        .args(arguments)
-        .output()
-        .expect("tools/emulated-driver");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let folder = String::from_utf8(output.stdout).expect("a path");
-    Path::new(folder.trim_end()).join("libcuda.so.1")
-}
 
 type Status = c_int;
 type Handle = *mut c_void;
@@ -90,17 +76,11 @@ unsafe impl Send for Driver {}
 // SAFETY: as above.
 unsafe impl Sync for Driver {}
 
-/// An image that every driver accepts and that holds no kernel: the emulated driver finds the kernels in itself.
-const EMPTY_IMAGE: &CStr = c".version 7.0\n.target sm_80\n.address_size 64\n";
-
 impl Driver {
     fn load() -> Driver {
-        let path = match std::env::var_os("AWSNET_TEST_DRIVER") {
-            Some(path) => PathBuf::from(path),
-            None => build_emulated(&[]),
-        };
+        let (path, image) = crate::under_test();
         // SAFETY: a CUDA driver; its initialisers have no conditions of their own.
-        let library = unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let library = unsafe { Library::new(path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let calls = Calls::load(&library);
         // SAFETY: where the emulator's names exist, they have the signatures of its header.
         let emulation = unsafe {
@@ -113,10 +93,6 @@ impl Driver {
         std::mem::forget(library); // its functions are in use until the process ends
         let mut driver =
             Driver { calls, emulation, context: std::ptr::null_mut(), module: std::ptr::null_mut() };
-        let image = match std::env::var_os("AWSNET_TEST_FATBIN") {
-            Some(path) => std::fs::read(path).expect("the fat binary"),
-            None => EMPTY_IMAGE.to_bytes_with_nul().to_vec(),
-        };
         let (mut device, mut context, mut module) = (0, std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: every pointer names a live value of the type the call writes; the image outlives the call.
         unsafe {

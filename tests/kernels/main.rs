@@ -1,4 +1,5 @@
-//! Every kernel against its definition, on the emulated driver (or on the driver `AWSNET_TEST_DRIVER` names).
+//! Every kernel against its definition, on the emulated driver (or on the driver `AWSNET_TEST_DRIVER` names, with the
+//! kernels that this build embeds).
 //!
 //! `cases` is the table: operator, variant, shape, epilogue, data. A new kernel or variant gets its rows there; a test
 //! below fails for a kernel without one. Each case runs under several schedules, and the results must be the same bits.
@@ -11,16 +12,25 @@ mod data;
 mod driver;
 mod fused;
 mod launches;
+#[path = "../common/machine.rs"]
+mod machine;
 mod reference;
 mod run;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cases::Case;
 use driver::Stream;
+
+/// The driver and the module. The emulated driver looks at a module's form only: it holds the kernels itself.
+fn under_test() -> (&'static Path, Cow<'static, [u8]>) {
+    (machine::driver(), Cow::Borrowed(awsnet::cuda::image::image()))
+}
 
 /// Failed cases after which an operator's test gives up.
 const ENOUGH_FAILURES: usize = 5;

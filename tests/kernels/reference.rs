@@ -8,7 +8,7 @@
 //! u is half a unit in the last place of the output's type, eta half the smallest f16. An AWS-Unit maps bounds as it
 //! maps values, with |A|. Maps are `[positions][channels]`, without pad lanes.
 
-use awsnet::cuda::abi::{Activation, Mix, Pool};
+use awsnet::cuda::abi::{Activation, Gate, Mix, Pool, Score};
 use awsnet::cuda::variants::Element;
 
 use crate::data::{Data, round};
@@ -243,6 +243,138 @@ pub fn finish(sums: [Sums; 2], channels: usize, e: &EpilogueValues) -> [Expected
             bound: add(mixed(0, &u[0].bound, true), mixed(1, &u[1].bound, true)),
         }
     })
+}
+
+/// A sum of products with a bias, and how far f32 arithmetic on inputs with these bounds may end from it.
+fn linear(weights: &[f32], bias: f32, input: &[f64], bounds: &[f64]) -> (f64, f64) {
+    let (mut value, mut bound, mut magnitude) = (f64::from(bias), 0.0, f64::from(bias).abs());
+    for (&w, (x, b)) in weights.iter().zip(input.iter().zip(bounds)) {
+        value += f64::from(w) * x;
+        magnitude += (f64::from(w) * x).abs();
+        bound += f64::from(w).abs() * b;
+    }
+    (value, bound + (1.5 * weights.len() as f64 + 4.0) * F32_UNIT * magnitude)
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// The layers of a gated AWS-Unit: squeeze `[squeezed][2 * channels]`, excite `[to][from][channels][squeezed]`.
+pub struct GateWeights {
+    pub squeeze: Vec<f32>,
+    pub squeeze_bias: Vec<f32>,
+    pub excite: Vec<f32>,
+    pub excite_bias: Vec<f32>,
+}
+
+/// y of the gated unit over `batch` images.
+///
+/// Errors of the logits pass through the gate with a factor of at most 1/2 (softmax over two) or 1/4 (sigmoid), and its
+/// own arithmetic adds a few roundings.
+pub fn aws_unit_gate(
+    inputs: [&[f32]; 2],
+    batch: usize,
+    channels: usize,
+    gate: Gate,
+    weights: &GateWeights,
+) -> [Expected; 2] {
+    let positions = inputs[0].len() / batch / channels;
+    let squeezed = weights.squeeze_bias.len();
+    let mut expected = [(); 2].map(|_| Expected { value: Vec::new(), bound: Vec::new() });
+    for n in 0..batch {
+        let of = |s: usize, position: usize, c: usize| {
+            f64::from(inputs[s][(n * positions + position) * channels + c])
+        };
+        let share = positions as f64;
+        let (mean, mean_bound): (Vec<f64>, Vec<f64>) = (0..2 * channels)
+            .map(|at| {
+                let x = (0..positions).map(|position| of(at / channels, position, at % channels));
+                let magnitude = x.clone().map(f64::abs).sum::<f64>() / share;
+                (x.sum::<f64>() / share, (1.5 * share + 4.0) * F32_UNIT * magnitude)
+            })
+            .unzip();
+        let (squeeze, squeeze_bound): (Vec<f64>, Vec<f64>) = (0..squeezed)
+            .map(|j| {
+                let row = &weights.squeeze[j * 2 * channels..][..2 * channels];
+                let (value, bound) = linear(row, weights.squeeze_bias[j], &mean, &mean_bound);
+                (value.max(0.0), bound)
+            })
+            .unzip();
+        for position in 0..positions {
+            for c in 0..channels {
+                let u = [0, 1].map(|s| of(s, position, c));
+                for (t, expected) in expected.iter_mut().enumerate() {
+                    let [(first, first_bound), (second, second_bound)] = [0, 1].map(|s| {
+                        let row = (t * 2 + s) * channels + c;
+                        let excite = &weights.excite[row * squeezed..][..squeezed];
+                        linear(excite, weights.excite_bias[row], &squeeze, &squeeze_bound)
+                    });
+                    let (a, bound) = match gate {
+                        Gate::Softmax => {
+                            let a = sigmoid(first - second);
+                            ([a, 1.0 - a], [(first_bound + second_bound) / 4.0; 2])
+                        }
+                        Gate::Sigmoid => {
+                            ([sigmoid(first), sigmoid(second)], [first_bound / 4.0, second_bound / 4.0])
+                        }
+                    };
+                    // exp, addition, division, product and sum: 8 roundings cover them.
+                    let bound = |s: usize| (bound[s] + 8.0 * F32_UNIT * a[s]) * u[s].abs();
+                    expected.value.push(a[0] * u[0] + a[1] * u[1]);
+                    expected.bound.push(bound(0) + bound(1));
+                }
+            }
+        }
+    }
+    expected
+}
+
+/// The logits of one image `[positions][channels]`: `weights` is `[labels][channels]` over the means where `pooled`, else
+/// `[labels][channels][positions]`.
+pub fn head_logits(
+    image: &[f32],
+    channels: usize,
+    weights: &[f32],
+    bias: Option<&[f32]>,
+    labels: usize,
+    pooled: bool,
+) -> Expected {
+    let positions = image.len() / channels;
+    let features = weights.len() / labels;
+    let mut logits = Expected { value: Vec::new(), bound: Vec::new() };
+    for label in 0..labels {
+        let bias = bias.map_or(0.0, |bias| f64::from(bias[label]));
+        let (mut value, mut magnitude) = (bias, bias.abs());
+        for c in 0..channels {
+            for p in 0..positions {
+                let (weight, share) = match pooled {
+                    true => (weights[label * features + c], 1.0 / positions as f64),
+                    false => (weights[label * features + c * positions + p], 1.0),
+                };
+                let product = f64::from(weight) * f64::from(image[p * channels + c]) * share;
+                value += product;
+                magnitude += product.abs();
+            }
+        }
+        logits.value.push(value);
+        logits.bound.push((1.5 * image.len() as f64 + 4.0) * F32_UNIT * magnitude);
+    }
+    logits
+}
+
+/// A probability moves by at most a quarter (sigmoid) or half (softmax) of what its logits move by; exp, sum and division
+/// add a rounding for each label and a few more.
+pub fn head_probabilities(logits: &Expected, score: Score) -> Expected {
+    let largest = logits.bound.iter().copied().fold(0.0, f64::max);
+    let total: f64 = logits.value.iter().map(|v| v.exp()).sum();
+    let value: Vec<f64> = match score {
+        Score::Softmax => logits.value.iter().map(|v| v.exp() / total).collect(),
+        Score::Sigmoid => logits.value.iter().map(|&v| sigmoid(v)).collect(),
+    };
+    let spread = logits.value.iter().map(|v| v.abs()).fold(0.0, f64::max);
+    let roundings = (8.0 + logits.value.len() as f64 + 2.0 * spread) * F32_UNIT;
+    Expected { bound: value.iter().map(|p| largest + roundings * p).collect(), value }
 }
 
 /// Panics unless every value is right. Returns the worst error as a share of its bound.

@@ -14,15 +14,14 @@
 #define blockDim (emulator::block_dim)
 #define gridDim (emulator::grid_dim)
 
-#define AWSNET_KERNEL(name, Params, threads)                                                    \
-  static void name(const Params& params);                                                       \
-  static const emulator::RegisteredKernel name##_registered(                                    \
+#define AWSNET_KERNEL(name, Params, threads)                                                                  \
+  static void name(const Params& params);                                                                     \
+  static const emulator::RegisteredKernel name##_registered(                                                  \
       #name, sizeof(Params), threads, [](const void* params) { name(*static_cast<const Params*>(params)); }); \
   static void name(const Params& params)
 
 // The caller's place in the kernel, for messages: as a default argument it is filled in where the call stands.
-#define AWSNET_HERE \
-  emulator::Place place = { __builtin_FILE(), __builtin_LINE() }
+#define AWSNET_HERE emulator::Place place = {__builtin_FILE(), __builtin_LINE()}
 
 struct alignas(16) Bits128 {
   uint32_t word[4];

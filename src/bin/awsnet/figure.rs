@@ -16,6 +16,7 @@
 //! vision. Hovering over a unit's column shows its numbers. The same input gives the same bytes.
 
 use super::sharing::UnitShare;
+use super::svg::{clean, cut, escape, line, polygon, rect, text, text_width};
 
 /// Width of a journal column, 85 mm in points.
 const COLUMN: f64 = 241.0;
@@ -387,74 +388,10 @@ fn description(units: &[UnitShare], summaries: &[[Option<Summary>; 2]]) -> Strin
     format!("{what}. {}. {}", kinds(units), lines.join("; "))
 }
 
-fn line(x1: f64, y1: f64, x2: f64, y2: f64, colour: &str, width: f64) -> String {
-    let place = format!(r#"x1="{x1:.2}" y1="{y1:.2}" x2="{x2:.2}" y2="{y2:.2}""#);
-    format!(r#"<line {place} stroke="{colour}" stroke-width="{width:.2}"/>"#) + "\n"
-}
-
-/// A rectangle at x, y, of width, height; `content` as it stands in the element.
-fn rect([x, y, w, h]: [f64; 4], fill: &str, content: &str) -> String {
-    let place = format!(r#"x="{x:.2}" y="{y:.2}" width="{w:.2}" height="{h:.2}""#);
-    format!(r#"<rect {place} fill="{fill}">{content}</rect>"#) + "\n"
-}
-
-fn polygon(fill: &str, corners: &[(f64, f64)]) -> String {
-    let points: Vec<String> = corners.iter().map(|(x, y)| format!("{x:.2},{y:.2}")).collect();
-    format!(r#"<polygon points="{}" fill="{fill}"/>"#, points.join(" ")) + "\n"
-}
-
 /// A line in a direction's colour and dash.
 fn path(Direction { colour, dash, .. }: &Direction, data: &str) -> String {
     let stroke = format!(r#"stroke="{colour}" stroke-width="1.1" stroke-dasharray="{dash}""#);
     format!(r#"<path d="{data}" fill="none" {stroke}/>"#) + "\n"
-}
-
-/// Text on a base line; `attributes` as they stand in the tag.
-fn text(x: f64, y: f64, size: f64, fill: &str, attributes: &str, content: &str) -> String {
-    let place = format!(r#"x="{x:.2}" y="{y:.2}" font-size="{size:.2}""#);
-    let space = if attributes.is_empty() { "" } else { " " };
-    format!(r#"<text {place} fill="{fill}"{space}{attributes}>{}</text>"#, escape(content)) + "\n"
-}
-
-/// The text without control characters, marks of reading direction, and what XML does not allow.
-fn clean(text: &str) -> String {
-    let wanted = |c: &char| match c {
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => false,
-        '\u{fffe}' | '\u{ffff}' => false,
-        c => !c.is_control(),
-    };
-    text.chars().filter(wanted).collect()
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// The text with its middle left out, as far as needed to fit into `room` points.
-fn cut(text: &str, size: f64, room: f64) -> String {
-    if text_width(text, size) <= room {
-        return text.to_string();
-    }
-    let chars: Vec<char> = text.chars().collect();
-    let shortened = |kept: usize| {
-        let (head, tail) = (&chars[..kept.div_ceil(2)], &chars[chars.len() - kept / 2..]);
-        head.iter().chain(&['…']).chain(tail).collect::<String>()
-    };
-    let kept = (1..chars.len()).take_while(|kept| text_width(&shortened(*kept), size) <= room).last();
-    shortened(kept.unwrap_or(0))
-}
-
-/// About how wide a sans-serif font sets the text, rather too wide than too narrow.
-fn text_width(text: &str, size: f64) -> f64 {
-    let em = |c: char| match c {
-        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | ' ' => 0.34,
-        'f' | 'r' | 't' => 0.42,
-        'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => 1.0,
-        'A'..='Z' | '_' => 0.72,
-        '\u{0}'..='\u{10ff}' => 0.57,
-        _ => 1.0,
-    };
-    size * text.chars().map(em).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -681,13 +618,5 @@ mod tests {
             assert!(elements.iter().all(|e| e.name != "script"));
         }
         assert_eq!(clean(hostile), "</text><script>alert(\"1\" && '2')</script>]]>&amp;");
-    }
-
-    #[test]
-    fn cutting_keeps_both_ends() {
-        let short = cut("backbone.stages.3.blocks.11.conv2", SMALL, 60.0);
-        assert!(short.starts_with("backbone") && short.ends_with(".conv2") && short.contains('…'), "{short}");
-        assert!(text_width(&short, SMALL) <= 60.0);
-        assert_eq!(cut("conv1", SMALL, 60.0), "conv1");
     }
 }

@@ -15,6 +15,7 @@ mod plan;
 mod predict;
 mod run;
 mod sharing;
+mod svg;
 mod verify;
 
 use std::process::ExitCode;

@@ -1,0 +1,477 @@
+"""awsnet from Python, by ctypes and NumPy alone: copy this file.
+
+    import awsnet
+    engine = awsnet.Engine(awsnet.Model.load("model.safetensors"), batch=8)
+    session = engine.session()
+    scores = session.run(images)                # uint8 [N, H, W, C], or float32 [N, C, H, W], normalised
+    print(engine.emotions[scores.emotion_probabilities[0].argmax()])
+
+The library reads the caller's arrays and writes the caller's arrays. Nothing is copied on this side: a view into a
+larger picture is as good as an array of its own, as long as its rows are whole pixels. The GIL is released during every
+call, so threads with a session each run at once.
+
+The library is the one that the environment's AWSNET_LIBRARY names, else libawsnet.so.1 where the system finds it.
+
+As a program it classifies a folder of pictures in batches, decoded by Pillow, with a line of JSON for each:
+
+    python awsnet.py MODEL FOLDER [--batch 8]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import POINTER, byref, c_char, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ABI_VERSION = 1
+"""The AWSNET_ABI_VERSION that this file is written for."""
+
+DEVICES = ("auto", "cpu", "reference", "cuda")
+"""By AWSNET_DEVICE_*."""
+
+PRECISIONS = (None, "f32", "f16", "bf16")
+"""By AWSNET_PRECISION_*; None is the device's own."""
+
+Floats = NDArray[np.float32]
+
+
+class Error(Exception):
+    """A call that failed, in one line: "PLACE: expected EXPECTED, found FOUND"."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        """One of AWSNET_STATUS_*; `awsnet.h` says what each means."""
+
+
+# The structs of awsnet.h, field by field.
+
+
+class _Sized(ctypes.Structure):
+    """A struct that begins with its size; everything else begins as zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.struct_size = ctypes.sizeof(self)
+
+
+class _Error(_Sized):
+    _fields_: ClassVar = [("struct_size", c_uint32), ("status", c_int32), ("message", c_char * 504)]
+
+
+class _EngineOptions(_Sized):
+    _fields_: ClassVar = [
+        ("struct_size", c_uint32),
+        ("device", c_int32),
+        ("device_index", c_uint32),
+        ("precision", c_int32),
+        ("batch", c_uint32),
+        ("threads", c_uint32),
+        ("graphs", c_int32),
+    ]
+
+
+class _EngineInfo(_Sized):
+    _fields_: ClassVar = [
+        ("struct_size", c_uint32),
+        ("device", c_int32),
+        ("device_index", c_uint32),
+        ("precision", c_int32),
+        ("batch", c_uint32),
+        ("threads", c_uint32),
+        ("channels", c_uint32),
+        ("height", c_uint32),
+        ("width", c_uint32),
+        ("label_count", c_uint32 * 2),
+        ("mean", c_float * 3),
+        ("std", c_float * 3),
+    ]
+
+
+class _Predictions(_Sized):
+    _fields_: ClassVar = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("logits", c_void_p * 2),
+        ("probabilities", c_void_p * 2),
+        ("capacity", c_size_t * 2),
+    ]
+
+
+class _ImagesU8(_Sized):
+    _fields_: ClassVar = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("pixels", c_void_p),
+        ("size", c_size_t),
+        ("count", c_size_t),
+        ("row_stride", c_size_t),
+        ("image_stride", c_size_t),
+    ]
+
+
+_LogCallback = ctypes.CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
+
+_PARAMETERS: dict[str, list[Any]] = {
+    "awsnet_log_set": [_LogCallback, c_void_p],
+    "awsnet_model_load": [c_char_p, POINTER(c_void_p)],
+    "awsnet_model_load_bytes": [c_void_p, c_size_t, POINTER(c_void_p)],
+    "awsnet_engine_create": [c_void_p, POINTER(_EngineOptions), POINTER(c_void_p)],
+    "awsnet_engine_query": [c_void_p, POINTER(_EngineInfo)],
+    "awsnet_engine_label": [c_void_p, c_int32, c_size_t, POINTER(c_char_p)],
+    "awsnet_engine_threshold": [c_void_p, c_size_t, POINTER(c_float)],
+    "awsnet_engine_describe": [c_void_p, POINTER(c_char_p)],
+    "awsnet_session_create": [c_void_p, POINTER(c_void_p)],
+    "awsnet_session_run": [c_void_p, c_void_p, c_size_t, POINTER(_Predictions)],
+    "awsnet_session_run_within": [c_void_p, c_void_p, c_size_t, c_uint64, POINTER(_Predictions)],
+    "awsnet_session_run_u8": [c_void_p, POINTER(_ImagesU8), POINTER(_Predictions)],
+}
+"""Every function that is called here and takes an error, which comes last."""
+
+
+def _load() -> ctypes.CDLL:
+    """Load the library and declare what is called in it."""
+    name = os.environ.get("AWSNET_LIBRARY", f"libawsnet.so.{ABI_VERSION}")
+    try:
+        library = ctypes.CDLL(name)
+    except OSError as problem:
+        raise ImportError(f"{problem}; AWSNET_LIBRARY can name the file") from problem
+    library.awsnet_abi_version.restype = c_uint32
+    if (found := library.awsnet_abi_version()) != ABI_VERSION:
+        raise ImportError(f"{name}: expected version {ABI_VERSION} of the C interface, found {found}")
+    library.awsnet_version.restype = c_char_p
+    for function, parameters in _PARAMETERS.items():
+        getattr(library, function).argtypes = [*parameters, POINTER(_Error)]
+    for handle in ("model", "engine", "session"):
+        getattr(library, f"awsnet_{handle}_destroy").argtypes = [c_void_p]
+    return library
+
+
+_library = _load()
+
+
+def _call(function: str, *arguments: Any) -> None:
+    """Call a function of `_PARAMETERS`; a failure is an `Error`."""
+    error = _Error()
+    status = getattr(_library, function)(*arguments, byref(error))
+    if status != 0:
+        raise Error(status, error.message.decode("utf-8", "replace"))
+
+
+def version() -> str:
+    """Give the version of the library that is loaded."""
+    text: bytes = _library.awsnet_version()
+    return text.decode()
+
+
+_log_callback = _LogCallback()
+
+
+def set_log(listener: Callable[[int, str], None] | None) -> None:
+    """Set who hears the library's messages (level, text), for the whole process; None is nobody."""
+    global _log_callback
+
+    def told(_: object, level: int, message: bytes) -> None:
+        if listener is not None:
+            listener(level, message.decode("utf-8", "replace"))
+
+    callback = _LogCallback() if listener is None else _LogCallback(told)
+    _call("awsnet_log_set", callback, None)
+    _log_callback = callback  # lives as long as the library may call it
+
+
+class _Handle:
+    """Something of the library's, which is freed when this object is, or by `close`."""
+
+    _kind: ClassVar[str]
+
+    def __init__(self, handle: c_void_p) -> None:
+        self._handle = handle
+        self._destroy = weakref.finalize(self, getattr(_library, f"awsnet_{self._kind}_destroy"), handle)
+
+    def close(self) -> None:
+        """Free it now; whoever uses it afterwards gets an `Error`."""
+        self._handle = c_void_p()
+        self._destroy()
+
+
+class Model(_Handle):
+    """A network as its file states it."""
+
+    _kind = "model"
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Model:
+        """Read a model file (.safetensors)."""
+        handle = c_void_p()
+        _call("awsnet_model_load", os.fsencode(path), byref(handle))
+        return cls(handle)
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> Model:
+        """Read a model file that is in memory."""
+        handle, view = c_void_p(), np.frombuffer(data, np.uint8)
+        _call("awsnet_model_load_bytes", view.ctypes.data, view.size, byref(handle))
+        return cls(handle)
+
+
+class Scores(NamedTuple):
+    """What a run gives, [N, labels] each. Logits are scores before softmax (emotions) or sigmoid (action units)."""
+
+    emotion_logits: Floats
+    emotion_probabilities: Floats
+    au_logits: Floats
+    au_probabilities: Floats
+
+
+class Engine(_Handle):
+    """A model made ready to run; any number of threads may use it at once."""
+
+    _kind = "engine"
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: str = "auto",
+        precision: str | None = None,
+        batch: int = 1,
+        threads: int = 0,
+    ) -> None:
+        """Make a model ready to run; the model is needed no longer.
+
+        device: one of `DEVICES`; "cuda:1" is the second GPU. precision: one of `PRECISIONS`. batch: the most images
+        that one run takes. threads: of each session, the caller's included; 0 is one a processor.
+        """
+        name, _, index = device.partition(":")
+        options, handle = _EngineOptions(), c_void_p()
+        options.device = DEVICES.index(name)
+        options.device_index = int(index or 0)
+        options.precision = PRECISIONS.index(precision)
+        options.batch, options.threads = batch, threads
+        _call("awsnet_engine_create", model._handle, byref(options), byref(handle))
+        super().__init__(handle)
+
+        info = _EngineInfo()
+        _call("awsnet_engine_query", handle, byref(info))
+        self.device = DEVICES[info.device] + (f":{info.device_index}" if DEVICES[info.device] == "cuda" else "")
+        self.precision = PRECISIONS[info.precision]
+        self.batch: int = info.batch
+        self.threads: int = info.threads
+        self.channels: int = info.channels
+        self.height: int = info.height
+        self.width: int = info.width
+        self.mean = np.array(info.mean[: info.channels], np.float32)
+        """An input of channel c is (pixel / 255 - mean[c]) / std[c]."""
+        self.std = np.array(info.std[: info.channels], np.float32)
+        self.emotions = [self._label(0, i) for i in range(info.label_count[0])]
+        self.aus = [self._label(1, i) for i in range(info.label_count[1])]
+        self.thresholds = np.array([self._threshold(i) for i in range(info.label_count[1])], np.float32)
+        """The probabilities from which on the action units count as active."""
+
+    def _label(self, branch: int, index: int) -> str:
+        label = c_char_p()
+        _call("awsnet_engine_label", self._handle, branch, index, byref(label))
+        return (label.value or b"").decode()
+
+    def _threshold(self, index: int) -> float:
+        threshold = c_float()
+        _call("awsnet_engine_threshold", self._handle, index, byref(threshold))
+        return threshold.value
+
+    def describe(self) -> str:
+        """Give every choice about how the model runs, as a table for people."""
+        text = c_char_p()
+        _call("awsnet_engine_describe", self._handle, byref(text))
+        return (text.value or b"").decode()
+
+    def scores(self, count: int) -> Scores:
+        """Make arrays for the scores of `count` images, for `Session.run` to fill."""
+        shapes = [(count, len(labels)) for labels in (self.emotions, self.aus)]
+        return Scores(*(np.empty(shapes[branch], np.float32) for branch in (0, 0, 1, 1)))
+
+    def session(self) -> Session:
+        """Make a session."""
+        handle = c_void_p()
+        _call("awsnet_session_create", self._handle, byref(handle))
+        return Session(handle, self)
+
+
+class Session(_Handle):
+    """One caller's memory and threads; one thread at a time may use it."""
+
+    _kind = "session"
+
+    def __init__(self, handle: c_void_p, engine: Engine) -> None:
+        """Take over what `Engine.session` has made."""
+        super().__init__(handle)
+        self.engine = engine
+
+    def run(
+        self, images: NDArray[np.uint8] | Floats, out: Scores | None = None, timeout_us: int | None = None
+    ) -> Scores:
+        """Run the network on N images, from 1 to the engine's batch.
+
+        images: uint8 [N, H, W, C], which the library normalises, with anything between rows and between images; or
+        float32 [N, C, H, W], normalised already. out: arrays to fill, as `Engine.scores` makes them; else new ones.
+        timeout_us: for floats, give up after as many microseconds (a GPU only).
+        """
+        out = self.engine.scores(len(images)) if out is None else out
+        predictions = self._predictions(out, len(images))
+        if images.dtype == np.uint8 and timeout_us is None:
+            _call("awsnet_session_run_u8", self._handle, byref(self._images_u8(images)), byref(predictions))
+            return out
+        engine = self.engine
+        shape = (len(images), engine.channels, engine.height, engine.width)
+        _check("images", images, np.float32, shape)
+        if timeout_us is None:
+            _call("awsnet_session_run", self._handle, images.ctypes.data, images.size, byref(predictions))
+        else:
+            arguments = (images.ctypes.data, images.size, timeout_us, byref(predictions))
+            _call("awsnet_session_run_within", self._handle, *arguments)
+        return out
+
+    def _predictions(self, out: Scores, count: int) -> _Predictions:
+        predictions = _Predictions()
+        for branch, labels in enumerate((self.engine.emotions, self.engine.aus)):
+            logits, probabilities = out[2 * branch], out[2 * branch + 1]
+            _check("out", logits, np.float32, (count, len(labels)))
+            _check("out", probabilities, np.float32, (count, len(labels)))
+            if not (logits.flags.writeable and probabilities.flags.writeable):
+                raise ValueError("out: expected arrays that can be written, found others")
+            predictions.logits[branch] = logits.ctypes.data
+            predictions.probabilities[branch] = probabilities.ctypes.data
+            predictions.capacity[branch] = count * len(labels)
+        return predictions
+
+    def _images_u8(self, images: NDArray[Any]) -> _ImagesU8:
+        engine = self.engine
+        expected = (len(images), engine.height, engine.width, engine.channels)
+        if images.shape != expected:
+            raise ValueError(f"images: expected the shape {expected}, found {images.shape}")
+        # The stride of an axis with one element says nothing.
+        strides = [stride if length > 1 else 0 for length, stride in zip(images.shape, images.strides, strict=True)]
+        for length, stride, exact in zip(images.shape, strides, (None, None, engine.channels, 1), strict=True):
+            if length > 1 and (stride < 1 or exact not in (None, stride)):
+                raise ValueError(f"images: expected rows of whole pixels, found the strides {images.strides}")
+        structure = _ImagesU8()
+        structure.pixels = images.ctypes.data
+        structure.size = 1 + sum(stride * (length - 1) for length, stride in zip(images.shape, strides, strict=True))
+        structure.count = len(images)
+        structure.image_stride, structure.row_stride = strides[:2]
+        return structure
+
+
+def _check(name: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
+    """Refuse an array that the library cannot take as it is."""
+    is_plain = array.flags.c_contiguous and array.flags.aligned
+    if array.dtype != dtype or array.shape != shape or not is_plain:
+        expected = f"{np.dtype(dtype)} {list(shape)}, contiguous"
+        raise ValueError(f"{name}: expected {expected}, found {array.dtype} {list(array.shape)}")
+
+
+# A folder of pictures.
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+
+
+def fit(picture: Image, engine: Engine) -> NDArray[np.uint8]:
+    """Make an image for the engine of the largest centred part of a picture that has its aspect ratio, [H, W, C]."""
+    from PIL import Image, ImageOps
+
+    picture = ImageOps.exif_transpose(picture).convert("RGB")
+    (width, height), (to_width, to_height) = picture.size, (engine.width, engine.height)
+    if width * to_height > to_width * height:
+        part = (max(1, min(width, (height * to_width + to_height // 2) // to_height)), height)
+    else:
+        part = (width, max(1, min(height, (width * to_height + to_width // 2) // to_width)))
+    left, top = (width - part[0]) // 2, (height - part[1]) // 2
+    picture = picture.crop((left, top, left + part[0], top + part[1]))
+    picture = picture.resize((to_width, to_height), Image.Resampling.BILINEAR)
+    if engine.channels == 1:
+        picture = picture.convert("L")
+    return np.asarray(picture).reshape(engine.height, engine.width, engine.channels)
+
+
+def batches(folder: Path, engine: Engine) -> Iterator[tuple[list[Path], NDArray[np.uint8], list[tuple[Path, str]]]]:
+    """Give the pictures of a folder, sorted, as many at a time as the engine takes, and those that cannot be read.
+
+    The images are a view of one array, which the next batch overwrites.
+    """
+    from PIL import Image
+
+    pixels = np.empty((engine.batch, engine.height, engine.width, engine.channels), np.uint8)
+    paths: list[Path] = []
+    failed: list[tuple[Path, str]] = []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+        try:
+            with Image.open(path) as picture:
+                pixels[len(paths)] = fit(picture, engine)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+            failed.append((path, str(problem)))
+            continue
+        paths.append(path)
+        if len(paths) == engine.batch:
+            yield paths, pixels, failed
+            paths, failed = [], []
+    if paths or failed:
+        yield paths, pixels[: len(paths)], failed
+
+
+def _named(labels: Sequence[str], probabilities: Floats) -> dict[str, float]:
+    return dict(zip(labels, probabilities.tolist(), strict=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Classify a folder of pictures; 1 where one of them cannot be read."""
+    parser = argparse.ArgumentParser(description="Classify the faces in a folder of pictures.")
+    parser.add_argument("model", metavar="MODEL", help="a model file, .safetensors")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="searched recursively")
+    parser.add_argument("--batch", type=int, default=8, help="images that run together")
+    parser.add_argument("--device", default="auto", help="auto, cpu, reference, cuda or cuda:N")
+    options = parser.parse_args(arguments)
+    set_log(lambda _, message: print(f"awsnet: {message}", file=sys.stderr))
+    try:
+        engine = Engine(Model.load(options.model), device=options.device, batch=options.batch)
+        session, scores, exit_code = engine.session(), engine.scores(options.batch), 0
+        for paths, images, failed in batches(options.folder, engine):
+            if paths:
+                session.run(images, Scores(*(array[: len(paths)] for array in scores)))
+            for i, path in enumerate(paths):
+                emotions, aus = scores.emotion_probabilities[i], scores.au_probabilities[i]
+                active = [label for label, on in zip(engine.aus, aus >= engine.thresholds, strict=True) if on]
+                line = {
+                    "image": str(path),
+                    "emotion": {
+                        "label": engine.emotions[emotions.argmax()],
+                        "scores": _named(engine.emotions, emotions),
+                    },
+                    "au": {"active": active, "scores": _named(engine.aus, aus)},
+                }
+                print(json.dumps(line))
+            for path, problem in failed:
+                exit_code = 1
+                print(json.dumps({"image": str(path), "error": problem}))
+        return exit_code
+    except Error as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    finally:
+        set_log(None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""awsnet.py on the library that AWSNET_LIBRARY names, beside the command that AWSNET_COMMAND names."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import awsnet
+from awsnet import Engine, Error, Model, Scores
+
+ROOT = Path(__file__).parents[2]
+COMMAND = os.environ["AWSNET_COMMAND"]
+SIZE = 24
+LIKE_PILLOW = ["grey.png", "one_pixel.png", "one_row.png", "palette.png", "photo.png", "rgb.png", "rgba.png"]
+"""Pictures that the command decodes to the bytes that Pillow gives."""
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    subprocess.run([COMMAND, "init", "--arch", "tiny", "--size", str(SIZE), "-o", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(model_file: Path) -> Engine:
+    return Engine(Model.load(model_file), device="cpu", batch=4, threads=2)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+
+
+def same(some: Scores, others: Scores) -> bool:
+    """Whether the bits are the same."""
+    return all(a.tobytes() == b.tobytes() for a, b in zip(some, others, strict=True))
+
+
+def test_a_folder_gives_what_the_command_gives(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in LIKE_PILLOW:
+        shutil.copy(ROOT / "tests/images" / name, tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert awsnet.main([str(model_file), str(tmp_path), "--batch", "3"]) == 1
+    ours = {line["image"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    told = subprocess.run([COMMAND, "predict", model_file, tmp_path, "--json"], capture_output=True, text=True)
+    theirs = {line["image"]: line for line in map(json.loads, told.stdout.splitlines())}
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == len(LIKE_PILLOW) + 1
+    for path, line in theirs.items():
+        if "error" in line:
+            assert path.endswith("broken.png")
+            assert "error" in ours[path]
+            continue
+        assert ours[path]["emotion"]["label"] == line["emotion"]["label"]
+        assert ours[path]["au"]["active"] == line["au"]["active"]
+        for branch in ("emotion", "au"):
+            found, expected = ours[path][branch]["scores"], line[branch]["scores"]
+            assert list(found) == list(expected)
+            assert {k: np.float32(v) for k, v in found.items()} == {k: np.float32(v) for k, v in expected.items()}, path
+
+
+def test_bytes_give_the_bits_of_the_floats_they_stand_for(engine: Engine, pixels: np.ndarray) -> None:
+    session = engine.session()
+    floats = (pixels.astype(np.float32) / np.float32(255) - engine.mean) / engine.std
+    floats = np.ascontiguousarray(floats.transpose(0, 3, 1, 2))
+    expected = session.run(pixels)
+    assert same(session.run(floats), expected)
+    assert same(session.run(floats, timeout_us=10_000_000), expected)
+    assert expected.emotion_probabilities.sum(axis=1) == pytest.approx(1)
+
+
+def test_a_view_is_passed_as_it_lies(engine: Engine, pixels: np.ndarray) -> None:
+    session = engine.session()
+    frames = np.zeros((6, SIZE + 9, SIZE + 5, 3), np.uint8)
+    view = frames[1::2, 4 : 4 + SIZE, 2 : 2 + SIZE]
+    view[:] = pixels
+    passed = session._images_u8(view)
+    assert (passed.pixels, passed.row_stride, passed.image_stride) == (view.ctypes.data, *view.strides[1::-1])
+    assert passed.pixels + passed.size == view[-1, -1, -1, -1:].ctypes.data + 1
+    assert same(session.run(view), session.run(pixels))
+    assert same(session.run(view[:1]), session.run(pixels[:1]))
+
+
+def test_scores_go_where_they_are_told(engine: Engine, pixels: np.ndarray) -> None:
+    session, out = engine.session(), engine.scores(3)
+    assert session.run(pixels, out) is out
+    assert same(out, session.run(pixels))
+    assert [array.shape for array in out] == [(3, 7), (3, 7), (3, 12), (3, 12)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda p: p[:, :, ::-1], "rows of whole pixels"),
+        (lambda p: p[:, ::-1], "rows of whole pixels"),
+        (lambda p: p[..., ::-1], "rows of whole pixels"),
+        (lambda p: np.broadcast_to(p[:1], p.shape), "rows of whole pixels"),
+        (lambda p: np.broadcast_to(p[:, :1], p.shape), "rows of whole pixels"),
+        (lambda p: p.transpose(0, 2, 1, 3), "rows of whole pixels"),
+        (lambda p: p[:, 1:], "the shape"),
+        (lambda p: p[0], "the shape"),
+        (lambda p: p.astype(np.float64), "float32"),
+        (lambda p: p.astype(np.float32), "float32"),
+        (lambda p: p.astype(np.float32).transpose(0, 3, 1, 2), "contiguous"),
+    ],
+)
+def test_an_array_that_the_library_cannot_take_is_refused(
+    engine: Engine, pixels: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        engine.session().run(wrong(pixels))
+
+
+def test_scores_of_another_shape_or_type_are_refused(engine: Engine, pixels: np.ndarray) -> None:
+    session, right = engine.session(), engine.scores(3)
+    fixed = right.au_logits.copy()
+    fixed.flags.writeable = False
+    for wrong in (right.au_logits[:2], right.au_logits.astype(np.float64), right.au_logits.T, fixed):
+        with pytest.raises(ValueError, match="out: expected"):
+            session.run(pixels, right._replace(au_logits=wrong))
+
+
+def test_failures_carry_a_status_and_a_message(engine: Engine, model_file: Path, pixels: np.ndarray) -> None:
+    with pytest.raises(Error, match="no-such-file: expected a readable file, found") as failure:
+        Model.load("no-such-file")
+    assert failure.value.status == 3
+    with pytest.raises(Error) as failure:
+        Model.from_bytes(b"1234567")
+    assert failure.value.status == 4
+    with pytest.raises(Error) as failure:
+        engine.session().run(np.concatenate([pixels, pixels]))
+    assert (failure.value.status, "from 1 to 4 images" in str(failure.value)) == (1, True)
+    session = engine.session()
+    session.close()
+    session.close()
+    with pytest.raises(Error, match="session: expected a pointer, found NULL"):
+        session.run(pixels)
+
+
+def test_a_model_is_read_from_any_bytes(engine: Engine, model_file: Path, pixels: np.ndarray) -> None:
+    data = model_file.read_bytes()
+    expected = engine.session().run(pixels)
+    for kind in (bytes, bytearray, memoryview):
+        model = Model.from_bytes(kind(data))
+        assert same(Engine(model, device="cpu", batch=4).session().run(pixels), expected)
+
+
+def test_an_engine_says_what_it_is(engine: Engine) -> None:
+    assert (engine.device, engine.precision, engine.batch, engine.threads) == ("cpu", "f32", 4, 2)
+    assert (engine.channels, engine.height, engine.width) == (3, SIZE, SIZE)
+    assert (len(engine.emotions), len(engine.aus), engine.thresholds.shape) == (7, 12, (12,))
+    assert "launches" in engine.describe()
+    assert awsnet.version() in (ROOT / "Cargo.toml").read_text()
+
+
+def test_threads_with_a_session_each_get_the_same_bits(engine: Engine, pixels: np.ndarray) -> None:
+    expected = engine.session().run(pixels)
+    wrong: list[Scores] = []
+
+    def work() -> None:
+        session = engine.session()
+        for _ in range(20):
+            scores = session.run(pixels)
+            if not same(scores, expected):
+                wrong.append(scores)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_log_reaches_its_listener(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[int, str]] = []
+    model = Model.load(model_file)
+    awsnet.set_log(lambda level, text: heard.append((level, text)))
+    engine = Engine(model)
+    awsnet.set_log(None)
+    Engine(model)
+    assert [level for level, _ in heard] == ([] if engine.device.startswith("cuda") else [3])
+
+
+def test_the_structs_are_those_of_the_header() -> None:
+    header = (ROOT / "include/awsnet.h").read_text()
+    header = re.sub(r"//.*", "", header)
+    structs = {"error", "engine_options", "engine_info", "predictions", "images_u8"}
+    of_c = {
+        "uint32_t": awsnet.c_uint32, "size_t": awsnet.c_size_t, "float": awsnet.c_float, "char": awsnet.c_char,
+        "awsnet_status": awsnet.c_int32, "awsnet_device": awsnet.c_int32, "awsnet_precision": awsnet.c_int32,
+        "awsnet_graphs": awsnet.c_int32,
+    }  # fmt: skip
+    for name in structs:
+        body = re.search(rf"typedef struct awsnet_{name} {{(.*?)}}", header, re.DOTALL)
+        assert body is not None, name
+        fields = []
+        for declaration in filter(None, map(str.strip, body[1].split(";"))):
+            kind, stars, field, length = re.fullmatch(r"(.+?) (\*?)(\w+)(?:\[(\d+)\])?", declaration).groups()
+            base = awsnet.c_void_p if stars else of_c[kind]
+            fields.append((field, base * int(length) if length else base))
+        structure = getattr(awsnet, "_" + "".join(word.title() for word in name.split("_")))
+        assert fields == structure._fields_, name

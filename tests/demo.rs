@@ -1,0 +1,94 @@
+//! What `models/demo.safetensors` says of the faces in `examples/faces`, and that it is what they were drawn with.
+#![cfg(feature = "image")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use awsnet::image::{self, Fit, Limits};
+use awsnet::{Engine, EngineOptions, Model, Plan, PlanOptions};
+use serde_json::Value;
+
+/// The emotion, and the AUs from their thresholds on, of `examples/faces/images/{index:06}.png`.
+#[rustfmt::skip]
+const DECISIONS: &[(&str, &[&str])] = &[
+    ("fear", &["AU1", "AU2", "AU4", "AU5", "AU7", "AU10", "AU20", "AU25", "AU26"]),
+    ("neutral", &[]),
+    ("surprise", &["AU1", "AU2", "AU5", "AU25", "AU26"]),
+    ("happiness", &["AU6", "AU12", "AU25"]),
+    ("neutral", &[]),
+    ("disgust", &["AU6", "AU9", "AU15", "AU16", "AU25"]),
+    ("sadness", &["AU1", "AU4", "AU15", "AU17"]),
+    ("anger", &["AU4", "AU5", "AU7", "AU23"]),
+    ("disgust", &["AU6", "AU9", "AU10", "AU15", "AU16", "AU25"]),
+    ("happiness", &["AU6", "AU12"]),
+    ("sadness", &["AU1", "AU4", "AU15", "AU17"]),
+    ("surprise", &["AU1", "AU2", "AU5", "AU25", "AU26"]),
+];
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The emotion and the active AUs of every face, from the file to the decision as `awsnet predict` goes.
+fn decisions() -> Vec<(String, Vec<String>)> {
+    let model = Model::load(path("models/demo.safetensors")).unwrap();
+    let plan = Plan::build(model, &PlanOptions::default()).unwrap();
+    let engine = Engine::new(plan, &EngineOptions { threads: 1, ..EngineOptions::default() }).unwrap();
+    let mut session = engine.session().unwrap();
+    let input = engine.plan().input();
+    let (width, height) = (input.shape.width as u32, input.shape.height as u32);
+    let mut pixels = vec![0.0; input.shape.len()];
+    let of_face = |index| {
+        let file = path(&format!("examples/faces/images/{index:06}.png"));
+        let picture = image::open(file, &Limits::default()).unwrap();
+        let fitted = image::prepare(&picture, None, Fit::Crop, width, height).unwrap();
+        image::normalise(&fitted, &input.mean, &input.std, &mut pixels).unwrap();
+        let prediction = session.run(&pixels).unwrap().get(0);
+        (prediction.emotion().to_owned(), prediction.active().map(str::to_owned).collect())
+    };
+    (0..DECISIONS.len()).map(of_face).collect()
+}
+
+#[test]
+fn the_demo_model_decides_as_recorded() {
+    let found = decisions();
+    assert_eq!(found.len(), DECISIONS.len());
+    for (index, ((emotion, active), expected)) in found.iter().zip(DECISIONS).enumerate() {
+        assert_eq!(
+            (emotion.as_str(), active.as_slice()),
+            (expected.0, owned(expected.1).as_slice()),
+            "face {index}"
+        );
+    }
+}
+
+fn owned(labels: &[&str]) -> Vec<String> {
+    labels.iter().map(|&label| label.to_owned()).collect()
+}
+
+/// The labels know what the faces were drawn with. All emotions are right, and of 192 AUs at most one in ten is not.
+#[test]
+fn the_demo_model_is_right_about_the_faces() {
+    let labels = fs::read_to_string(path("examples/faces/labels.jsonl")).unwrap();
+    let labels: Vec<Value> = labels.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found = decisions();
+    assert_eq!(labels.len(), found.len());
+    let (mut aus, mut wrong) = (0, Vec::new());
+    for (index, (label, (emotion, active))) in labels.iter().zip(&found).enumerate() {
+        assert_eq!(label["image"], format!("images/{index:06}.png"));
+        assert_eq!(label["emotion"], emotion.as_str(), "face {index}");
+        for (au, intensity) in label["au"].as_object().unwrap() {
+            aus += 1;
+            if (intensity.as_f64().unwrap() > 0.0) != active.contains(au) {
+                wrong.push((index, au));
+            }
+        }
+    }
+    assert_eq!(aus, 12 * 16);
+    assert!(wrong.len() * 10 <= aus, "{wrong:?}");
+}
+
+#[test]
+fn the_demo_model_is_small() {
+    assert!(fs::metadata(path("models/demo.safetensors")).unwrap().len() <= 1 << 20);
+}

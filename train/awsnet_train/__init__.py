@@ -1,0 +1,31 @@
+"""From partly annotated faces to a model file that awsnet runs.
+
+network = from_resnets(resnet18(num_classes=7), resnet18(num_classes=16), EMOTIONS, AUS)
+loss = partial_loss(network(images), Annotations(emotion, au))
+save_model(network, "model.safetensors")
+"""
+
+from .architectures import from_resnets, small
+from .aws_unit import ChannelUnit, DenseUnit, GateUnit, LayerUnit
+from .losses import UNKNOWN, Annotations, partial_loss
+from .model_file import load_model, save_model, save_tensors
+from .network import AwsNet, Logits, parameter_groups, share_trunk
+
+__all__ = [
+    "UNKNOWN",
+    "Annotations",
+    "AwsNet",
+    "ChannelUnit",
+    "DenseUnit",
+    "GateUnit",
+    "LayerUnit",
+    "Logits",
+    "from_resnets",
+    "load_model",
+    "parameter_groups",
+    "partial_loss",
+    "save_model",
+    "save_tensors",
+    "share_trunk",
+    "small",
+]
