@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use awsnet::Model;
+use awsnet::{Model, Session};
 use serde::Serialize;
 
 use crate::common::{Failure, ModelPath, Outcome, RunOptions};
@@ -38,6 +38,10 @@ pub struct Args {
     #[arg(long)]
     start_up: bool,
 
+    /// The time of each node of the plan as well; CPU only
+    #[arg(long)]
+    nodes: bool,
+
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -56,6 +60,18 @@ struct Line {
     p999_ms: Option<f64>,
     images_per_s: f64,
     gflop_per_s: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<NodeLine>,
+}
+
+/// A node's part of it.
+#[derive(Serialize)]
+struct NodeLine {
+    name: String,
+    kernel: String,
+    tile: String,
+    median_us: f64,
+    gflop_per_s: f64,
 }
 
 /// Larger than the last-level cache of any processor of today.
@@ -71,7 +87,7 @@ pub fn main(args: &Args) -> Outcome {
     let last = args.batch.len() - 1;
     let mut model = if args.start_up { None } else { Some(args.model.load()?) };
     for (index, &batch) in args.batch.iter().enumerate() {
-        let (mut times, flop) = match model.take() {
+        let Measured { times, flop, nodes } = match model.take() {
             None => start_ups(args, batch, &mut stopwatch)?,
             Some(loaded) => {
                 // The last one may take the weights apart, so that they are in memory once.
@@ -79,7 +95,6 @@ pub fn main(args: &Args) -> Outcome {
                 runs(args, loaded, batch, &mut stopwatch)?
             }
         };
-        times.sort_by(f64::total_cmp);
         let median = nearest_rank(&times, 0.5);
         let line = Line {
             batch,
@@ -88,6 +103,7 @@ pub fn main(args: &Args) -> Outcome {
             p999_ms: tail(&times, 0.999).map(|time| time * 1e3),
             images_per_s: f64::from(batch) / median,
             gflop_per_s: flop as f64 * f64::from(batch) / median / 1e9,
+            nodes,
         };
         if index == 0 && !args.json {
             let header = ["batch", "median ms", "p99 ms", "p99.9 ms", "images/s", "GFLOP/s"];
@@ -105,12 +121,24 @@ pub fn main(args: &Args) -> Outcome {
                 line.gflop_per_s
             ))?,
         }
+        for node in line.nodes.iter().filter(|_| !args.json) {
+            results.line(&format!(
+                "{:>12.1} us {:>8.1} GFLOP/s  {:<18} {:>7}  {}",
+                node.median_us, node.gflop_per_s, node.kernel, node.tile, node.name
+            ))?;
+        }
     }
     Ok(())
 }
 
-/// What is measured of a batch size: seconds a run, and the FLOP of an image.
-type Measured = (Vec<f64>, u64);
+/// What is measured of a batch size.
+struct Measured {
+    /// Seconds a run, sorted.
+    times: Vec<f64>,
+    /// Of an image.
+    flop: u64,
+    nodes: Vec<NodeLine>,
+}
 
 /// Times runs of one session after a warm-up.
 fn runs(args: &Args, model: Model, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measured, Failure> {
@@ -132,7 +160,12 @@ fn runs(args: &Args, model: Model, batch: u32, stopwatch: &mut Stopwatch) -> Res
     warm_up.sort_by(f64::total_cmp);
     let typical = nearest_rank(&warm_up, 0.5);
     let count = args.runs.unwrap_or_else(|| ((2.0 / typical) as u32).clamp(10, 1000));
-    Ok((repeat(count, run)?, engine.plan().flop()))
+    let times = repeat(count, run)?;
+    let nodes = match args.nodes {
+        true => node_lines(&mut session, &images, batch, count)?,
+        false => Vec::new(),
+    };
+    Ok(Measured { times, flop: engine.plan().flop(), nodes })
 }
 
 /// Times whole ways from the file to a first result.
@@ -148,10 +181,39 @@ fn start_ups(args: &Args, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measu
             Ok(())
         })
     };
-    Ok((repeat(args.runs.unwrap_or(START_UP_RUNS), start_up)?, flop))
+    let times = repeat(args.runs.unwrap_or(START_UP_RUNS), start_up)?;
+    Ok(Measured { times, flop, nodes: Vec::new() })
 }
 
-/// Calls `timed` so many times, or until the user interrupts. Nothing else is allocated on the way.
+/// Medians of each node over `runs` runs.
+fn node_lines(
+    session: &mut Session,
+    images: &[f32],
+    batch: u32,
+    runs: u32,
+) -> Result<Vec<NodeLine>, Failure> {
+    let mut times = vec![Vec::with_capacity(runs as usize); session.plan().nodes().len()];
+    for _ in 0..runs {
+        let mut of_run = vec![Duration::ZERO; times.len()];
+        session.run_timed(images, &mut of_run)?;
+        times.iter_mut().zip(of_run).for_each(|(times, time)| times.push(time.as_secs_f64()));
+    }
+    let lines = session.plan().nodes().iter().zip(&mut times).map(|(node, times)| {
+        times.sort_by(f64::total_cmp);
+        let median = nearest_rank(times, 0.5);
+        NodeLine {
+            name: node.name().to_owned(),
+            kernel: node.kernel().to_owned(),
+            tile: node.tile().to_owned(),
+            median_us: median * 1e6,
+            gflop_per_s: node.flop() as f64 * f64::from(batch) / median / 1e9,
+        }
+    });
+    Ok(lines.collect())
+}
+
+/// Calls `timed` so many times, or until the user interrupts, and sorts what it gives. Nothing else is allocated on
+/// the way.
 fn repeat(count: u32, mut timed: impl FnMut() -> Result<f64, Failure>) -> Result<Vec<f64>, Failure> {
     let mut times = Vec::with_capacity(count as usize);
     for _ in 0..count {
@@ -160,6 +222,7 @@ fn repeat(count: u32, mut timed: impl FnMut() -> Result<f64, Failure>) -> Result
             return Err(Failure::interrupted(format!("interrupted after {} of {count} runs", times.len())));
         }
     }
+    times.sort_by(f64::total_cmp);
     Ok(times)
 }
 
