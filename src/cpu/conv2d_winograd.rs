@@ -104,6 +104,7 @@ pub(super) unsafe fn run_task<S: Compiled>(
 /// # Safety
 ///
 /// As for [`run_task`]; `to` has room for both branches as `layout` says.
+#[expect(clippy::needless_range_loop, reason = "rows and columns of a matrix and of its transpose")]
 #[inline(always)]
 unsafe fn transform_inputs<S: Simd, const M: usize>(
     run: &Run,
@@ -202,6 +203,7 @@ unsafe fn multiply<S: Compiled>(
 ///
 /// As for [`run_task`]; `sums` are the block's, with these strides of elements of the transform and of tiles.
 #[expect(clippy::too_many_arguments, reason = "the constants of a task, kept in registers")]
+#[expect(clippy::needless_range_loop, reason = "rows and columns of a matrix and of its transpose")]
 #[inline(always)]
 unsafe fn finish<S: Compiled, const M: usize>(
     run: &Run,

@@ -43,7 +43,8 @@ impl Node {
         &self.kernel
     }
 
-    /// How the kernel cuts its output. CPU: the register tile, rows x columns x channel blocks. CUDA: the block's tile,
+    /// How the kernel cuts its output. CPU: the register tile, rows x columns x channel blocks; for
+    /// Winograd's algorithm F(rows x columns). CUDA: the block's tile,
     /// positions x channels, and behind a slash the parts of its reduction. `-` where nothing is cut.
     pub fn tile(&self) -> &str {
         &self.tile

@@ -278,8 +278,7 @@ impl WinogradKernel {
     }
 }
 
-/// The weights of a branch, `weight(output channel, input channel)` without padding, transformed and packed:
-/// for each group [row and column of the transform][input block][channel in block][output channel].
+/// The weights of a branch, [output channel][input channel][3][3], transformed and packed: for each group [row and column of the transform][input block][channel in block][output channel].
 pub(crate) fn pack(
     place: &str,
     tile: WinogradTile,
