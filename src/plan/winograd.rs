@@ -336,12 +336,12 @@ mod tests {
         for tile in [WinogradTile::F2, WinogradTile::F4] {
             let (bt, g, at) = (tile.input_matrix(), tile.weight_matrix(), tile.output_matrix());
             for (y, row) in at.iter().enumerate() {
-                for x in 0..tile.input() {
-                    for tap in 0..3 {
-                        let sum: f64 = (0..tile.input()).map(|k| row[k] * bt[k][x] * g[k][tap]).sum();
-                        let expected = if x == y + tap { 1.0 } else { 0.0 };
-                        assert!((sum - expected).abs() < 1e-12, "{tile}: {y}, {x}, {tap}: {sum}");
-                    }
+                let inputs_and_taps = (0..tile.input()).flat_map(|x| (0..3).map(move |tap| (x, tap)));
+                for (x, tap) in inputs_and_taps {
+                    let products = row.iter().zip(bt).zip(g).map(|((a, bt), g)| a * bt[x] * g[tap]);
+                    let sum: f64 = products.sum();
+                    let expected = if x == y + tap { 1.0 } else { 0.0 };
+                    assert!((sum - expected).abs() < 1e-12, "{tile}: {y}, {x}, {tap}: {sum}");
                 }
             }
         }
