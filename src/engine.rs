@@ -1,7 +1,7 @@
 //! A plan made ready to run, and the sessions that run it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cpu::{self, CpuSession};
 use crate::cuda;
@@ -192,7 +192,7 @@ impl Session {
     /// any floating-point sum, and a maximum of a window may drop a NaN; they make predictions useless and harm nothing
     /// else. Errors: a length that is no whole number of images, or too many; a device that fails.
     pub fn run(&mut self, images: &[f32]) -> Result<Predictions<'_>> {
-        self.run_floats(images, None)
+        self.run_floats(images, None, None)
     }
 
     /// As [`run`](Self::run), and gives up at `deadline` with [`ErrorKind::Deadline`].
@@ -200,7 +200,7 @@ impl Session {
     /// Work on a GPU cannot be taken back: a missed deadline poisons the engine, and what the device may still use is
     /// never freed. A run on the CPU always ends and is not interrupted.
     pub fn run_by(&mut self, images: &[f32], deadline: Instant) -> Result<Predictions<'_>> {
-        self.run_floats(images, Some(deadline))
+        self.run_floats(images, Some(deadline), None)
     }
 
     /// Runs the network on 8-bit images, which it normalises: (value / 255 - mean) / std.
@@ -236,14 +236,36 @@ impl Session {
                 }
             }
         }
-        let result = self.run_floats(&normalised[..images.count * shape.len()], None).map(|_| ());
+        let result = self.run_floats(&normalised[..images.count * shape.len()], None, None).map(|_| ());
         self.normalised = normalised;
         result?;
         let heads = Branch::BOTH.map(|branch| self.plan.head(branch));
         Ok(self.predictions.finished(heads, images.count))
     }
 
-    fn run_floats(&mut self, images: &[f32], deadline: Option<Instant>) -> Result<Predictions<'_>> {
+    /// As [`run`](Self::run), and adds the time that each node takes to `times`, a value a node of the plan.
+    ///
+    /// For finding out where time goes: the nodes' times together exceed that of a run by a little. Errors: as
+    /// [`run`](Self::run); another number of `times`; a backend other than the CPU.
+    pub fn run_timed(&mut self, images: &[f32], times: &mut [Duration]) -> Result<Predictions<'_>> {
+        let nodes = self.plan.nodes().len();
+        if times.len() != nodes {
+            let found = times.len().to_string();
+            return Err(Error::new(ErrorKind::Input, "times", format!("{nodes}, one a node"), found));
+        }
+        if !matches!(self.backend, BackendSession::Cpu(_)) {
+            let found = self.plan.target().to_string();
+            return Err(Error::new(ErrorKind::Input, "times of nodes", "a session on the CPU", found));
+        }
+        self.run_floats(images, None, Some(times))
+    }
+
+    fn run_floats(
+        &mut self,
+        images: &[f32],
+        deadline: Option<Instant>,
+        times: Option<&mut [Duration]>,
+    ) -> Result<Predictions<'_>> {
         let count = self.count(images)?;
         #[cfg(feature = "cuda")]
         if let BackendSession::Cuda(session) = &mut self.backend {
@@ -258,7 +280,7 @@ impl Session {
         let heads = Branch::BOTH.map(|branch| self.plan.head(branch));
         let result = match (&mut self.backend, &self.plan.backend) {
             (BackendSession::Cpu(session), BackendPlan::Cpu(plan)) => {
-                session.run(plan, images, count, &mut self.predictions)
+                session.run(plan, images, count, &mut self.predictions, times)
             }
             (BackendSession::Reference, BackendPlan::Reference(model)) => {
                 for (index, image) in images.chunks_exact(model.input().shape.len()).enumerate() {

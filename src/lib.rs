@@ -68,6 +68,6 @@ pub use device::{Device, Resolved};
 pub use engine::{Engine, EngineOptions, Graphs, ImagesU8, Session};
 pub use error::{Error, ErrorKind, Result};
 pub use model::Model;
-pub use plan::{Gpu, Isa, Plan, PlanOptions, Precision, Target, Tuning};
+pub use plan::{Conv2dAlgorithm, Gpu, Isa, Plan, PlanOptions, Precision, Target, Tuning, WinogradTile};
 pub use predictions::{Prediction, Predictions, Scores};
 pub use tensor::{Branch, DType, Shape, Tensor};

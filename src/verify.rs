@@ -10,13 +10,16 @@
 //!
 //! where r is the relative error of storing the result (2^-24 in f32, 2^-11 in f16, 2^-8 in bf16) and s half the
 //! smallest number that f16 can store (2^-25, else 0), and L is how much the fused activation magnifies an error at most. An AWS-Unit behind it maps bounds as it maps
-//! values, with |A|. An error above its bound is a fault, not noise.
+//! values, with |A|. An error above its bound is a fault, not noise. Winograd's minimal filtering has an S and a K of
+//! its own.
+
+mod winograd;
 
 use crate::engine::{Engine, EngineOptions, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{AwsUnit, Gate, Layer, Model, Weights};
 use crate::op::Op;
-use crate::plan::{Plan, PlanOptions, Precision, Target, ValueId, Work};
+use crate::plan::{Plan, PlanOptions, Precision, Target, ValueId, WinogradTile, Work};
 use crate::reference::{self, Map, Pair};
 use crate::tensor::{Branch, DType, Shape};
 
@@ -60,19 +63,17 @@ pub fn layers(
     threads: usize,
     images: &[f32],
 ) -> Result<Vec<NodeAgreement>> {
-    planned_layers(model, &PlanOptions { target, precision, ..PlanOptions::default() }, threads, images)
+    layers_with(model, &PlanOptions { target, precision, ..PlanOptions::default() }, threads, images)
 }
 
-/// As [`layers`], with a plan made as `options` say, except that its batch is the number of images and that it keeps
-/// its values.
-pub fn planned_layers(
+/// As [`layers`], for a plan with these options; batch and `keep_values` are what the comparison needs.
+pub fn layers_with(
     model: Model,
     options: &PlanOptions,
     threads: usize,
     images: &[f32],
 ) -> Result<Vec<NodeAgreement>> {
-    let target = options.target;
-    if target == Target::Reference {
+    if options.target == Target::Reference {
         let expected = "a backend to compare with the reference";
         return Err(Error::new(ErrorKind::Input, "device", expected, "the reference itself"));
     }
@@ -91,7 +92,7 @@ pub fn planned_layers(
     };
 
     let mut agreements = Vec::new();
-    for node in engine.plan().nodes() {
+    for (index, node) in engine.plan().nodes().iter().enumerate() {
         let mut worst = NodeAgreement {
             name: node.name().to_owned(),
             kernel: node.kernel().to_owned(),
@@ -109,13 +110,14 @@ pub fn planned_layers(
                 Work::Layers(indices) => {
                     let layers: Vec<&Layer> = indices.iter().map(|&index| &model.layers()[index]).collect();
                     let residual = node.residual.map(read).transpose()?.map(Added::map);
-                    layer_bounds(&layers, read(node.input)?, residual)
+                    let tile = engine.plan().winograd_tile(index);
+                    layer_bounds(&layers, read(node.input)?, residual, tile)
                 }
                 Work::Projected { layers, projection } => {
                     let layers: Vec<&Layer> = layers.iter().map(|&index| &model.layers()[index]).collect();
                     let source = node.residual.map_or(Err(missing("what is projected")), read)?;
                     let projected = Added::projection(&model.layers()[*projection], source);
-                    layer_bounds(&layers, read(node.input)?, Some(projected))
+                    layer_bounds(&layers, read(node.input)?, Some(projected), None)
                 }
                 Work::AwsUnit(index) => match model.layers()[*index].aws() {
                     Some(unit) => unit_bounds(unit, Bounded::exact(read(node.input)?)),
@@ -124,7 +126,7 @@ pub fn planned_layers(
                 Work::Heads { branches, pooled } => {
                     let mut features = Bounded::exact(read(node.input)?);
                     if let Some(layer) = pooled {
-                        features = layer_bounds(&[&model.layers()[*layer]], features.value, None);
+                        features = layer_bounds(&[&model.layers()[*layer]], features.value, None, None);
                     }
                     for &branch in branches {
                         let expected = head_bounds(model.head(branch).weights(), &features);
@@ -238,8 +240,14 @@ impl Added {
     }
 }
 
-/// A layer and the identities fused behind it; a dense or gate unit is a node of its own.
-fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Added>) -> Bounded {
+/// A layer, which Winograd's algorithm computes where there is a `tile`, and the identities fused behind it; a dense
+/// or gate unit is a node of its own.
+fn layer_bounds(
+    layers: &[&Layer],
+    input: Pair,
+    residual: Option<Added>,
+    tile: Option<WinogradTile>,
+) -> Bounded {
     let mut current = Bounded::exact(input);
     for (index, layer) in layers.iter().enumerate() {
         let mut next = Bounded::exact(current.value.clone());
@@ -250,6 +258,10 @@ fn layer_bounds(layers: &[&Layer], input: Pair, residual: Option<Added>) -> Boun
             let mut z = reference::operator_map(layer.op(), x, weights);
             let mut s = reference::operator_magnitude(layer.op(), x, weights);
             let mut terms = terms(layer.op(), x.shape);
+            if let (Some(tile), Op::Conv2d(conv), Some(weights), 0) = (tile, layer.op(), weights, index) {
+                s = winograd::magnitude(tile, conv, x, weights, z.shape);
+                terms = x.shape.channels + winograd::TRANSFORM_TERMS;
+            }
             if let (Some(residual), Some(_)) = (&residual, layer.residual()) {
                 z = z.zip(&residual.value[t], |z, r| z + r);
                 s = s.zip(&residual.magnitude[t], |s, r| s + r);

@@ -1,10 +1,12 @@
-//! A run allocates nothing: after the first, the counting allocator below sees no call from any thread.
+//! What a run costs besides arithmetic: after the first, the counting allocator below sees no call from any thread,
+//! and a thread that runs alone never goes to sleep, so that it has met no lock that another thread holds.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use awsnet::{Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target};
+use awsnet::{Branch, Engine, EngineOptions, ImagesU8, Isa, Model, Plan, PlanOptions, Predictions, Target};
 
 struct Counting;
 
@@ -29,29 +31,114 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// The counter is the process's: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const GOLDEN: [&str; 6] =
+    ["everything", "aws_dense", "aws_gate_softmax", "conv2d_depthwise", "aws_on_residual", "weights_mixed"];
+const BATCH: usize = 3;
+const RUNS: usize = 10;
+
+fn engine(case: &str, isa: Isa, threads: usize) -> Engine {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{case}.model.safetensors"));
+    let model = Model::load(path).expect("a golden model");
+    let options = PlanOptions { target: Target::Cpu(isa), batch: BATCH, ..PlanOptions::default() };
+    let plan = Plan::build(model, &options).expect("a plan");
+    Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() }).expect("an engine")
+}
+
+/// Reads everything that predictions offer.
+fn read(predictions: Predictions) -> f32 {
+    let of =
+        |branch: Branch| predictions.iter().map(move |p| p.logits(branch)[0] + p.probabilities(branch)[0]);
+    let labels: usize = predictions.iter().map(|p| p.emotion().len() + p.active().count()).sum();
+    of(Branch::Emotion).chain(of(Branch::Au)).sum::<f32>() + labels as f32
+}
+
 #[test]
 fn a_run_allocates_nothing_after_the_first() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for case in ["everything", "aws_dense", "aws_gate_softmax", "conv2d_depthwise"] {
+    let _alone = alone();
+    for case in GOLDEN {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let model =
-                Model::load(folder.join(format!("{case}.model.safetensors"))).expect("a golden model");
-            let options = PlanOptions { target: Target::Cpu(isa), batch: 3, ..PlanOptions::default() };
-            let plan = Plan::build(model, &options).expect("a plan");
-            let engine = Engine::new(plan, &EngineOptions { threads: 3, ..EngineOptions::default() })
-                .expect("an engine");
-            let mut session = engine.session().expect("a session");
-            let images = vec![0.5; 3 * engine.plan().input().shape.len()];
-            session.run(&images).expect("a first run");
-            let before = CALLS.load(Ordering::SeqCst);
-            let mut score = 0.0;
-            for _ in 0..20 {
-                let predictions = session.run(&images).expect("a run");
-                score += predictions.get(2).probabilities(awsnet::Branch::Au)[0];
-                score += predictions.get(0).emotion().len() as f32;
+            for threads in [1, 2, 3] {
+                let engine = engine(case, isa, threads);
+                let mut session = engine.session().expect("a session");
+                let shape = engine.plan().input().shape;
+                let images = vec![0.5; BATCH * shape.len()];
+                let pixels = vec![77; BATCH * shape.len()];
+                let bytes = |count: usize| {
+                    let pixels = &pixels[..count * shape.len()];
+                    ImagesU8::dense(pixels, shape.width, shape.height, shape.channels)
+                };
+                session.run(&images).expect("a first run");
+                session.run_u8(bytes(BATCH)).expect("a first run");
+                let before = CALLS.load(Ordering::SeqCst);
+                let mut scores = 0.0;
+                for run in 0..RUNS {
+                    let count = 1 + run % BATCH;
+                    scores += read(session.run(&images[..count * shape.len()]).expect("a run"));
+                    scores += read(session.run_u8(bytes(count)).expect("a run"));
+                }
+                let calls = CALLS.load(Ordering::SeqCst) - before;
+                assert_eq!(calls, 0, "{case} on {isa}, {threads} threads: allocator calls (scores {scores})");
             }
-            let calls = CALLS.load(Ordering::SeqCst) - before;
-            assert_eq!(calls, 0, "{case} on {isa}: allocator calls in 20 runs (score {score})");
         }
     }
+}
+
+/// How often this thread has gone to sleep of its own accord: waited for a lock, a file, another thread.
+#[cfg(target_os = "linux")]
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("a thread's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("a count")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn sessions_of_one_engine_never_wait_for_one_another() {
+    use std::sync::Barrier;
+    use std::thread;
+    use std::time::Duration;
+
+    const SESSIONS: usize = 4;
+
+    let _alone = alone();
+    for case in ["everything", "aws_gate_softmax"] {
+        let engine = engine(case, Isa::detect(), 1);
+        let start = Barrier::new(SESSIONS);
+        let slept = || {
+            let mut session = engine.session().expect("a session");
+            let images = vec![0.5; BATCH * engine.plan().input().shape.len()];
+            session.run(&images).expect("a first run");
+            start.wait();
+            let before = sleeps();
+            let scores: f32 = (0..500).map(|_| read(session.run(&images).expect("a run"))).sum();
+            assert!(scores.is_finite());
+            sleeps() - before
+        };
+        let total: u64 = thread::scope(|scope| {
+            let sessions: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(slept)).collect();
+            sessions.into_iter().map(|session| session.join().expect("no panic")).sum()
+        });
+        assert_eq!(total, 0, "{case}: waits in {SESSIONS} sessions");
+    }
+
+    // What the count is worth: a lock that is held shows in it.
+    let lock = Mutex::new(());
+    let slept = thread::scope(|scope| {
+        let held = lock.lock().expect("a free lock");
+        let waiter = scope.spawn(|| {
+            let before = sleeps();
+            drop(lock.lock());
+            sleeps() - before
+        });
+        thread::sleep(Duration::from_millis(50));
+        drop(held);
+        waiter.join().expect("no panic")
+    });
+    assert!(slept > 0, "a wait for a lock is not counted");
 }

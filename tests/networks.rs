@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use awsnet::model::{AwsUnit, Source};
 use awsnet::reference::{self, Map};
 use awsnet::{
-    Branch, Engine, EngineOptions, ErrorKind, Isa, Model, Plan, PlanOptions, Session, Target, verify,
+    Branch, Conv2dAlgorithm, Engine, EngineOptions, ErrorKind, Isa, Model, Plan, PlanOptions, Session,
+    Target, WinogradTile, verify,
 };
 use common::{Network, Numbers, Rng};
 use random::network;
@@ -22,8 +23,23 @@ fn isas() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.is_available())
 }
 
+/// Every way to compute a convolution, given: what `Auto` takes depends on the batch.
+const ALGORITHMS: [Conv2dAlgorithm; 3] = [
+    Conv2dAlgorithm::Direct,
+    Conv2dAlgorithm::Winograd(WinogradTile::F2),
+    Conv2dAlgorithm::Winograd(WinogradTile::F4),
+];
+
+/// The algorithm of a random network: all of them in turn.
+fn algorithm(seed: u64) -> Conv2dAlgorithm {
+    ALGORITHMS[seed as usize % ALGORITHMS.len()]
+}
+
 fn session(model: &Model, target: Target, batch: usize, threads: usize, keep_values: bool) -> Session {
-    let options = PlanOptions { target, batch, keep_values, ..PlanOptions::default() };
+    session_of(model, PlanOptions { target, batch, keep_values, ..PlanOptions::default() }, threads)
+}
+
+fn session_of(model: &Model, options: PlanOptions, threads: usize) -> Session {
     let plan = Plan::build(model.clone(), &options).expect("a plan");
     Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() })
         .expect("an engine")
@@ -54,7 +70,9 @@ fn every_node_stays_within_its_error_bound() {
         let model = network(seed, Numbers::Real).model();
         let images = images(&model, seed, 2);
         for isa in isas() {
-            for node in verify::layers(model.clone(), Target::Cpu(isa), None, 1, &images).expect("a run") {
+            let options =
+                PlanOptions { target: Target::Cpu(isa), conv2d: algorithm(seed), ..PlanOptions::default() };
+            for node in verify::layers_with(model.clone(), &options, 2, &images).expect("a run") {
                 assert!(node.worst <= 1.0, "seed {seed} on {isa}: {node:?}");
                 let worst = worst.entry(node.kernel).or_default();
                 *worst = worst.max(node.worst);
@@ -64,6 +82,7 @@ fn every_node_stays_within_its_error_bound() {
     println!("the worst error / bound of each kernel: {worst:#?}");
     let kernels = [
         "conv2d_direct",
+        "conv2d_winograd",
         "conv2d_pointwise",
         "linear",
         "conv2d_depthwise",
@@ -92,7 +111,9 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
         let expected: Vec<_> =
             images.chunks(image_len).map(|image| reference::evaluate(&model, image).logits).collect();
         for isa in isas() {
-            let mut session = session(&model, Target::Cpu(isa), 2, 2, false);
+            let (target, conv2d) = (Target::Cpu(isa), algorithm(seed));
+            let options = PlanOptions { target, batch: 2, conv2d, ..PlanOptions::default() };
+            let mut session = session_of(&model, options, 2);
             for (found, expected) in session.run(&images).expect("a run").iter().zip(&expected) {
                 for branch in Branch::BOTH {
                     let expected = &expected[branch as usize];
@@ -130,27 +151,38 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
 
 #[test]
 fn integer_networks_agree_bit_for_bit() {
-    let mut compared = 0;
+    let mut compared = [0; 3];
     for seed in 0..400 {
         let model = network(seed, Numbers::Integer).model();
         let mut rng = Rng::new(!seed);
         let image: Vec<f32> = (0..model.input().shape.len()).map(|_| rng.integer(3)).collect();
-        if largest_sum(&model, &image) >= f64::from(1 << 24) {
-            continue;
-        }
-        compared += 1;
+        // F(2x2, 3x3) is exact as well: two bits for its weights, which are quarters of integers, and four for what it
+        // sums before it takes the differences. F(4x4, 3x3) divides by 3.
+        let largest = largest_sum(&model, &image);
+        let exact = |algorithm: &Conv2dAlgorithm| match algorithm {
+            Conv2dAlgorithm::Direct => largest < f64::from(1 << 24),
+            Conv2dAlgorithm::Winograd(WinogradTile::F2) => largest < f64::from(1 << 18),
+            _ => false,
+        };
         let expected = reference::evaluate(&model, &image).logits;
-        for isa in isas() {
-            let mut session = session(&model, Target::Cpu(isa), 1, 1, false);
-            let predictions = session.run(&image).expect("a run");
-            for branch in Branch::BOTH {
-                let found: Vec<f64> =
-                    predictions.get(0).logits(branch).iter().map(|&v| f64::from(v)).collect();
-                assert_eq!(found, expected[branch as usize], "seed {seed} on {isa}: {branch:?}");
+        for (index, conv2d) in ALGORITHMS.into_iter().enumerate().filter(|(_, algorithm)| exact(algorithm)) {
+            compared[index] += 1;
+            for isa in isas() {
+                let options = PlanOptions { target: Target::Cpu(isa), conv2d, ..PlanOptions::default() };
+                let mut session = session_of(&model, options, 1);
+                let predictions = session.run(&image).expect("a run");
+                for branch in Branch::BOTH {
+                    let found: Vec<f64> =
+                        predictions.get(0).logits(branch).iter().map(|&v| f64::from(v)).collect();
+                    assert_eq!(
+                        found, expected[branch as usize],
+                        "seed {seed} on {isa}: {branch:?}, {conv2d:?}"
+                    );
+                }
             }
         }
     }
-    assert!(compared >= 300, "only {compared} networks have small sums");
+    assert!(compared[0] >= 300 && compared[1] >= 200, "only {compared:?} networks have small sums");
 }
 
 /// The largest sum of magnitudes that any layer of an integer network meets, in units of its smallest fraction: means
@@ -208,6 +240,14 @@ fn threads_batches_positions_and_repetition_leave_the_bits_alone() {
         let all = images(&model, seed, 3);
         let len = model.input().shape.len();
         let [a, b, c] = [0, 1, 2].map(|i| &all[i * len..][..len]);
+        let session = |model: &Model, target, batch, threads, keep_values| {
+            let conv2d = algorithm(seed);
+            session_of(
+                model,
+                PlanOptions { target, batch, keep_values, conv2d, ..PlanOptions::default() },
+                threads,
+            )
+        };
         for isa in isas() {
             let target = Target::Cpu(isa);
             let place = format!("seed {seed} on {isa}");
@@ -241,6 +281,14 @@ fn threads_batches_positions_and_repetition_leave_the_bits_alone() {
 fn a_run_leaves_no_trace_in_the_next_one() {
     for seed in 0..120 {
         let model = network(seed, Numbers::Real).model();
+        let session = |model: &Model, target, batch, threads, keep_values| {
+            let conv2d = algorithm(seed);
+            session_of(
+                model,
+                PlanOptions { target, batch, keep_values, conv2d, ..PlanOptions::default() },
+                threads,
+            )
+        };
         for isa in isas() {
             for (batch, threads) in [(1, 1), (2, 2), (3, 1)] {
                 let target = Target::Cpu(isa);

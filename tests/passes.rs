@@ -1,19 +1,24 @@
 //! A batch whose maps would not stay in the caches runs in passes of fewer images; nobody can tell from the bits.
 
 use awsnet::model::init::{Architecture, InitOptions, init};
-use awsnet::{Branch, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target};
+use awsnet::{
+    Branch, Conv2dAlgorithm, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, WinogradTile,
+};
 
 const BATCH: usize = 8;
 
 #[test]
 fn a_batch_in_passes_gives_the_bits_of_single_images() {
-    let options = InitOptions { architecture: Architecture::Tiny, size: 225, ..InitOptions::default() };
+    let options = InitOptions { architecture: Architecture::Tiny, size: 449, ..InitOptions::default() };
     let model = Model::from_bytes(&init(&options).expect("a model file")).expect("a valid model");
     let len = model.input().shape.len();
     let images: Vec<f32> = (0..BATCH * len).map(|i| (i * 7919 % 1000) as f32 / 250.0 - 2.0).collect();
-    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+    // The algorithm is given, since `Auto` may choose another one for another batch.
+    let algorithms = [Conv2dAlgorithm::Direct, Conv2dAlgorithm::Winograd(WinogradTile::F4)];
+    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    for (isa, conv2d) in isas.flat_map(|isa| algorithms.map(|algorithm| (isa, algorithm))) {
         let session = |batch: usize| {
-            let options = PlanOptions { target: Target::Cpu(isa), batch, ..PlanOptions::default() };
+            let options = PlanOptions { target: Target::Cpu(isa), batch, conv2d, ..PlanOptions::default() };
             let plan = Plan::build(model.clone(), &options).expect("a plan");
             let engine = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })
                 .expect("an engine");

@@ -302,8 +302,8 @@ impl awsnet_engine {
             target: resolved.target,
             precision: options.precision,
             batch: options.batch,
-            keep_values: false,
             tuning: crate::tune::from_env()?,
+            ..PlanOptions::default()
         };
         let plan = Plan::build(model, &plan_options)?;
         let engine = Engine::new(plan, &EngineOptions { threads: options.threads, graphs: options.graphs })?;

@@ -18,11 +18,9 @@
 
 use std::mem::MaybeUninit;
 
-use super::epilogue::activate;
+use super::epilogue::TileSink;
 use super::kernels::Compiled;
 use super::run::Run;
-use super::simd::Simd;
-use crate::op::Activation;
 use crate::plan::tile::{ROWS, max_sums};
 use crate::plan::{ConvKernel, CpuNode, Isa, View};
 
@@ -32,43 +30,38 @@ pub(super) type TileFn = unsafe fn(&ConvTile);
 /// Where a tile reads and writes. Strides are in elements.
 pub(super) struct ConvTile {
     /// The first kernel element's input for the tile's first pixel, in the group's first input block.
-    input: *const f32,
+    pub input: *const f32,
     /// From one output row's input to the next one's.
-    input_row: usize,
+    pub input_row: usize,
     /// From one output column's input to the next one's.
-    pixel_step: usize,
-    input_block: usize,
-    input_blocks: usize,
+    pub pixel_step: usize,
+    pub input_block: usize,
+    pub input_blocks: usize,
     /// Channels in an input block.
-    input_lanes: usize,
-    kernel: [usize; 2],
+    pub input_lanes: usize,
+    pub kernel: [usize; 2],
     /// From one kernel row's, and column's, input to the next one's.
-    tap_steps: [usize; 2],
-    weights: *const f32,
-    bias: *const f32,
-    output: *mut f32,
-    output_row: usize,
-    output_block: usize,
-    /// Null where nothing is added.
-    residual: *const f32,
-    residual_row: usize,
-    residual_block: usize,
-    activation: Activation,
-    mix: Option<Mix>,
+    pub tap_steps: [usize; 2],
+    pub weights: *const f32,
+    /// What is fetched ahead for the first input channel, and from there to the next channel's.
+    pub ahead: *const f32,
+    pub ahead_step: usize,
+    /// Null where the sums begin with 0.
+    pub bias: *const f32,
+    pub end: TileEnd,
 }
 
-/// The AWS-Unit, applied by the tile of the au branch.
-struct Mix {
-    /// A[0][0] for the tile's first channel; A[t][s] is `pair` * (2t + s) elements behind it.
-    weights: *const f32,
-    pair: usize,
-    /// u of the emotion branch, which y replaces; strides as those of the output.
-    emotion: *mut f32,
+/// What becomes of a tile's sums.
+pub(super) enum TileEnd {
+    /// They are stored as they are, [row][column][block][lane].
+    Sums(*mut f32),
+    /// They go through the epilogue.
+    Finished(TileSink),
 }
 
-/// How far ahead of their use weights are fetched, in elements: 8 KB, which a core reads from memory while it waits
-/// for the first of them. Where a map is small, each weight is used once or twice and comes from memory each time.
-const PREFETCH: usize = 2048;
+/// How far ahead of their use weights are fetched, in elements: 32 KB, which come from memory while a core computes with
+/// those before them. Where a map is small, each weight is used once or twice and comes from memory each time.
+const PREFETCH: usize = 8192;
 
 /// The body for each column of a tile, written out: a loop of this length may stay one, and then an index that the
 /// compiler does not know keeps the sums out of the registers.
@@ -103,12 +96,15 @@ pub(super) unsafe fn tile<
         let step = if STEP == 0 { t.pixel_step } else { STEP };
         let mut sums = [[[S::splat(0.0); BLOCKS]; COLUMNS]; ROWS];
         for block in 0..BLOCKS {
-            let bias = S::load(t.bias.add(block * S::LANES));
+            let bias = match t.bias.is_null() {
+                true => S::splat(0.0),
+                false => S::load(t.bias.add(block * S::LANES)),
+            };
             for row in &mut sums {
                 each_column!(COLUMNS, column, row[column][block] = bias);
             }
         }
-        let mut weights = t.weights;
+        let (mut weights, mut ahead) = (t.weights, t.ahead);
         for input_block in 0..t.input_blocks {
             let from = t.input.add(input_block * t.input_block);
             for ky in 0..t.kernel[0] {
@@ -118,7 +114,7 @@ pub(super) unsafe fn tile<
                         let mut w = [S::splat(0.0); BLOCKS];
                         for (block, w) in w.iter_mut().enumerate() {
                             *w = S::load(weights.add(block * S::LANES));
-                            S::prefetch(weights.wrapping_add(block * S::LANES + PREFETCH));
+                            S::prefetch(ahead.wrapping_add(block * S::LANES));
                         }
                         for (row, sums) in sums.iter_mut().enumerate() {
                             let from = from.add(row * t.input_row);
@@ -130,6 +126,7 @@ pub(super) unsafe fn tile<
                             });
                         }
                         weights = weights.add(BLOCKS * S::LANES);
+                        ahead = ahead.wrapping_add(t.ahead_step);
                         from = from.add(1);
                     }
                 }
@@ -137,7 +134,10 @@ pub(super) unsafe fn tile<
         }
         // The sums leave the registers here, so that nothing that follows can keep them out of there above.
         let mut stored = Sums([const { MaybeUninit::uninit() }; SUMS_LEN]);
-        let to = stored.0.as_mut_ptr().cast::<f32>();
+        let to = match t.end {
+            TileEnd::Sums(to) => to,
+            TileEnd::Finished(_) => stored.0.as_mut_ptr().cast::<f32>(),
+        };
         for (row, sums) in sums.iter().enumerate() {
             each_column!(COLUMNS, column, {
                 for (block, &sum) in sums[column].iter().enumerate() {
@@ -145,7 +145,9 @@ pub(super) unsafe fn tile<
                 }
             });
         }
-        S::finish_conv_tile(t, to, [ROWS, COLUMNS, BLOCKS]);
+        if let TileEnd::Finished(sink) = &t.end {
+            S::finish_tile(sink, to, [ROWS, COLUMNS, BLOCKS]);
+        }
     }
 }
 
@@ -156,44 +158,6 @@ const _: () = assert!(SUMS_LEN >= max_sums(Isa::Avx512) * 16 && SUMS_LEN >= max_
 /// Room for a tile's sums, [row][column][block][lane].
 #[repr(align(64))]
 struct Sums([MaybeUninit<f32>; SUMS_LEN]);
-
-/// Residual, activation and AWS-Unit of a tile of `rows`, `columns` and `blocks`, and its store.
-///
-/// # Safety
-///
-/// As for [`tile`]; `sums` holds the tile's sums.
-#[inline(always)]
-pub(super) unsafe fn finish_tile<S: Simd>(
-    t: &ConvTile,
-    sums: *const f32,
-    [rows, columns, blocks]: [usize; 3],
-) {
-    unsafe {
-        for block in 0..blocks {
-            let mix = t.mix.as_ref().map(|mix| {
-                let a = |pair: usize| S::load(mix.weights.add(pair * mix.pair + block * S::LANES));
-                ([a(0), a(1), a(2), a(3)], mix.emotion)
-            });
-            for row in 0..rows {
-                for column in 0..columns {
-                    let mut u = S::load(sums.add(((row * columns + column) * blocks + block) * S::LANES));
-                    if !t.residual.is_null() {
-                        let at = row * t.residual_row + column * S::LANES + block * t.residual_block;
-                        u = S::add(u, S::load(t.residual.add(at)));
-                    }
-                    let mut y = activate::<S>(t.activation, u);
-                    let at = row * t.output_row + column * S::LANES + block * t.output_block;
-                    if let Some((a, emotion)) = mix {
-                        let (u_emotion, u_au) = (S::load(emotion.add(at)), y);
-                        S::store(emotion.add(at), S::mul_add(a[1], u_au, S::mul(a[0], u_emotion)));
-                        y = S::mul_add(a[3], u_au, S::mul(a[2], u_emotion));
-                    }
-                    S::store(t.output.add(at), y);
-                }
-            }
-        }
-    }
-}
 
 /// Images that are cut into rows of their own, and rows in each.
 fn images_and_rows(conv: &ConvKernel, images: usize) -> (usize, usize) {
@@ -231,15 +195,14 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
 
     let values = &run.plan.values;
     let (input, output) = (&values[node.input], &values[node.output]);
-    let residual = node.epilogue.residual.map(|id| &values[id]);
     // From one row of the view to the next: of a map, or from image to image.
     let row_of = |value: &crate::plan::Value, rows: usize| match conv.view {
         View::Images => value.image_stride(),
         View::Rows | View::Line => rows * value.row_stride(),
     };
     let input_row = row_of(input, conv.stride[0]);
-    let output_row = row_of(output, 1);
-    let residual_row = residual.map_or(0, |value| row_of(value, 1));
+    let sink_rows =
+        [Some(node.output), node.epilogue.residual].map(|id| id.map_or(0, |id| row_of(&values[id], 1)));
     let pixel_step = conv.stride[1] * input.lanes;
 
     for (branch, weights) in conv.branches.iter().enumerate() {
@@ -251,29 +214,14 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
             let padding = conv.padding[0] * input.row_stride() + conv.padding[1] * input.lanes;
             let input_first =
                 input_map.add(input.origin() - padding + group.input_blocks.start * input.block_stride());
-            let output_first =
-                run.pixels(output, image, branch).add(group.first_block * output.block_stride());
-            let residual_first = residual.map_or(std::ptr::null(), |value| {
-                run.pixels(value, image, branch).add(group.first_block * value.block_stride()).cast_const()
-            });
-            let first_channel = group.first_block * S::LANES;
+            let packed = weights.weights.as_slice().as_ptr().add(group.weights);
+            let sink = TileSink::new::<S>(run, node, image, branch, group.first_block, sink_rows);
             let mut row = first_row;
             while row < row_end {
                 let most = conv.tiling.tile.rows.min(row_end - row);
                 let tile_rows = ROWS.into_iter().find(|&r| r <= most).unwrap_or(1);
                 let mut column = first_column;
                 for &tile_columns in column_tiles {
-                    let output_at = row * output_row + column * S::LANES;
-                    let mix = match &node.epilogue.mix {
-                        Some(mix) if branch == 1 => Some(Mix {
-                            weights: mix.as_slice().as_ptr().add(first_channel),
-                            pair: output.blocks() * S::LANES,
-                            emotion: run
-                                .pixels(output, image, 0)
-                                .add(group.first_block * output.block_stride() + output_at),
-                        }),
-                        _ => None,
-                    };
                     let tile = ConvTile {
                         input: input_first.add(row * input_row + column * pixel_step),
                         input_row,
@@ -283,19 +231,11 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
                         input_lanes: input.lanes,
                         kernel: conv.kernel,
                         tap_steps: [conv.dilation[0] * input.row_stride(), conv.dilation[1] * input.lanes],
-                        weights: weights.weights.as_slice().as_ptr().add(group.weights),
-                        bias: weights.bias.as_slice().as_ptr().add(first_channel),
-                        output: output_first.add(output_at),
-                        output_row,
-                        output_block: output.block_stride(),
-                        residual: match residual_first.is_null() {
-                            true => residual_first,
-                            false => residual_first.add(row * residual_row + column * S::LANES),
-                        },
-                        residual_row,
-                        residual_block: residual.map_or(0, |value| value.block_stride()),
-                        activation: node.epilogue.activation,
-                        mix,
+                        weights: packed,
+                        ahead: packed.wrapping_add(PREFETCH),
+                        ahead_step: group.blocks * S::LANES,
+                        bias: weights.bias.as_slice().as_ptr().add(group.first_block * S::LANES),
+                        end: TileEnd::Finished(sink.at::<S>(row, column)),
                     };
                     // A plan holds only tiles of the table; without one the run must fail, not go on.
                     let compute = S::conv_tile(tile_rows, tile_columns, group.blocks, pixel_step);

@@ -22,6 +22,134 @@ pub(super) unsafe fn activate<S: Simd>(activation: Activation, v: S::V) -> S::V 
     }
 }
 
+/// Where the sums of a tile of one branch go: some rows, columns and blocks of the output.
+#[derive(Clone)]
+pub(super) struct TileSink {
+    output: *mut f32,
+    output_row: usize,
+    output_block: usize,
+    /// Null where nothing is added.
+    residual: *const f32,
+    residual_row: usize,
+    residual_block: usize,
+    activation: Activation,
+    mix: Option<TileMix>,
+}
+
+/// The AWS-Unit, applied by the tile of the au branch.
+#[derive(Clone)]
+struct TileMix {
+    /// A[0][0] for the tile's first channel; A[t][s] is `pair` * (2t + s) elements behind it.
+    weights: *const f32,
+    pair: usize,
+    /// u of the emotion branch, which y replaces; strides as those of the output.
+    emotion: *mut f32,
+}
+
+impl TileSink {
+    /// The sink of a node's tiles for an image and a branch, at the first pixel of a block of channels;
+    /// `rows` are the strides of the output's and the residual's rows.
+    ///
+    /// # Safety
+    ///
+    /// The node is one of the run's plan; image, branch and block are within its output.
+    #[inline(always)]
+    pub unsafe fn new<S: Simd>(
+        run: &Run,
+        node: &CpuNode,
+        image: usize,
+        branch: usize,
+        block: usize,
+        rows: [usize; 2],
+    ) -> Self {
+        let output = &run.plan.values[node.output];
+        let residual = node.epilogue.residual.map(|id| &run.plan.values[id]);
+        // SAFETY: the block lies within the values' maps, whose shapes are the same; the packed AWS-Unit has four
+        // rows of all padded channels.
+        unsafe {
+            let at = |value: &Value, branch: usize| {
+                run.pixels(value, image, branch).add(block * value.block_stride())
+            };
+            let mix = node.epilogue.mix.as_ref().filter(|_| branch == 1).map(|mix| TileMix {
+                weights: mix.as_slice().as_ptr().add(block * S::LANES),
+                pair: output.blocks() * S::LANES,
+                emotion: at(output, 0),
+            });
+            TileSink {
+                output: at(output, branch),
+                output_row: rows[0],
+                output_block: output.block_stride(),
+                residual: residual.map_or(std::ptr::null(), |value| at(value, branch).cast_const()),
+                residual_row: rows[1],
+                residual_block: residual.map_or(0, Value::block_stride),
+                activation: node.epilogue.activation,
+                mix,
+            }
+        }
+    }
+
+    /// The sink of a tile whose first pixel is in this row and column.
+    ///
+    /// # Safety
+    ///
+    /// The pixel is within the output.
+    #[inline(always)]
+    pub unsafe fn at<S: Simd>(&self, row: usize, column: usize) -> Self {
+        let mut sink = self.clone();
+        // SAFETY: the output, the residual and the emotion branch's map have the same shape.
+        unsafe {
+            let at = row * self.output_row + column * S::LANES;
+            sink.output = sink.output.add(at);
+            if let Some(mix) = &mut sink.mix {
+                mix.emotion = mix.emotion.add(at);
+            }
+            if !sink.residual.is_null() {
+                sink.residual = sink.residual.add(row * self.residual_row + column * S::LANES);
+            }
+        }
+        sink
+    }
+}
+
+/// Residual, activation and AWS-Unit of a tile of `rows`, `columns` and `blocks`, and its store; `sums` are
+/// [row][column][block][lane].
+///
+/// # Safety
+///
+/// The tile lies within the output.
+#[inline(always)]
+pub(super) unsafe fn finish_tile<S: Simd>(
+    sink: &TileSink,
+    sums: *const f32,
+    [rows, columns, blocks]: [usize; 3],
+) {
+    unsafe {
+        for block in 0..blocks {
+            let mix = sink.mix.as_ref().map(|mix| {
+                let a = |pair: usize| S::load(mix.weights.add(pair * mix.pair + block * S::LANES));
+                ([a(0), a(1), a(2), a(3)], mix.emotion)
+            });
+            for row in 0..rows {
+                for column in 0..columns {
+                    let mut u = S::load(sums.add(((row * columns + column) * blocks + block) * S::LANES));
+                    if !sink.residual.is_null() {
+                        let at = row * sink.residual_row + column * S::LANES + block * sink.residual_block;
+                        u = S::add(u, S::load(sink.residual.add(at)));
+                    }
+                    let mut y = activate::<S>(sink.activation, u);
+                    let at = row * sink.output_row + column * S::LANES + block * sink.output_block;
+                    if let Some((a, emotion)) = mix {
+                        let (u_emotion, u_au) = (S::load(emotion.add(at)), y);
+                        S::store(emotion.add(at), S::mul_add(a[1], u_au, S::mul(a[0], u_emotion)));
+                        y = S::mul_add(a[3], u_au, S::mul(a[2], u_emotion));
+                    }
+                    S::store(sink.output.add(at), y);
+                }
+            }
+        }
+    }
+}
+
 /// Where a task stores one block of channels of both branches.
 pub(super) struct PairSink {
     output: [*mut f32; 2],

@@ -4,17 +4,20 @@
 //! them in any order, and the bits come out the same.
 
 use super::run::Run;
+use super::scratch::Scratch;
 use super::simd::Simd;
-use super::{aws_gate, conv2d_depthwise, conv2d_direct, identity, image_to_blocks, pool2d};
-use crate::plan::{CpuNode, CpuPlan, Kernel};
+use super::{
+    aws_gate, conv2d_depthwise, conv2d_direct, conv2d_winograd, epilogue, identity, image_to_blocks, pool2d,
+};
+use crate::plan::{CpuNode, Kernel};
 
 /// What an instruction set's file offers.
 pub(super) struct Kernels {
     /// Computes one task of a node.
     ///
     /// Safety: the processor has the instruction set; the run's plan was made for it and holds the node; the nodes
-    /// before it are done; each task below [`task_count`] is computed once.
-    pub run_task: unsafe fn(&Run, &CpuNode, usize),
+    /// before it are done; each task below [`task_count`] is computed once; the scratch is as long as the plan says.
+    pub run_task: unsafe fn(&Run, &CpuNode, usize, &mut Scratch),
 }
 
 /// An instruction set with its convolution tiles compiled.
@@ -27,15 +30,19 @@ pub(super) trait Compiled: Simd {
         pixel_step: usize,
     ) -> Option<conv2d_direct::TileFn>;
 
-    /// [`conv2d_direct::finish_tile`], compiled once.
-    unsafe fn finish_conv_tile(tile: &conv2d_direct::ConvTile, sums: *const f32, sizes: [usize; 3]);
+    /// The tile kernel that sums products of Winograd's algorithm: so many of its tiles, and blocks of channels.
+    fn product_tile(columns: usize, blocks: usize) -> Option<conv2d_direct::TileFn>;
+
+    /// [`epilogue::finish_tile`], compiled once.
+    unsafe fn finish_tile(sink: &epilogue::TileSink, sums: *const f32, sizes: [usize; 3]);
 }
 
-/// How many tasks a node has for `images` images.
-pub(super) fn task_count(plan: &CpuPlan, node: &CpuNode, images: usize) -> usize {
-    let output = &plan.values[node.output];
+/// How many tasks a node has in a run.
+pub(super) fn task_count(run: &Run, node: &CpuNode) -> usize {
+    let (output, images) = (&run.plan.values[node.output], run.images);
     match &node.kernel {
         Kernel::Conv2d(conv) => conv2d_direct::task_count(conv, images),
+        Kernel::Winograd(winograd) => conv2d_winograd::task_count(run, winograd),
         Kernel::Depthwise(_) => conv2d_depthwise::task_count(output, images),
         Kernel::MaxPool2d(_) | Kernel::AvgPool2d(_) | Kernel::GlobalAvgPool2d => {
             pool2d::task_count(output, images)
@@ -52,10 +59,11 @@ pub(super) fn task_count(plan: &CpuPlan, node: &CpuNode, images: usize) -> usize
 ///
 /// As for [`Kernels::run_task`].
 #[inline(always)]
-pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, task: usize) {
+pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, task: usize, scratch: &mut Scratch) {
     unsafe {
         match &node.kernel {
             Kernel::Conv2d(conv) => conv2d_direct::run_task::<S>(run, node, conv, task),
+            Kernel::Winograd(winograd) => conv2d_winograd::run_task::<S>(run, node, winograd, task, scratch),
             Kernel::Depthwise(depthwise) => conv2d_depthwise::run_task::<S>(run, node, depthwise, task),
             Kernel::MaxPool2d(pool) => pool2d::run_max_task::<S>(run, node, pool, task),
             Kernel::AvgPool2d(pool) => pool2d::run_avg_task::<S>(run, node, pool, task),
@@ -73,8 +81,13 @@ macro_rules! entry_points {
         pub(in crate::cpu) static KERNELS: $crate::cpu::kernels::Kernels = $crate::cpu::kernels::Kernels { run_task };
 
         $(#[$features])?
-        unsafe fn run_task(run: &$crate::cpu::run::Run, node: &$crate::plan::CpuNode, task: usize) {
-            unsafe { $crate::cpu::kernels::run_task::<$simd>(run, node, task) }
+        unsafe fn run_task(
+            run: &$crate::cpu::run::Run,
+            node: &$crate::plan::CpuNode,
+            task: usize,
+            scratch: &mut $crate::cpu::scratch::Scratch,
+        ) {
+            unsafe { $crate::cpu::kernels::run_task::<$simd>(run, node, task, scratch) }
         }
 
         $(#[$features])?
@@ -85,18 +98,21 @@ macro_rules! entry_points {
         }
 
         $(#[$features])?
-        unsafe fn finish_conv_tile(tile: &$crate::cpu::conv2d_direct::ConvTile, sums: *const f32, sizes: [usize; 3]) {
-            unsafe { $crate::cpu::conv2d_direct::finish_tile::<$simd>(tile, sums, sizes) }
+        unsafe fn finish_tile(sink: &$crate::cpu::epilogue::TileSink, sums: *const f32, sizes: [usize; 3]) {
+            unsafe { $crate::cpu::epilogue::finish_tile::<$simd>(sink, sums, sizes) }
         }
 
         impl $crate::cpu::kernels::Compiled for $simd {
             #[inline(always)]
-            unsafe fn finish_conv_tile(
-                tile: &$crate::cpu::conv2d_direct::ConvTile,
-                sums: *const f32,
-                sizes: [usize; 3],
-            ) {
-                unsafe { finish_conv_tile(tile, sums, sizes) }
+            unsafe fn finish_tile(sink: &$crate::cpu::epilogue::TileSink, sums: *const f32, sizes: [usize; 3]) {
+                unsafe { finish_tile(sink, sums, sizes) }
+            }
+
+            fn product_tile(columns: usize, blocks: usize) -> Option<$crate::cpu::conv2d_direct::TileFn> {
+                const LANES: usize = <$simd as $crate::cpu::simd::Simd>::LANES;
+                $crate::cpu::kernels::product_table!($isa, LANES, columns, blocks, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                $crate::cpu::kernels::product_table!($isa, LANES, columns, blocks, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                None
             }
 
             fn conv_tile(
@@ -142,3 +158,16 @@ macro_rules! tile_table {
     };
 }
 pub(super) use tile_table;
+
+/// Returns the tile of one row and so many blocks whose columns are wanted, if it fits the registers.
+macro_rules! product_table {
+    ($isa:expr, $lanes:ident, $columns:ident, $blocks:ident, $n:literal: $($c:literal)*) => {
+        $(if const {
+            let tile = $crate::plan::tile::Tile { rows: 1, columns: $c, blocks: $n };
+            $crate::plan::tile::exists($isa, tile)
+        } && ($columns, $blocks) == ($c, $n) {
+            return Some(conv_tile::<1, $c, $n, $lanes>);
+        })*
+    };
+}
+pub(super) use product_table;

@@ -6,28 +6,35 @@
 mod aws_gate;
 mod conv2d_depthwise;
 mod conv2d_direct;
+mod conv2d_winograd;
 mod epilogue;
 mod identity;
 mod image_to_blocks;
 mod kernels;
 mod pool2d;
 mod run;
+mod scratch;
 mod simd;
 mod team;
 
+use std::time::{Duration, Instant};
+
 use crate::error::Result;
-use crate::plan::{AlignedBuffer, CpuPlan, Value};
+use crate::memory::AlignedBuffer;
+use crate::plan::{CpuPlan, Value};
 use crate::predictions::PredictionBuffers;
 use crate::tensor::Branch;
 use kernels::Kernels;
 use run::Run;
+use scratch::Scratches;
 use team::{Job, Team};
 
 pub(crate) use team::MAX_THREADS;
 
-/// The mutable part of one caller: arena and threads.
+/// The mutable part of one caller: arena, threads, and memory for each thread.
 pub(crate) struct CpuSession {
     arena: AlignedBuffer,
+    scratches: Scratches,
     team: Team,
 }
 
@@ -35,6 +42,7 @@ pub(crate) struct CpuSession {
 struct NodeJob<'a> {
     run: Run<'a>,
     kernels: &'static Kernels,
+    scratches: &'a Scratches,
 }
 
 impl Job for NodeJob<'_> {
@@ -43,13 +51,37 @@ impl Job for NodeJob<'_> {
     }
 
     fn tasks(&self, step: usize) -> usize {
-        kernels::task_count(self.run.plan, &self.run.plan.nodes[step], self.run.images)
+        kernels::task_count(&self.run, &self.run.plan.nodes[step])
     }
 
-    unsafe fn run_task(&self, step: usize, task: usize) {
-        // SAFETY: `CpuSession::new` needs a processor that has the plan's instruction set; the team computes each
-        // task once, in the order of the nodes.
-        unsafe { (self.kernels.run_task)(&self.run, &self.run.plan.nodes[step], task) }
+    unsafe fn run_task(&self, step: usize, task: usize, member: usize) {
+        // SAFETY: `CpuSession::new` needs a processor that has the plan's instruction set, and has made the scratch
+        // memory; the team computes each task once, in the order of the nodes, and a member is one thread.
+        unsafe {
+            let scratch = self.scratches.of(member);
+            (self.kernels.run_task)(&self.run, &self.run.plan.nodes[step], task, scratch)
+        }
+    }
+}
+
+/// One step of a job, as a job.
+struct Only<'a> {
+    job: &'a NodeJob<'a>,
+    step: usize,
+}
+
+impl Job for Only<'_> {
+    fn steps(&self) -> usize {
+        1
+    }
+
+    fn tasks(&self, _: usize) -> usize {
+        self.job.tasks(self.step)
+    }
+
+    unsafe fn run_task(&self, _: usize, task: usize, member: usize) {
+        // SAFETY: the caller runs the steps in order.
+        unsafe { self.job.run_task(self.step, task, member) }
     }
 }
 
@@ -58,17 +90,22 @@ impl CpuSession {
     pub(crate) fn new(plan: &CpuPlan, threads: usize) -> Result<Self> {
         assert!(plan.isa.is_available(), "{}", plan.isa);
         let arena = AlignedBuffer::zeros(plan.arena_len, "arena")?;
-        Ok(CpuSession { arena, team: Team::new(threads, plan.nodes.len())? })
+        let scratches = Scratches::new(threads, plan.scratch_len)?;
+        Ok(CpuSession { arena, scratches, team: Team::new(threads, plan.nodes.len())? })
     }
 
     /// Runs `count` images, [count, C, H, W], at most the plan's batch, pass by pass, and writes their logits.
+    ///
+    /// Adds what each node takes to `times`, where they are wanted; the threads then meet once more at each node.
     pub(crate) fn run(
         &mut self,
         plan: &CpuPlan,
         images: &[f32],
         count: usize,
         predictions: &mut PredictionBuffers,
+        times: Option<&mut [Duration]>,
     ) -> Result<()> {
+        let mut times = times;
         let image = &plan.values[plan.image];
         for first in (0..count).step_by(plan.pass) {
             let images = images[first * image.shape.len()..].chunks_exact(image.shape.len());
@@ -76,8 +113,21 @@ impl CpuSession {
             for (index, pixels) in images.take(pass).enumerate() {
                 write_image(image, index, pixels, self.arena.as_mut_slice());
             }
-            let run = Run { plan, arena: self.arena.as_mut_slice().as_mut_ptr(), images: pass };
-            self.team.run(&NodeJob { run, kernels: simd::kernels(plan.isa) })?;
+            let arena = self.arena.as_mut_slice().as_mut_ptr();
+            let run = Run { plan, arena, images: pass, threads: self.team.members() };
+            self.scratches.forget();
+            let kernels = simd::kernels(plan.isa);
+            let job = NodeJob { run, kernels, scratches: &self.scratches };
+            match &mut times {
+                None => self.team.run(&job)?,
+                Some(times) => {
+                    for (step, time) in times.iter_mut().enumerate() {
+                        let start = Instant::now();
+                        self.team.run(&Only { job: &job, step })?;
+                        *time += start.elapsed();
+                    }
+                }
+            }
             for branch in Branch::BOTH {
                 let logits = &plan.values[plan.head_logits[branch as usize]];
                 for index in 0..pass {

@@ -12,6 +12,8 @@ pub(super) struct Run<'a> {
     pub arena: *mut f32,
     /// Images of this run, at most the plan's pass.
     pub images: usize,
+    /// Threads that share its tasks.
+    pub threads: usize,
 }
 
 // SAFETY: tasks of a node write disjoint elements of the arena, and read only what earlier nodes have written; the

@@ -25,12 +25,12 @@ pub(super) trait Job: Sync {
     /// The number of tasks in a step.
     fn tasks(&self, step: usize) -> usize;
 
-    /// Computes one task.
+    /// Computes one task, on the thread of this member; the caller is member 0.
     ///
     /// # Safety
     ///
-    /// Each task is computed once, when all tasks of the steps before it are done.
-    unsafe fn run_task(&self, step: usize, task: usize);
+    /// Each task is computed once, when all tasks of the steps before it are done; a member is one thread.
+    unsafe fn run_task(&self, step: usize, task: usize, member: usize);
 }
 
 /// The job at hand, as the sleeping members find it.
@@ -94,7 +94,7 @@ impl Team {
         for index in 1..threads {
             let shared = Arc::clone(&team.shared);
             let spawned =
-                thread::Builder::new().name(format!("awsnet-{index}")).spawn(move || shared.serve());
+                thread::Builder::new().name(format!("awsnet-{index}")).spawn(move || shared.serve(index));
             let handle = spawned.map_err(|source| {
                 let expected = format!("{threads} threads");
                 Error::new(ErrorKind::Memory, "threads", expected, format!("{} and then: {source}", index))
@@ -103,6 +103,11 @@ impl Team {
             team.others.push(handle);
         }
         Ok(team)
+    }
+
+    /// How many threads there are, the caller included.
+    pub(super) fn members(&self) -> usize {
+        self.shared.members
     }
 
     /// Runs a job to its end. An error means that a task has panicked; the team must not be used again.
@@ -121,7 +126,7 @@ impl Team {
         unsafe { *shared.job.get() = Some(JobPointer(pointer)) };
         shared.generation.fetch_add(1, Ordering::Release);
         self.wake.iter().for_each(Thread::unpark);
-        shared.work(job);
+        shared.work(job, 0);
         let mut turns = 0;
         while shared.left.load(Ordering::Acquire) + 1 < shared.members {
             pause(&mut turns);
@@ -140,7 +145,7 @@ impl Team {
 
 impl Shared {
     /// A member's life besides the caller's.
-    fn serve(&self) {
+    fn serve(&self, member: usize) {
         let mut seen = 0;
         loop {
             let mut turns = 0;
@@ -157,14 +162,14 @@ impl Shared {
             // SAFETY: written before `generation` changed, and not again before this member leaves.
             if let Some(JobPointer(job)) = unsafe { *self.job.get() } {
                 // SAFETY: the caller keeps the job alive until every member has left.
-                self.work(unsafe { &*job });
+                self.work(unsafe { &*job }, member);
             }
             self.left.fetch_add(1, Ordering::Release);
         }
     }
 
     /// A member's part in a job.
-    fn work(&self, job: &dyn Job) {
+    fn work(&self, job: &dyn Job, member: usize) {
         for step in 0..job.steps() {
             let tasks = job.tasks(step);
             let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -174,7 +179,7 @@ impl Shared {
                         break;
                     }
                     // SAFETY: the counter hands out each task once; the loop below waits for the step's end.
-                    unsafe { job.run_task(step, task) };
+                    unsafe { job.run_task(step, task, member) };
                 }
             }));
             if outcome.is_err() {
@@ -220,7 +225,7 @@ mod tests {
         fn tasks(&self, step: usize) -> usize {
             self.tasks[step]
         }
-        unsafe fn run_task(&self, step: usize, task: usize) {
+        unsafe fn run_task(&self, step: usize, task: usize, _: usize) {
             if step > 0 {
                 let before = self.done[step - 1].load(Ordering::Relaxed);
                 assert_eq!(before, (1..=self.tasks[step - 1] as u64).sum::<u64>(), "step {step} began early");

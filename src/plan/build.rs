@@ -3,16 +3,18 @@
 //! Every choice is a pure function of shapes and target. The model is taken apart on the way: a layer's weights
 //! are freed as soon as they are packed, so that building a plan needs little more memory than the weights.
 
+use super::Conv2dAlgorithm;
 use super::arena::{self, Lifetime};
-use super::buffer::AlignedBuffer;
 use super::conv::{self, ConvSpec, ONE_BY_ONE, whole_map};
 use super::fuse::{Fused, Step, fuse};
 use super::node::{
-    ConvKernel, ConvWeights, CpuNode, DepthwiseKernel, Epilogue, Kernel, Node, Work, fused_words,
+    ConvKernel, ConvWeights, CpuNode, DepthwiseKernel, Epilogue, Kernel, Node, WinogradKernel, Work,
+    fused_words,
 };
 use super::pack;
 use super::target::Isa;
 use super::value::{Value, ValueId};
+use super::winograd::{self, WinogradTile};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::model::{AwsUnit, Model, Source, Weights};
 use crate::op::{Activation, Conv2d, Op, Padding};
@@ -28,11 +30,13 @@ pub(super) struct Built {
     pub head_logits: [ValueId; 2],
     pub pass: usize,
     pub arena_len: usize,
+    pub scratch_len: usize,
 }
 
 struct Builder<'a> {
     isa: Isa,
     batch: usize,
+    algorithm: Conv2dAlgorithm,
     /// The zeros that readers need around each source.
     image_halo: Padding,
     layer_halos: Vec<Padding>,
@@ -47,9 +51,15 @@ struct Builder<'a> {
 }
 
 /// Builds the nodes of `model` for a CPU; with `keep_values`, no two values share memory.
-pub(super) fn build(mut model: Model, isa: Isa, batch: usize, keep_values: bool) -> Result<Built> {
+pub(super) fn build(
+    mut model: Model,
+    isa: Isa,
+    batch: usize,
+    algorithm: Conv2dAlgorithm,
+    keep_values: bool,
+) -> Result<Built> {
     let fused = fuse(&model);
-    let mut builder = Builder::new(&model, &fused, isa, batch)?;
+    let mut builder = Builder::new(&model, &fused, isa, batch, algorithm)?;
     for step in &fused.steps {
         builder.step(&mut model, step)?;
     }
@@ -78,13 +88,13 @@ pub(super) fn build(mut model: Model, isa: Isa, batch: usize, keep_values: bool)
     for (value, offset) in values.iter_mut().zip(offsets) {
         value.offset = offset;
     }
-    Ok(Built { nodes, kernels, values, image, head_logits, pass, arena_len })
+    let scratch_len = kernels.iter().map(|node| node.scratch_len(&values)).max().unwrap_or(0);
+    Ok(Built { nodes, kernels, values, image, head_logits, pass, arena_len, scratch_len })
 }
 
-/// Elements of the arena that a pass may take if it has more than one image: 8 MB, so that a map is still in the
-/// caches of a few cores when the next node reads it. Fewer images than the caches hold would read the weights from
-/// memory more often.
-const PASS_LEN: usize = (8 << 20) / size_of::<f32>();
+/// Elements of the arena that a pass may take if it has more than one image: 64 MB, about a last-level cache. Fewer
+/// images would read the weights from memory more often, more would do the same with the maps.
+const PASS_LEN: usize = (64 << 20) / size_of::<f32>();
 
 /// The widest row of a map: a plan lists the tiles of a row.
 const MOST_WIDTH: usize = 1 << 24;
@@ -140,16 +150,27 @@ fn lifetimes(
 }
 
 impl<'a> Builder<'a> {
-    fn new(model: &Model, fused: &'a Fused, isa: Isa, batch: usize) -> Result<Self> {
+    fn new(
+        model: &Model,
+        fused: &'a Fused,
+        isa: Isa,
+        batch: usize,
+        algorithm: Conv2dAlgorithm,
+    ) -> Result<Self> {
         let mut image_halo = Padding::default();
         let mut layer_halos = vec![Padding::default(); model.layers.len()];
         for step in &fused.steps {
-            if let Op::Conv2d(conv) = model.layers[step.layers[0]].op {
-                let halo = match step.input {
-                    Source::Image => &mut image_halo,
-                    Source::Layer(layer) => &mut layer_halos[layer],
-                };
-                *halo = halo.max(conv.padding);
+            let layer = &model.layers[step.layers[0]];
+            if let Op::Conv2d(conv) = layer.op {
+                let (input, output) = (layer.input_shape, layer.output_shape);
+                match step.input {
+                    Source::Image => image_halo = image_halo.max(conv.padding),
+                    Source::Layer(source) => {
+                        let read = winograd::choose(algorithm, isa, batch, &conv, input, output)
+                            .map_or(conv.padding, |tile| tile.halo(conv.padding, input, output));
+                        layer_halos[source] = layer_halos[source].max(read);
+                    }
+                }
             }
         }
         let image = Value {
@@ -164,6 +185,7 @@ impl<'a> Builder<'a> {
         Ok(Builder {
             isa,
             batch,
+            algorithm,
             image_halo,
             layer_halos,
             fused,
@@ -216,7 +238,6 @@ impl<'a> Builder<'a> {
             output,
             Epilogue::default(),
             0,
-            0,
         );
         self.image_blocks = Some(output);
         Ok(output)
@@ -240,18 +261,17 @@ impl<'a> Builder<'a> {
         output: ValueId,
         epilogue: Epilogue,
         flop: u64,
-        weight_bytes: u64,
     ) {
+        let node = CpuNode { kernel, input, output, epilogue };
         let map_bytes = |id: ValueId| {
             let value: &Value = &self.values[id];
             (value.shape.len() as u64).saturating_mul((value.branches * size_of::<f32>()) as u64)
         };
-        let maps = [Some(input), Some(output), epilogue.residual];
+        let (weight_bytes, residual) = (node.weight_bytes(), node.epilogue.residual);
+        let maps = [Some(input), Some(output), residual];
         let bytes = maps.into_iter().flatten().map(map_bytes).fold(weight_bytes, u64::saturating_add);
-        let residual = epilogue.residual;
         let added: Vec<&str> = residual.iter().map(|&id| self.values[id].name.as_str()).collect();
-        let fused = fused_words(&added, epilogue.activation, epilogue.mix.is_some());
-        let node = CpuNode { kernel, input, output, epilogue };
+        let fused = fused_words(&added, node.epilogue.activation, node.epilogue.mix.is_some());
         self.nodes.push(Node {
             name: name.to_owned(),
             work,
@@ -264,7 +284,7 @@ impl<'a> Builder<'a> {
             output,
             flop,
             bytes,
-            weight_bytes: node.weight_bytes(),
+            weight_bytes,
         });
         self.kernels.push(node);
     }
@@ -290,7 +310,6 @@ impl<'a> Builder<'a> {
 
         let residual = step.residual.map(|source| self.blocked(source)).transpose()?;
         let fused_mix_flop = if mix.is_some() { 8 * shape.len() as u64 } else { 0 };
-        let mix_bytes = mix.as_ref().map_or(0, AlignedBuffer::bytes);
         let epilogue = Epilogue { residual, activation: step.activation, mix };
         let layer = &mut model.layers[first];
         let (op, input_shape) = (layer.op, layer.input_shape);
@@ -306,17 +325,8 @@ impl<'a> Builder<'a> {
                     let input = self.blocked(step.input)?;
                     let output = self.value(&name, 2, shape, halo_here)?;
                     let kernel = self.depthwise(&name, &conv, weights)?;
-                    let bytes = kernel.branches.iter().map(ConvWeights::bytes).sum::<u64>() + mix_bytes;
-                    self.push(
-                        &name,
-                        work,
-                        Kernel::Depthwise(Box::new(kernel)),
-                        input,
-                        output,
-                        epilogue,
-                        flop,
-                        bytes,
-                    );
+                    let kernel = Kernel::Depthwise(Box::new(kernel));
+                    self.push(&name, work, kernel, input, output, epilogue, flop);
                     output
                 } else {
                     self.conv(&name, work, conv, step.input, shape, halo_here, epilogue, flop, weights)?
@@ -335,7 +345,7 @@ impl<'a> Builder<'a> {
                 };
                 let input = self.blocked(step.input)?;
                 let output = self.value(&name, 2, shape, halo_here)?;
-                self.push(&name, work, kernel, input, output, epilogue, flop, mix_bytes);
+                self.push(&name, work, kernel, input, output, epilogue, flop);
                 output
             }
         };
@@ -363,8 +373,14 @@ impl<'a> Builder<'a> {
     ) -> Result<ValueId> {
         let input = self.planar_or_blocked(source)?;
         let input_channels = self.values[input].shape.channels;
-        let spec = ConvSpec { conv, input_channels, reads: vec![0, 1] };
         let output = self.value(name, 2, shape, halo)?;
+        if let Some(tile) = self.winograd_tile(&conv, source, self.values[input].shape, shape) {
+            let kernel = self.winograd(name, tile, &conv, input, output, weights)?;
+            let kernel = Kernel::Winograd(Box::new(kernel));
+            self.push(name, work, kernel, input, output, epilogue, flop);
+            return Ok(output);
+        }
+        let spec = ConvSpec { conv, input_channels, reads: vec![0, 1] };
         let mut kernel = self.cut(&spec, input, output, epilogue.residual);
         let [kh, kw] = conv.kernel;
         let (in_group, out_group) = (input_channels / conv.groups, shape.channels / conv.groups);
@@ -386,9 +402,7 @@ impl<'a> Builder<'a> {
             let bias = pack::per_channel(name, branch.bias(), shape.channels.next_multiple_of(lanes))?;
             kernel.branches.push(ConvWeights { weights: packed, bias });
         }
-        let bytes = kernel.branches.iter().map(ConvWeights::bytes).sum::<u64>()
-            + epilogue.mix.as_ref().map_or(0, AlignedBuffer::bytes);
-        self.push(name, work, Kernel::Conv2d(Box::new(kernel)), input, output, epilogue, flop, bytes);
+        self.push(name, work, Kernel::Conv2d(Box::new(kernel)), input, output, epilogue, flop);
         Ok(output)
     }
 
@@ -420,10 +434,9 @@ impl<'a> Builder<'a> {
             let bias = pack::per_channel(name, bias, shape.channels.next_multiple_of(lanes))?;
             kernel.branches.push(ConvWeights { weights, bias });
         }
-        let bytes = kernel.branches.iter().map(ConvWeights::bytes).sum::<u64>();
         let flop = 2 * (branches * shape.len() * input_channels) as u64;
         let epilogue = Epilogue { activation, ..Epilogue::default() };
-        self.push(name, work, Kernel::Conv2d(Box::new(kernel)), input, output, epilogue, flop, bytes);
+        self.push(name, work, Kernel::Conv2d(Box::new(kernel)), input, output, epilogue, flop);
         Ok(output)
     }
 
@@ -464,7 +477,6 @@ impl<'a> Builder<'a> {
                     means,
                     Epilogue::default(),
                     flop,
-                    0,
                 );
                 let squeeze = |_, o: usize, i: usize| {
                     let (from, i) = split(i);
@@ -507,7 +519,7 @@ impl<'a> Builder<'a> {
                 let output = self.value(name, 2, shape, halo)?;
                 let kernel = Kernel::AwsGate { gate: *gate, logits };
                 let flop = 8 * shape.len() as u64;
-                self.push(name, Work::AwsUnit(layer), kernel, input, output, Epilogue::default(), flop, 0);
+                self.push(name, Work::AwsUnit(layer), kernel, input, output, Epilogue::default(), flop);
                 Ok(output)
             }
             // Fused into the operator before them.
@@ -534,10 +546,10 @@ impl<'a> Builder<'a> {
         let weights = pack::conv(&name, &kernel.groups, conv.kernel, input_lanes, lanes, at)?;
         let bias = pack::per_channel(&name, head.weights.bias(), shape.channels.next_multiple_of(lanes))?;
         kernel.branches.push(ConvWeights { weights, bias });
-        let (flop, bytes) = (2 * w.len() as u64, kernel.branches[0].bytes());
+        let flop = 2 * w.len() as u64;
         let kernel = Kernel::Conv2d(Box::new(kernel));
         let work = Work::Heads { branches: vec![branch], pooled: None };
-        self.push(&name, work, kernel, input, output, Epilogue::default(), flop, bytes);
+        self.push(&name, work, kernel, input, output, Epilogue::default(), flop);
         Ok(output)
     }
 
@@ -545,6 +557,40 @@ impl<'a> Builder<'a> {
     fn cut(&self, spec: &ConvSpec, input: ValueId, output: ValueId, residual: Option<ValueId>) -> ConvKernel {
         let value = |id: ValueId| &self.values[id];
         conv::cut(self.isa, self.batch, spec, value(input), value(output), residual.map(value))
+    }
+
+    /// The tile of Winograd's algorithm for a convolution, where it computes it; it reads blocks of channels.
+    fn winograd_tile(
+        &self,
+        conv: &Conv2d,
+        source: Source,
+        input: Shape,
+        output: Shape,
+    ) -> Option<WinogradTile> {
+        match source {
+            Source::Image => None,
+            Source::Layer(_) => winograd::choose(self.algorithm, self.isa, self.batch, conv, input, output),
+        }
+    }
+
+    fn winograd(
+        &self,
+        name: &str,
+        tile: WinogradTile,
+        conv: &Conv2d,
+        input: ValueId,
+        output: ValueId,
+        weights: [Weights; 2],
+    ) -> Result<WinogradKernel> {
+        let (input, output) = (&self.values[input], &self.values[output]);
+        let mut kernel = winograd::cut(tile, self.isa, self.batch, conv, input, output);
+        let (channels, lanes) = ([output.shape.channels, input.shape.channels], self.isa.lanes());
+        for branch in weights {
+            let weights = winograd::pack(name, tile, &kernel.groups, lanes, channels, &branch.folded())?;
+            let bias = pack::per_channel(name, branch.bias(), channels[0].next_multiple_of(lanes))?;
+            kernel.branches.push(ConvWeights { weights, bias });
+        }
+        Ok(kernel)
     }
 
     fn depthwise(&self, name: &str, conv: &Conv2d, weights: [Weights; 2]) -> Result<DepthwiseKernel> {

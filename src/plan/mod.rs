@@ -4,7 +4,6 @@
 //! what was chosen.
 
 mod arena;
-mod buffer;
 mod build;
 mod conv;
 #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the backend reads it"))]
@@ -15,16 +14,17 @@ mod pack;
 mod target;
 pub mod tile;
 mod value;
+pub(crate) mod winograd;
 
 use std::fmt;
 
-pub(crate) use buffer::AlignedBuffer;
 pub(crate) use cuda::CudaPlan;
 pub use cuda::Tuning;
-pub(crate) use node::{ConvKernel, CpuNode, DepthwiseKernel, Kernel, View};
+pub(crate) use node::{ConvKernel, CpuNode, DepthwiseKernel, Kernel, View, WinogradKernel};
 pub use node::{Node, Work};
 pub use target::{Gpu, Isa, Precision, Target};
 pub use value::{Value, ValueId};
+pub use winograd::WinogradTile;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Input, Model};
@@ -43,6 +43,8 @@ pub struct PlanOptions {
     pub keep_values: bool,
     /// For a GPU: measured tiles, which take the place of the plan's own choices.
     pub tuning: Tuning,
+    /// How the CPU backend computes convolutions that it can compute in several ways.
+    pub conv2d: Conv2dAlgorithm,
 }
 
 impl Default for PlanOptions {
@@ -54,8 +56,21 @@ impl Default for PlanOptions {
             batch: 1,
             keep_values: false,
             tuning: Tuning::default(),
+            conv2d: Conv2dAlgorithm::Auto,
         }
     }
+}
+
+/// How to compute a convolution with a 3x3 kernel of stride 1 and dilation 1 in one group; there is one way for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conv2dAlgorithm {
+    /// What should take the least time, by a model of its cost. It knows shapes and the batch alone.
+    #[default]
+    Auto,
+    /// A sum of products: the smallest rounding error.
+    Direct,
+    /// Winograd's minimal filtering, with larger rounding errors, some ten times with F4.
+    Winograd(WinogradTile),
 }
 
 /// The scores that a head gives, and how they are read.
@@ -101,6 +116,8 @@ pub(crate) struct CpuPlan {
     pub pass: usize,
     /// Elements of f32 in the arena, for one pass.
     pub arena_len: usize,
+    /// Elements of f32 that each thread needs for itself.
+    pub scratch_len: usize,
 }
 
 /// The largest batch: beyond it, indices of images and tasks could overflow.
@@ -113,7 +130,7 @@ impl Plan {
     /// keep it. Errors: a batch of 0 or above 1048576, a precision that the backend does not have, feature maps
     /// beyond the address space, a tuning with a tile that the GPU has no room for.
     pub fn build(model: Model, options: &PlanOptions) -> Result<Self> {
-        let PlanOptions { target, precision, batch, keep_values, ref tuning } = *options;
+        let PlanOptions { target, precision, batch, keep_values, conv2d, ref tuning } = *options;
         if batch == 0 || batch > MAX_BATCH {
             let expected = format!("from 1 to {MAX_BATCH} images");
             return Err(Error::new(ErrorKind::Plan, "batch", expected, batch.to_string()));
@@ -135,9 +152,10 @@ impl Plan {
         let (nodes, backend) = match target {
             Target::Reference => (Vec::new(), BackendPlan::Reference(Box::new(model))),
             Target::Cpu(isa) => {
-                let build::Built { nodes, kernels, values, image, head_logits, pass, arena_len } =
-                    build::build(model, isa, batch, keep_values)?;
-                let plan = CpuPlan { isa, nodes: kernels, values, image, head_logits, pass, arena_len };
+                let build::Built { nodes, kernels, values, image, head_logits, pass, arena_len, scratch_len } =
+                    build::build(model, isa, batch, conv2d, keep_values)?;
+                let plan =
+                    CpuPlan { isa, nodes: kernels, values, image, head_logits, pass, arena_len, scratch_len };
                 (nodes, BackendPlan::Cpu(plan))
             }
             Target::Cuda(gpu) => {
@@ -175,6 +193,17 @@ impl Plan {
 
     pub(crate) fn head(&self, branch: Branch) -> &HeadLabels {
         &self.heads[branch as usize]
+    }
+
+    /// The tile of a node that Winograd's algorithm computes.
+    pub(crate) fn winograd_tile(&self, node: usize) -> Option<WinogradTile> {
+        match &self.backend {
+            BackendPlan::Cpu(plan) => match &plan.nodes[node].kernel {
+                Kernel::Winograd(winograd) => Some(winograd.tile),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     pub(crate) fn keeps_values(&self) -> bool {

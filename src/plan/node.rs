@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::buffer::AlignedBuffer;
 use super::tile::Tiling;
-use super::value::ValueId;
+use super::value::{Value, ValueId};
+use super::winograd::WinogradTile;
+use crate::memory::AlignedBuffer;
 use crate::model::Gate;
 use crate::op::{Activation, Pool2d};
 use crate::tensor::Branch;
@@ -42,7 +43,8 @@ impl Node {
         &self.kernel
     }
 
-    /// How the kernel cuts its output. CPU: the register tile, rows x columns x channel blocks. CUDA: the block's tile,
+    /// How the kernel cuts its output. CPU: the register tile, rows x columns x channel blocks; for
+    /// Winograd's algorithm F(rows x columns). CUDA: the block's tile,
     /// positions x channels, and behind a slash the parts of its reduction. `-` where nothing is cut.
     pub fn tile(&self) -> &str {
         &self.tile
@@ -87,7 +89,7 @@ pub(crate) fn fused_words(added: &[&str], activation: Activation, mixes: bool) -
 }
 
 /// A node of the CPU backend: an operator for both branches, and what is fused behind it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct CpuNode {
     pub kernel: Kernel,
     pub input: ValueId,
@@ -100,7 +102,16 @@ impl CpuNode {
     pub fn tile(&self) -> String {
         match &self.kernel {
             Kernel::Conv2d(conv) => conv.tiling.tile.to_string(),
+            Kernel::Winograd(winograd) => winograd.tile.to_string(),
             _ => "-".to_owned(),
+        }
+    }
+
+    /// Elements that each thread needs for itself.
+    pub fn scratch_len(&self, values: &[Value]) -> usize {
+        match &self.kernel {
+            Kernel::Winograd(winograd) => winograd.scratch(&values[self.input]).len,
+            _ => 0,
         }
     }
 
@@ -108,6 +119,7 @@ impl CpuNode {
     pub fn weight_bytes(&self) -> u64 {
         let branches = match &self.kernel {
             Kernel::Conv2d(conv) => &conv.branches[..],
+            Kernel::Winograd(winograd) => &winograd.branches[..],
             Kernel::Depthwise(depthwise) => &depthwise.branches[..],
             _ => &[],
         };
@@ -146,7 +158,7 @@ pub enum Work {
 }
 
 /// What happens to a node's sums before they are stored.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Epilogue {
     /// A map that is added.
     pub residual: Option<ValueId>,
@@ -156,9 +168,10 @@ pub(crate) struct Epilogue {
 }
 
 /// The kernel that runs a node, with all it needs to know.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Kernel {
     Conv2d(Box<ConvKernel>),
+    Winograd(Box<WinogradKernel>),
     Depthwise(Box<DepthwiseKernel>),
     MaxPool2d(Pool2d),
     AvgPool2d(Pool2d),
@@ -180,6 +193,7 @@ impl Kernel {
                 View::Line => "conv2d_pointwise",
                 View::Images => "linear",
             },
+            Kernel::Winograd(_) => "conv2d_winograd",
             Kernel::Depthwise(_) => "conv2d_depthwise",
             Kernel::MaxPool2d(_) => "max_pool2d",
             Kernel::AvgPool2d(_) => "avg_pool2d",
@@ -203,7 +217,7 @@ pub(crate) enum View {
 }
 
 /// A convolution, or what can be seen as one: linear layers, dense AWS-Units, heads.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct ConvKernel {
     pub view: View,
     /// Output rows of an image as the view has them.
@@ -225,6 +239,23 @@ pub(crate) struct ConvKernel {
     pub groups: Vec<BlockGroup>,
 }
 
+/// A convolution by Winograd's minimal filtering.
+#[derive(Debug)]
+pub(crate) struct WinogradKernel {
+    pub tile: WinogradTile,
+    /// Rows and columns of tiles in a map.
+    pub tiles: [usize; 2],
+    /// The most tiles that one task computes, of those of all images one behind the other.
+    pub most_tiles: usize,
+    /// Fewer would leave registers empty.
+    pub least_tiles: usize,
+    /// As for [`ConvKernel`].
+    pub padding: [usize; 2],
+    pub groups: Vec<BlockGroup>,
+    /// Both branches' transformed weights.
+    pub branches: Vec<ConvWeights>,
+}
+
 /// Output channel blocks that are computed together, and the input blocks they need.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BlockGroup {
@@ -243,9 +274,10 @@ impl BlockGroup {
 }
 
 /// A branch's packed weights and bias.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct ConvWeights {
-    /// [group][input block][kh][kw][channel in block][output channels of the group], or [block][kh][kw][lane].
+    /// [group][input block][kh][kw][channel in block][output channels of the group]; for Winograd the two in the
+    /// middle, which are those of the transform, before the input block; depthwise [block][kh][kw][lane].
     pub weights: AlignedBuffer,
     /// [padded output channel]
     pub bias: AlignedBuffer,
@@ -258,7 +290,7 @@ impl ConvWeights {
 }
 
 /// A depthwise convolution.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct DepthwiseKernel {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],

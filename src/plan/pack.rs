@@ -1,8 +1,8 @@
 //! Weights in the order in which the kernels read them, in aligned memory.
 
-use super::buffer::AlignedBuffer;
 use super::node::BlockGroup;
 use crate::error::Result;
+use crate::memory::AlignedBuffer;
 
 /// One value a channel, zeros up to `padded`.
 pub(crate) fn per_channel(place: &str, values: &[f32], padded: usize) -> Result<AlignedBuffer> {

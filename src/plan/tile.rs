@@ -86,12 +86,14 @@ pub fn choose(isa: Isa, rows: usize, columns: usize, blocks: usize) -> Tiling {
                 line_cost += count * columns.iter().map(|&c| cost(c)).sum::<usize>();
                 line.get_or_insert(columns);
             }
-            // The weights of a block are read once for every row of tiles, from beyond the first cache.
+            // The weights of a block are read once for every row of tiles: from the second cache, or, since small maps
+            // have many channels, from beyond it.
+            let read = if rows * columns < 64 { 8 } else { 2 };
             let tile_lines: usize = row_parts(rows, tile_rows).iter().map(|(count, _)| count).sum();
             let Some(line) = line else { continue };
             let weight_reads = tile_lines * line.len() * tile_blocks;
             let block_groups = blocks.div_ceil(tile_blocks);
-            let total = block_groups * (line_cost + 8 * weight_reads);
+            let total = block_groups * (line_cost + read * weight_reads);
             let tile = Tile {
                 rows: tile_rows,
                 columns: line.iter().copied().max().unwrap_or(1),

@@ -222,7 +222,8 @@ fn verify_finds_every_node_within_its_bound() {
 
 #[test]
 fn bench_gives_a_line_a_batch_size() {
-    let lines = call!("bench", &*MODEL, "--batch", "1,4", "--runs", "5", "--json", "--device", "cpu").json();
+    let lines =
+        call!("bench", &*MODEL, "--batch", "1,4", "--runs", "1000", "--json", "--device", "cpu").json();
     assert_eq!(lines.iter().map(|line| &line["batch"]).collect::<Vec<_>>(), [&json!(1), &json!(4)]);
     for line in &lines {
         assert_eq!(keys(line), ["batch", "gflop_per_s", "images_per_s", "median_ms", "p999_ms", "p99_ms"]);
@@ -230,6 +231,25 @@ fn bench_gives_a_line_a_batch_size() {
         assert!(ms("median_ms") > 0.0 && ms("median_ms") <= ms("p99_ms") && ms("p99_ms") <= ms("p999_ms"));
     }
     assert_eq!(call!("bench", &*MODEL, "--batch", "1", "--runs", "2", "--cold").lines().len(), 2);
+}
+
+#[test]
+fn bench_gives_no_tail_of_too_few_runs() {
+    for (runs, p99, p999) in [("99", false, false), ("100", true, false), ("1000", true, true)] {
+        let line = &call!("bench", &*MODEL, "--runs", runs, "--json", "--device", "cpu").json()[0];
+        assert_eq!([&line["p99_ms"], &line["p999_ms"]].map(|tail| !tail.is_null()), [p99, p999], "{line}");
+    }
+    let lines = call!("bench", &*MODEL, "--runs", "3", "--device", "cpu").stdout;
+    assert_eq!(lines.matches(" -").count(), 2, "{lines}");
+}
+
+#[test]
+fn bench_measures_start_up() {
+    let start = call!("bench", &*MODEL, "--start-up", "--runs", "3", "--json", "--device", "cpu").json();
+    let run = call!("bench", &*MODEL, "--runs", "3", "--json", "--device", "cpu").json();
+    assert_eq!(keys(&start[0]), keys(&run[0]));
+    let median_ms = |lines: &[serde_json::Value]| lines[0]["median_ms"].as_f64().expect("a number");
+    assert!(median_ms(&start) > median_ms(&run), "{start:?} {run:?}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ class _Graph:
     """An ONNX graph being written: nodes in order and the constants they read."""
 
     def __init__(self, model: Model, fold: bool) -> None:
-        self.stored = model.tensors
+        self.model = model
         self.fold = fold
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
@@ -50,11 +50,11 @@ class _Graph:
 
     def tensor(self, name: str) -> np.ndarray:
         """Give a tensor of the file, widened to float32."""
-        return self.stored[name].astype(np.float32)
+        return self.model.tensors[name].astype(np.float32)
 
     def has(self, name: str) -> bool:
         """Tell whether the file holds a tensor."""
-        return name in self.stored
+        return name in self.model.tensors
 
 
 def convert(model: Model, *, layers: bool = False, fold: bool = False) -> onnx.ModelProto:
@@ -141,19 +141,30 @@ def _operator(graph: _Graph, layer: Layer, branch: str, x: str) -> str:
 
 def _weights(graph: _Graph, layer: Layer, branch: str) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
     """Give weight, bias and the names of what BatchNormalization reads (nothing, with `fold`)."""
+    if layer.batch_norm is None or graph.fold:
+        return *folded(graph.model, layer, branch), []
     prefix = f"{branch}.{layer.name}"
-    weight = graph.tensor(f"{prefix}.weight")
     bias = graph.tensor(f"{prefix}.bias") if graph.has(f"{prefix}.bias") else None
+    return graph.tensor(f"{prefix}.weight"), bias, _batch_norm(layer, branch)
+
+
+def _batch_norm(layer: Layer, branch: str) -> list[str]:
+    """Give the names of a batch norm's tensors, in the order that BatchNormalization reads them."""
+    return [f"{branch}.{layer.batch_norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+
+
+def folded(model: Model, layer: Layer, branch: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Give a layer's weight and bias in float32, its batch norm folded into them where it has one."""
+    prefix = f"{branch}.{layer.name}"
+    weight = model.tensors[f"{prefix}.weight"].astype(np.float32)
+    bias = model.tensors[f"{prefix}.bias"].astype(np.float32) if f"{prefix}.bias" in model.tensors else None
     if layer.batch_norm is None:
-        return weight, bias, []
-    parts = [f"{branch}.{layer.batch_norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-    if not graph.fold:
-        return weight, bias, parts
-    gamma, beta, mean, variance = (graph.tensor(name).astype(np.float64) for name in parts)
+        return weight, bias
+    gamma, beta, mean, variance = (model.tensors[name].astype(np.float64) for name in _batch_norm(layer, branch))
     scale = gamma / np.sqrt(variance + layer.batch_norm_eps)
-    folded = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+    scaled = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
     shift = ((0.0 if bias is None else bias) - mean) * scale + beta
-    return folded.astype(np.float32), shift.astype(np.float32), []
+    return scaled.astype(np.float32), shift.astype(np.float32)
 
 
 def _aws_unit(graph: _Graph, layer: Layer, u: Pair) -> Pair:

@@ -35,6 +35,7 @@ class Config:
     validation: str
     out: str  # a folder for the checkpoint, the model, the metrics and the curves
     test: str | None = None
+    name: str | None = None  # of the network; by default the strategy
     limit: int | None = None  # the first images of `train` only
     size: int = 64
     widths: tuple[int, ...] = (12, 24, 48, 64)
@@ -76,7 +77,7 @@ def read_config(path: str | Path) -> Config:
 def build(config: Config) -> AwsNet:
     torch.manual_seed(config.seed)
     name = "shared trunk" if config.shared_trunk else f"small, aws {config.aws}"
-    network = small(EMOTIONS, AUS, config.size, config.widths, config.aws, name)
+    network = small(EMOTIONS, AUS, config.size, config.widths, config.aws, config.name or name)
     if config.shared_trunk:
         share_trunk(network)
     return network

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use awsnet::{Model, Session};
 use serde::Serialize;
 
 use crate::common::{Failure, ModelPath, Outcome, RunOptions};
@@ -11,9 +12,11 @@ use crate::verify::random_images;
 /// Measure latency and throughput on random images
 ///
 /// One line a batch size: median and tail latencies of single runs after a warm-up. Other work on the machine shows
-/// in the tail first.
+/// in the tail first. A tail is given where at least one run lies beyond it: p99 from 100 runs on, p99.9 from 1000.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  awsnet bench model.safetensors --batch 1,8,64 --threads 2")]
+#[command(after_help = "Examples:\n  awsnet bench model.safetensors --batch 1,8,64 --threads 2\n  \
+                  awsnet bench model.safetensors --runs 10000\n  \
+                  awsnet bench model.safetensors --start-up")]
 pub struct Args {
     #[command(flatten)]
     model: ModelPath,
@@ -30,6 +33,15 @@ pub struct Args {
     #[arg(long)]
     cold: bool,
 
+    /// Measure the way to a first result instead of runs: load the file, plan, make the engine, run once, without
+    /// warm-up [default of --runs: 10]
+    #[arg(long)]
+    start_up: bool,
+
+    /// The time of each node of the plan as well; CPU only
+    #[arg(long)]
+    nodes: bool,
+
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -43,88 +55,204 @@ pub struct Args {
 struct Line {
     batch: u32,
     median_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
+    /// As the next, `null` for too few runs.
+    p99_ms: Option<f64>,
+    p999_ms: Option<f64>,
     images_per_s: f64,
+    gflop_per_s: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<NodeLine>,
+}
+
+/// A node's part of it.
+#[derive(Serialize)]
+struct NodeLine {
+    name: String,
+    kernel: String,
+    tile: String,
+    median_us: f64,
     gflop_per_s: f64,
 }
 
 /// Larger than the last-level cache of any processor of today.
 const EVICTION_BYTES: usize = 512 << 20;
 
+/// Runs of start-up that are measured where the call does not say.
+const START_UP_RUNS: u32 = 10;
+
 pub fn main(args: &Args) -> Outcome {
-    let model = args.model.load()?;
     let mut results = Results::new();
     output::catch_interrupt();
-    let mut eviction = vec![0u8; if args.cold { EVICTION_BYTES } else { 0 }];
+    let mut stopwatch = Stopwatch { eviction: vec![0u8; if args.cold { EVICTION_BYTES } else { 0 }] };
     let last = args.batch.len() - 1;
-    let mut model = Some(model);
+    let mut model = if args.start_up { None } else { Some(args.model.load()?) };
     for (index, &batch) in args.batch.iter().enumerate() {
-        // The last one may take the weights apart, so that they are in memory once.
-        let model = if index == last { model.take() } else { model.clone() };
-        let Some(model) = model else { break };
-        let engine = args.options.engine(model, batch)?;
-        let mut session = engine.session()?;
-        let images = random_images(batch as usize * engine.plan().input().shape.len(), 1);
-        let mut timed = |times: &mut Vec<f64>| -> Result<(), Failure> {
-            if args.cold {
-                session.evict_device_cache()?;
+        let Measured { times, flop, nodes } = match model.take() {
+            None => start_ups(args, batch, &mut stopwatch)?,
+            Some(loaded) => {
+                // The last one may take the weights apart, so that they are in memory once.
+                model = (index < last).then(|| loaded.clone());
+                runs(args, loaded, batch, &mut stopwatch)?
             }
-            for (i, byte) in eviction.iter_mut().step_by(64).enumerate() {
-                *byte = byte.wrapping_add(i as u8);
-            }
-            let started = Instant::now();
-            session.run(&images)?;
-            times.push(started.elapsed().as_secs_f64());
-            Ok(())
         };
-
-        // Warm-up: caches, clocks and the threads' first turns.
-        let (mut warm_up, started) = (Vec::new(), Instant::now());
-        while warm_up.len() < 3 || (started.elapsed() < Duration::from_millis(300) && warm_up.len() < 1000) {
-            timed(&mut warm_up)?;
-        }
-        let typical = percentile(&mut warm_up, 0.5);
-        let runs = args.runs.unwrap_or_else(|| ((2.0 / typical) as u32).clamp(10, 1000));
-        let mut times = Vec::with_capacity(runs as usize);
-        for _ in 0..runs {
-            timed(&mut times)?;
-            if output::interrupted() {
-                return Err(Failure::interrupted(format!(
-                    "interrupted after {} of {runs} runs",
-                    times.len()
-                )));
-            }
-        }
-        let median = percentile(&mut times, 0.5);
+        let median = nearest_rank(&times, 0.5);
         let line = Line {
             batch,
             median_ms: median * 1e3,
-            p99_ms: percentile(&mut times, 0.99) * 1e3,
-            p999_ms: percentile(&mut times, 0.999) * 1e3,
+            p99_ms: tail(&times, 0.99).map(|time| time * 1e3),
+            p999_ms: tail(&times, 0.999).map(|time| time * 1e3),
             images_per_s: f64::from(batch) / median,
-            gflop_per_s: engine.plan().flop() as f64 * f64::from(batch) / median / 1e9,
+            gflop_per_s: flop as f64 * f64::from(batch) / median / 1e9,
+            nodes,
         };
         if index == 0 && !args.json {
             let header = ["batch", "median ms", "p99 ms", "p99.9 ms", "images/s", "GFLOP/s"];
             results.line(&header.map(|column| format!("{column:>10}")).concat())?;
         }
+        let or_dash = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.3}"));
         match args.json {
             true => results.json(&line)?,
             false => results.line(&format!(
-                "{batch:>10}{:>10.3}{:>10.3}{:>10.3}{:>10.1}{:>10.1}",
-                line.median_ms, line.p99_ms, line.p999_ms, line.images_per_s, line.gflop_per_s
+                "{batch:>10}{:>10.3}{:>10}{:>10}{:>10.1}{:>10.1}",
+                line.median_ms,
+                or_dash(line.p99_ms),
+                or_dash(line.p999_ms),
+                line.images_per_s,
+                line.gflop_per_s
             ))?,
+        }
+        for node in line.nodes.iter().filter(|_| !args.json) {
+            results.line(&format!(
+                "{:>12.1} us {:>8.1} GFLOP/s  {:<18} {:>7}  {}",
+                node.median_us, node.gflop_per_s, node.kernel, node.tile, node.name
+            ))?;
         }
     }
     Ok(())
 }
 
-/// The value that a share `p` of `times` does not exceed (nearest rank); sorts them.
-fn percentile(times: &mut [f64], p: f64) -> f64 {
+/// What is measured of a batch size.
+struct Measured {
+    /// Seconds a run, sorted.
+    times: Vec<f64>,
+    /// Of an image.
+    flop: u64,
+    nodes: Vec<NodeLine>,
+}
+
+/// Times runs of one session after a warm-up.
+fn runs(args: &Args, model: Model, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measured, Failure> {
+    let engine = args.options.engine(model, batch)?;
+    let mut session = engine.session()?;
+    let images = random_images(batch as usize * engine.plan().input().shape.len(), 1);
+    let mut run = || {
+        if args.cold {
+            session.evict_device_cache()?;
+        }
+        stopwatch.time(|| Ok(session.run(&images).map(|_| ())?))
+    };
+
+    // Warm-up: caches, clocks and the threads' first turns.
+    let (mut warm_up, started) = (Vec::new(), Instant::now());
+    while warm_up.len() < 3 || (started.elapsed() < Duration::from_millis(300) && warm_up.len() < 1000) {
+        warm_up.push(run()?);
+    }
+    warm_up.sort_by(f64::total_cmp);
+    let typical = nearest_rank(&warm_up, 0.5);
+    let count = args.runs.unwrap_or_else(|| ((2.0 / typical) as u32).clamp(10, 1000));
+    let times = repeat(count, run)?;
+    let nodes = match args.nodes {
+        true => node_lines(&mut session, &images, batch, count)?,
+        false => Vec::new(),
+    };
+    Ok(Measured { times, flop: engine.plan().flop(), nodes })
+}
+
+/// Times whole ways from the file to a first result.
+fn start_ups(args: &Args, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measured, Failure> {
+    let model = args.model.load()?;
+    let (len, flop) = (model.input().shape.len(), model.flop());
+    drop(model);
+    let images = random_images(batch as usize * len, 1);
+    let start_up = || {
+        stopwatch.time(|| {
+            let engine = args.options.engine(args.model.load()?, batch)?;
+            engine.session()?.run(&images)?;
+            Ok(())
+        })
+    };
+    let times = repeat(args.runs.unwrap_or(START_UP_RUNS), start_up)?;
+    Ok(Measured { times, flop, nodes: Vec::new() })
+}
+
+/// Medians of each node over `runs` runs.
+fn node_lines(
+    session: &mut Session,
+    images: &[f32],
+    batch: u32,
+    runs: u32,
+) -> Result<Vec<NodeLine>, Failure> {
+    let mut times = vec![Vec::with_capacity(runs as usize); session.plan().nodes().len()];
+    for _ in 0..runs {
+        let mut of_run = vec![Duration::ZERO; times.len()];
+        session.run_timed(images, &mut of_run)?;
+        times.iter_mut().zip(of_run).for_each(|(times, time)| times.push(time.as_secs_f64()));
+    }
+    let lines = session.plan().nodes().iter().zip(&mut times).map(|(node, times)| {
+        times.sort_by(f64::total_cmp);
+        let median = nearest_rank(times, 0.5);
+        NodeLine {
+            name: node.name().to_owned(),
+            kernel: node.kernel().to_owned(),
+            tile: node.tile().to_owned(),
+            median_us: median * 1e6,
+            gflop_per_s: node.flop() as f64 * f64::from(batch) / median / 1e9,
+        }
+    });
+    Ok(lines.collect())
+}
+
+/// Calls `timed` so many times, or until the user interrupts, and sorts what it gives. Nothing else is allocated on
+/// the way.
+fn repeat(count: u32, mut timed: impl FnMut() -> Result<f64, Failure>) -> Result<Vec<f64>, Failure> {
+    let mut times = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        times.push(timed()?);
+        if output::interrupted() {
+            return Err(Failure::interrupted(format!("interrupted after {} of {count} runs", times.len())));
+        }
+    }
     times.sort_by(f64::total_cmp);
-    let rank = (p * times.len() as f64).ceil() as usize;
-    times[rank.clamp(1, times.len()) - 1]
+    Ok(times)
+}
+
+/// Takes times, behind an eviction of the caches where there is something to evict them with.
+struct Stopwatch {
+    eviction: Vec<u8>,
+}
+
+impl Stopwatch {
+    /// The seconds that `work` takes.
+    fn time(&mut self, work: impl FnOnce() -> Outcome) -> Result<f64, Failure> {
+        for (i, byte) in self.eviction.iter_mut().step_by(64).enumerate() {
+            *byte = byte.wrapping_add(i as u8);
+        }
+        let started = Instant::now();
+        work()?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+}
+
+/// The value of `sorted` that a share `p` of them does not exceed.
+fn nearest_rank(sorted: &[f64], p: f64) -> f64 {
+    let rank = (p * sorted.len() as f64).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}
+
+/// The same, if at least one value lies beyond it: the largest of a few values says nothing of a tail.
+fn tail(sorted: &[f64], p: f64) -> Option<f64> {
+    let beyond = ((1.0 - p) * sorted.len() as f64 + 1e-9).floor();
+    (beyond >= 1.0).then(|| nearest_rank(sorted, p))
 }
 
 #[cfg(test)]
@@ -133,8 +261,23 @@ mod tests {
 
     #[test]
     fn percentiles_are_nearest_ranks() {
-        let mut times: Vec<f64> = (1..=1000).rev().map(f64::from).collect();
-        assert_eq!([0.5, 0.99, 0.999].map(|p| percentile(&mut times, p)), [500.0, 990.0, 999.0]);
-        assert_eq!(percentile(&mut [7.0], 0.999), 7.0);
+        let times: Vec<f64> = (1..=1000).map(f64::from).collect();
+        assert_eq!([0.5, 0.99, 0.999].map(|p| nearest_rank(&times, p)), [500.0, 990.0, 999.0]);
+        assert_eq!(nearest_rank(&[7.0], 0.5), 7.0);
+    }
+
+    #[test]
+    fn a_tail_needs_a_run_beyond_it() {
+        let times: Vec<f64> = (1..=10_000).map(f64::from).collect();
+        for (count, p99, p999) in [
+            (1, None, None),
+            (99, None, None),
+            (100, Some(99.0), None),
+            (999, Some(990.0), None),
+            (1000, Some(990.0), Some(999.0)),
+            (10_000, Some(9900.0), Some(9990.0)),
+        ] {
+            assert_eq!([0.99, 0.999].map(|p| tail(&times[..count], p)), [p99, p999], "{count} runs");
+        }
     }
 }

@@ -97,8 +97,8 @@ impl RunOptions {
             target: self.target()?,
             precision: self.precision,
             batch: batch as usize,
-            keep_values: false,
             tuning: awsnet::tune::from_env()?,
+            ..PlanOptions::default()
         })
     }
 

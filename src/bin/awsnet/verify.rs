@@ -37,7 +37,7 @@ pub fn main(args: &Args) -> Outcome {
     let images = random_images(args.batch as usize * model.input().shape.len(), args.seed);
     let options = args.options.plan_options(args.batch)?;
     let target = options.target;
-    let nodes = verify::planned_layers(model, &options, args.options.threads(), &images)?;
+    let nodes = verify::layers_with(model, &options, args.options.threads(), &images)?;
     let failed: Vec<&verify::NodeAgreement> = nodes.iter().filter(|node| !node.holds()).collect();
     let mut results = Results::new();
     if args.json {

@@ -11,6 +11,7 @@ pub(super) struct Avx2;
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    const ISA: Isa = Isa::Avx2;
     type V = __m256;
 
     #[inline(always)]
@@ -19,7 +20,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn prefetch(from: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m256 {

@@ -11,6 +11,7 @@ pub(super) struct Avx512;
 
 impl Simd for Avx512 {
     const LANES: usize = 16;
+    const ISA: Isa = Isa::Avx512;
     type V = __m512;
 
     #[inline(always)]
@@ -19,7 +20,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn prefetch(from: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m512 {

@@ -21,11 +21,14 @@ use crate::plan::Isa;
 pub(super) trait Simd: Copy {
     /// f32 values in a vector.
     const LANES: usize;
+    /// Its name.
+    const ISA: Isa;
     /// The register.
     type V: Copy;
 
     unsafe fn splat(value: f32) -> Self::V;
-    /// Asks for the line at `from`, which need not be valid, to be brought near.
+    /// Asks for the line at `from`, which need not be valid, to be brought into the second cache: more lines can be
+    /// on their way to it than to the first.
     unsafe fn prefetch(from: *const f32);
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, v: Self::V);

@@ -14,6 +14,7 @@ fn each(a: [f32; 8], b: [f32; 8], f: impl Fn(f32, f32) -> f32) -> [f32; 8] {
 
 impl Simd for Portable {
     const LANES: usize = 8;
+    const ISA: Isa = Isa::Portable;
     type V = [f32; 8];
 
     #[inline(always)]

@@ -1,0 +1,396 @@
+//! Winograd's minimal filtering: a 3x3 convolution of stride 1 with fewer multiplications.
+//!
+//! F(m x m, 3x3) computes an output tile of m x m pixels from an input tile of n x n, n = m + 2. Sums over input
+//! channels c; `*` multiplies element by element:
+//!
+//! ```text
+//! Y = At [ sum over c of (G g_c Gt) * (Bt d_c B) ] A
+//! ```
+//!
+//! These are n*n multiplications a channel instead of 9*m*m: 16 for 36 with m = 2, 36 for 144 with m = 4. The price
+//! is the transforms of input and output, n*n weights for 9, and rounding errors that grow with m; see
+//! [`verify`](crate::verify). The matrices are those of Lavin and Gray, "Fast Algorithms for Convolutional Neural
+//! Networks", 2016, which follow from interpolation at the points 0, 1, -1, infinity, and for m = 4 also 2 and -2.
+
+use std::fmt;
+
+use super::arena::ALIGNMENT;
+use super::node::{BlockGroup, WinogradKernel};
+use super::target::Isa;
+use super::tile::{Tile, exists};
+use super::{Conv2dAlgorithm, Value};
+use crate::error::Result;
+use crate::memory::AlignedBuffer;
+use crate::op::{Conv2d, Padding};
+use crate::tensor::Shape;
+
+/// The output tile of F(m x m, 3x3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WinogradTile {
+    /// F(2x2, 3x3): all factors are powers of two, so that sums of few bits stay exact.
+    F2,
+    /// F(4x4, 3x3).
+    F4,
+}
+
+/// Rows and columns of the largest input tile.
+pub(crate) const MOST_INPUT: usize = 6;
+
+impl fmt::Display for WinogradTile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "F({0}x{0})", self.output())
+    }
+}
+
+impl WinogradTile {
+    /// Rows and columns of an output tile, m.
+    pub const fn output(self) -> usize {
+        match self {
+            WinogradTile::F2 => 2,
+            WinogradTile::F4 => 4,
+        }
+    }
+
+    /// Rows and columns of an input tile, n.
+    pub const fn input(self) -> usize {
+        self.output() + 2
+    }
+
+    /// Bt, n rows of n.
+    pub(crate) fn input_matrix(self) -> &'static [&'static [f64]] {
+        match self {
+            WinogradTile::F2 => &[
+                &[1.0, 0.0, -1.0, 0.0],
+                &[0.0, 1.0, 1.0, 0.0],
+                &[0.0, -1.0, 1.0, 0.0],
+                &[0.0, 1.0, 0.0, -1.0],
+            ],
+            WinogradTile::F4 => &[
+                &[4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
+                &[0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
+                &[0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
+                &[0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
+                &[0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
+                &[0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
+            ],
+        }
+    }
+
+    /// G, n rows of 3.
+    pub(crate) fn weight_matrix(self) -> &'static [[f64; 3]] {
+        match self {
+            WinogradTile::F2 => &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
+            WinogradTile::F4 => &[
+                [1.0 / 4.0, 0.0, 0.0],
+                [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+                [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+                [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+                [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+                [0.0, 0.0, 1.0],
+            ],
+        }
+    }
+
+    /// At, m rows of n.
+    pub(crate) fn output_matrix(self) -> &'static [&'static [f64]] {
+        match self {
+            WinogradTile::F2 => &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, -1.0]],
+            WinogradTile::F4 => &[
+                &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+                &[0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
+                &[0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
+                &[0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
+            ],
+        }
+    }
+
+    /// Rows and columns of tiles that cover a map.
+    pub(crate) fn tiles(self, output: Shape) -> [usize; 2] {
+        [output.height, output.width].map(|size| size.div_ceil(self.output()))
+    }
+
+    /// The zeros around a map that its tiles read: `padding`, and what the last tiles reach over.
+    pub(crate) fn halo(self, padding: Padding, input: Shape, output: Shape) -> Padding {
+        let [rows, columns] = self.tiles(output).map(|tiles| tiles * self.output() + 2);
+        Padding {
+            bottom: rows.saturating_sub(padding.top + input.height),
+            right: columns.saturating_sub(padding.left + input.width),
+            ..padding
+        }
+    }
+
+    /// Vector instructions of a processor that starts two a cycle: of an input tile's transform, and of an output
+    /// tile's with what is fused behind it. Loads and stores count as well.
+    const fn transform_cost(self) -> [usize; 2] {
+        match self {
+            WinogradTile::F2 => [60, 80],
+            WinogradTile::F4 => [220, 260],
+        }
+    }
+}
+
+/// Bytes of weights that a core reads from memory in the time of a vector multiply-add.
+const BYTES_PER_MULTIPLY_ADD: usize = 3;
+
+/// Which tile computes a convolution of `batch` images, `None` for the direct convolution.
+///
+/// `Auto` compares costs, in vector multiply-adds: what is computed, or the time that the weights take to come from
+/// memory if that is longer, for each of them.
+pub(crate) fn choose(
+    algorithm: Conv2dAlgorithm,
+    isa: Isa,
+    batch: usize,
+    conv: &Conv2d,
+    input: Shape,
+    output: Shape,
+) -> Option<WinogradTile> {
+    let possible =
+        conv.kernel == [3, 3] && conv.stride == [1, 1] && conv.dilation == [1, 1] && conv.groups == 1;
+    match algorithm {
+        _ if !possible => None,
+        Conv2dAlgorithm::Direct => None,
+        Conv2dAlgorithm::Winograd(tile) => Some(tile),
+        Conv2dAlgorithm::Auto => {
+            let blocks = [input, output].map(|shape| shape.channels.div_ceil(isa.lanes()));
+            let channels = blocks.map(|blocks| blocks * isa.lanes());
+            let cost = |taps: usize, positions: usize, transforms: usize| {
+                let positions = positions.saturating_mul(batch);
+                let products = positions.saturating_mul(taps * channels[0] * blocks[1]);
+                let weights = taps * channels[0] * channels[1] * size_of::<f32>() / BYTES_PER_MULTIPLY_ADD;
+                products.max(weights).saturating_add(positions.saturating_mul(transforms))
+            };
+            let tile_cost = |tile: WinogradTile| {
+                let (taps, tiles) = (tile.input() * tile.input(), tile.tiles(output));
+                let [of_input, of_output] = tile.transform_cost();
+                cost(taps, tiles[0] * tiles[1], blocks[0] * of_input + blocks[1] * of_output)
+            };
+            let direct = (cost(9, output.pixels(), 0), None);
+            let tiles = [WinogradTile::F2, WinogradTile::F4].map(|tile| (tile_cost(tile), Some(tile)));
+            // The first of equals, so that the smaller error decides.
+            [direct].into_iter().chain(tiles).min_by_key(|(cost, _)| *cost).and_then(|(_, tile)| tile)
+        }
+    }
+}
+
+/// Elements of a branch's transformed input that a task keeps, about: half of a second cache.
+const TASK_INPUT_LEN: usize = (1 << 20) / size_of::<f32>();
+
+/// The same where both branches' weights, up to so many elements each, stay in the cache as well.
+const SMALL_TASK_INPUT_LEN: usize = (256 << 10) / size_of::<f32>();
+const SMALL_WEIGHTS_LEN: usize = (640 << 10) / size_of::<f32>();
+
+/// The most tiles whose sums stay in registers together, for groups of so many blocks.
+pub(crate) const fn product_columns(isa: Isa, blocks: usize) -> usize {
+    let mut columns = 14;
+    while !exists(isa, Tile { rows: 1, columns, blocks }) {
+        columns -= 1;
+    }
+    columns
+}
+
+/// Tasks and groups of a convolution of at most `batch` images; the weights are still to be packed.
+pub(crate) fn cut(
+    tile: WinogradTile,
+    isa: Isa,
+    batch: usize,
+    conv: &Conv2d,
+    input: &Value,
+    output: &Value,
+) -> WinogradKernel {
+    let (tiles, elements) = (tile.tiles(output.shape), tile.input() * tile.input());
+    let (input_len, all_tiles) = (elements * input.blocks() * input.lanes, tiles[0] * tiles[1] * batch);
+    let small = input_len * output.blocks() * output.lanes <= SMALL_WEIGHTS_LEN;
+    let task_len = if small { SMALL_TASK_INPUT_LEN } else { TASK_INPUT_LEN };
+    let least_tiles = product_columns(isa, 2);
+    let mut weights = 0;
+    let mut groups = Vec::new();
+    for first_block in (0..output.blocks()).step_by(2) {
+        let blocks = (output.blocks() - first_block).min(2);
+        let group = BlockGroup { first_block, blocks, input_blocks: 0..input.blocks(), weights };
+        weights += group.weights_len(elements, input.lanes, output.lanes);
+        groups.push(group);
+    }
+    WinogradKernel {
+        tile,
+        tiles,
+        most_tiles: (task_len / input_len).max(least_tiles).min(all_tiles),
+        least_tiles,
+        padding: [conv.padding.top, conv.padding.left],
+        groups,
+        branches: Vec::new(),
+    }
+}
+
+/// Where a thread keeps what it has transformed, and the sums before they are transformed back; in elements.
+///
+/// ```text
+/// input  [branch][row and column of the transform][input block][tile of the task][channel in block]
+/// sums   [row and column of the transform][tile of the task][output channel of the group]
+/// ```
+///
+/// A cache line more behind every element of the transform: powers of two would all meet in a few sets of the cache.
+pub(crate) struct Scratch {
+    pub input_block: usize,
+    pub input_element: usize,
+    pub input_branch: usize,
+    pub sums: usize,
+    pub sums_element: usize,
+    pub len: usize,
+}
+
+/// How the work of a run is cut into tasks: each computes so many tiles in so many groups.
+pub(crate) struct Cut {
+    pub tiles: usize,
+    pub groups: usize,
+    /// Tasks along tiles and along groups.
+    pub parts: [usize; 2],
+}
+
+impl WinogradKernel {
+    /// Tiles of so many images.
+    pub fn tiles_of(&self, images: usize) -> usize {
+        images * self.tiles[0] * self.tiles[1]
+    }
+
+    /// Cuts the tiles so that every thread gets as much, and the groups where there are too few tiles for that: a
+    /// thread that computes only some groups transforms the input for them alone.
+    pub fn cut(&self, images: usize, threads: usize) -> Cut {
+        let all = self.tiles_of(images);
+        let parts = all.div_ceil(self.most_tiles);
+        let even = parts.next_multiple_of(threads);
+        let (parts, group_parts) = match all >= even * self.least_tiles {
+            true => (even, 1),
+            false => (parts, threads.div_ceil(parts)),
+        };
+        let (tiles, groups) = (all.div_ceil(parts), self.groups.len().div_ceil(group_parts));
+        Cut { tiles, groups, parts: [all.div_ceil(tiles), self.groups.len().div_ceil(groups)] }
+    }
+
+    /// The layout of a thread's memory for maps like `input`.
+    pub fn scratch(&self, input: &Value) -> Scratch {
+        let elements = self.tile.input() * self.tile.input();
+        let input_block = self.most_tiles * input.lanes;
+        let input_element = input.blocks() * input_block + ALIGNMENT;
+        let sums_element = 2 * input_block + ALIGNMENT;
+        let (input_branch, sums_len) = (elements * input_element, elements * sums_element);
+        let sums = 2 * input_branch;
+        Scratch { input_block, input_element, input_branch, sums, sums_element, len: sums + sums_len }
+    }
+}
+
+/// The weights of a branch, [output channel][input channel][3][3], transformed and packed: for each group [row and column of the transform][input block][channel in block][output channel].
+pub(crate) fn pack(
+    place: &str,
+    tile: WinogradTile,
+    groups: &[BlockGroup],
+    lanes: usize,
+    [out_channels, in_channels]: [usize; 2],
+    weight: &[f32],
+) -> Result<AlignedBuffer> {
+    const MOST_LANES: usize = 32;
+    let (matrix, n) = (tile.weight_matrix(), tile.input());
+    let len = groups.iter().map(|group| group.weights_len(n * n, lanes, lanes)).sum();
+    let mut buffer = AlignedBuffer::zeros(len, place)?;
+    let packed = buffer.as_mut_slice();
+    for group in groups {
+        let (first, width) = (group.first_block * lanes, group.blocks * lanes);
+        let element_len = group.input_blocks.len() * lanes * width;
+        let outputs = (out_channels - first).min(width);
+        for input in 0..in_channels {
+            // One kernel a lane: g, then G g, then G g Gt.
+            let mut g = [[[0.0; MOST_LANES]; 3]; 3];
+            for (lane, output) in (first..first + outputs).enumerate() {
+                let kernel = &weight[(output * in_channels + input) * 9..][..9];
+                for (tap, &w) in kernel.iter().enumerate() {
+                    g[tap / 3][tap % 3][lane] = f64::from(w);
+                }
+            }
+            for (row, left) in matrix.iter().enumerate() {
+                let half = [0, 1, 2].map(|x: usize| dot(left, [&g[0][x], &g[1][x], &g[2][x]]));
+                for (column, right) in matrix.iter().enumerate() {
+                    let u = dot(right, [&half[0], &half[1], &half[2]]);
+                    let at = group.weights + (row * n + column) * element_len + input * width;
+                    for (to, u) in packed[at..][..outputs].iter_mut().zip(u) {
+                        *to = u as f32;
+                    }
+                }
+            }
+        }
+    }
+    Ok(buffer)
+}
+
+/// a[0]*b[0] + a[1]*b[1] + a[2]*b[2] in each lane.
+fn dot<const LANES: usize>(a: &[f64; 3], b: [&[f64; LANES]; 3]) -> [f64; LANES] {
+    std::array::from_fn(|lane| a[0] * b[0][lane] + a[1] * b[1][lane] + a[2] * b[2][lane])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sum over rows and columns of the three matrices for one product of an input and a weight in one output:
+    /// 1 where the convolution multiplies the two, else 0. In one dimension; two are its square.
+    #[test]
+    fn the_matrices_compute_a_convolution() {
+        for tile in [WinogradTile::F2, WinogradTile::F4] {
+            let (bt, g, at) = (tile.input_matrix(), tile.weight_matrix(), tile.output_matrix());
+            for (y, row) in at.iter().enumerate() {
+                let inputs_and_taps = (0..tile.input()).flat_map(|x| (0..3).map(move |tap| (x, tap)));
+                for (x, tap) in inputs_and_taps {
+                    let products = row.iter().zip(bt).zip(g).map(|((a, bt), g)| a * bt[x] * g[tap]);
+                    let sum: f64 = products.sum();
+                    let expected = if x == y + tap { 1.0 } else { 0.0 };
+                    assert!((sum - expected).abs() < 1e-12, "{tile}: {y}, {x}, {tap}: {sum}");
+                }
+            }
+        }
+    }
+
+    /// A convolution of 3x3 with padding 1 at batch `batch`.
+    fn chosen(channels: usize, size: usize, batch: usize) -> Option<WinogradTile> {
+        let (padding, shape) = (Padding::uniform(1), Shape::new(channels, size, size));
+        let conv = Conv2d { kernel: [3, 3], stride: [1, 1], padding, dilation: [1, 1], groups: 1 };
+        choose(Conv2dAlgorithm::Auto, Isa::Avx512, batch, &conv, shape, shape)
+    }
+
+    #[test]
+    fn large_maps_take_large_tiles_and_small_ones_read_few_weights() {
+        assert_eq!(chosen(64, 56, 1), Some(WinogradTile::F4));
+        assert_eq!(chosen(512, 4, 1), None, "as many weights as pixels: the direct convolution reads fewest");
+        assert_eq!(chosen(512, 7, 8), Some(WinogradTile::F4), "a batch shares the weights");
+        assert_eq!(chosen(16, 1, 1), None);
+    }
+
+    #[test]
+    fn every_cut_covers_all_tiles_and_groups() {
+        let value = |channels: usize, size: usize| Value {
+            name: "map".into(),
+            branches: 2,
+            shape: Shape::new(channels, size, size),
+            lanes: 16,
+            halo: Padding::uniform(1),
+            offset: 0,
+        };
+        let conv = Conv2d {
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: Padding::uniform(1),
+            dilation: [1, 1],
+            groups: 1,
+        };
+        for (channels, size) in [(3, 1), (64, 56), (80, 28), (256, 14), (512, 7), (2048, 7)] {
+            for batch in [1, 3, 8] {
+                let map = value(channels, size);
+                let kernel = super::cut(WinogradTile::F4, Isa::Avx512, batch, &conv, &map, &map);
+                for (images, threads) in [(1, 1), (batch, 2), (batch, 7), (1, 64)] {
+                    let Cut { tiles, groups, parts } = kernel.cut(images, threads);
+                    let place = format!("{channels}x{size}, {images} images, {threads} threads");
+                    assert!(tiles <= kernel.most_tiles, "{place}");
+                    assert_eq!(parts[0], kernel.tiles_of(images).div_ceil(tiles), "{place}");
+                    assert_eq!(parts[1], kernel.groups.len().div_ceil(groups), "{place}");
+                }
+            }
+        }
+    }
+}

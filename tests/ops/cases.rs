@@ -1,0 +1,122 @@
+//! The table of operators: what the layers of usual networks do, at their sizes for a face of 112x112 pixels.
+//!
+//! A case is one layer pair, computed in a network of its own:
+//!
+//! ```text
+//! image --1x1 convolution--> source --the operator--> --1x1 convolution at one pixel--> heads
+//! ```
+//!
+//! An operator that belongs on the image reads it as it is. The test checks every case against the reference; the
+//! benchmark does so first and then times the network with the operator and [without it](OpCase::model).
+
+use awsnet::{Model, Target, verify};
+use serde_json::{Value, json};
+
+use crate::common::{Chw, Network, Numbers, Rng};
+
+/// An operator on a map.
+pub struct OpCase {
+    /// The operator's name, as in the manifest, or the AWS-Unit's.
+    pub op: &'static str,
+    /// What it does to which map; unique among those of its operator.
+    pub what: String,
+    input: Chw,
+    reads_image: bool,
+    layer: Value,
+    out_channels: usize,
+}
+
+impl OpCase {
+    /// The network of the case, or what is left of it without the operator.
+    pub fn model(&self, with_operator: bool) -> Model {
+        let [channels, height, width] = self.input;
+        let image = [if self.reads_image { channels } else { 1 }, height, width];
+        let mut network = Network::new(1, Numbers::Real, image);
+        if !self.reads_image {
+            network.layer(json!({"name": "source", "op": "conv2d", "kernel": 1}), channels);
+        }
+        if with_operator {
+            network.layer(self.layer.clone(), self.out_channels);
+        }
+        let pixel = json!({"name": "pixel", "op": "conv2d", "kernel": 1, "stride": [height, width]});
+        network.layer(pixel, 1);
+        let mut file = network.heads(("pixel", 1), ("pixel", 1));
+        file.tensors.iter_mut().for_each(|tensor| tensor.convert("F32"));
+        file.model()
+    }
+
+    /// The worst error of any node of the network, as a share of its bound; at most 1 where all is well.
+    pub fn worst_error(&self, target: Target) -> f64 {
+        let model = self.model(true);
+        let mut rng = Rng::new(2);
+        let image: Vec<f32> = (0..model.input().shape.len()).map(|_| rng.between(-2.0, 2.0)).collect();
+        let nodes = verify::layers(model, target, None, 1, &image).expect("a run");
+        nodes.iter().map(|node| node.worst).fold(0.0, |worst, of_node| {
+            // A NaN stays.
+            if of_node > worst || of_node.is_nan() { of_node } else { worst }
+        })
+    }
+}
+
+/// Every case.
+pub fn all() -> Vec<OpCase> {
+    let mut cases = Vec::new();
+    let mut add = |op, what: &str, input: Chw, out_channels, layer: Value| {
+        let mut named = json!({"name": "operator"});
+        named.as_object_mut().expect("an object").extend(layer.as_object().expect("an object").clone());
+        let [channels, height, width] = input;
+        let what = format!("{what} {channels}x{height}x{width}");
+        cases.push(OpCase { op, what, input, reads_image: channels == 3, layer: named, out_channels });
+    };
+
+    let mut conv = |what: &str, input: Chw, out, more: Value| {
+        let mut layer = json!({"op": "conv2d", "kernel": 3, "padding": 1});
+        layer.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        add("conv2d", what, input, out, layer);
+    };
+    conv("7x7 /2 to 64,", [3, 112, 112], 64, json!({"kernel": 7, "stride": 2, "padding": 3}));
+    conv("3x3 to 64,", [3, 112, 112], 64, json!({}));
+    conv("3x3,", [64, 28, 28], 64, json!({}));
+    conv("3x3 /2 to 128,", [64, 28, 28], 128, json!({"stride": 2}));
+    conv("3x3,", [128, 14, 14], 128, json!({}));
+    conv("3x3,", [256, 7, 7], 256, json!({}));
+    conv("3x3,", [512, 4, 4], 512, json!({}));
+    conv("3x3 dilation 2,", [64, 28, 28], 64, json!({"padding": 2, "dilation": 2}));
+    conv("3x3 groups 4,", [64, 28, 28], 64, json!({"groups": 4}));
+    conv("1x1 to 256,", [64, 28, 28], 256, json!({"kernel": 1, "padding": 0}));
+    conv("1x1 to 64,", [256, 28, 28], 64, json!({"kernel": 1, "padding": 0}));
+    conv("1x1 /2 to 128,", [64, 28, 28], 128, json!({"kernel": 1, "padding": 0, "stride": 2}));
+    conv("3x3 depthwise,", [144, 28, 28], 144, json!({"groups": 144}));
+    conv("3x3 /2 depthwise,", [144, 28, 28], 144, json!({"groups": 144, "stride": 2}));
+    conv("3x3 + residual, relu,", [128, 14, 14], 128, json!({"residual": "source", "activation": "relu"}));
+    conv(
+        "3x3 + residual, relu, aws channel,",
+        [128, 14, 14],
+        128,
+        json!({"residual": "source", "activation": "relu", "aws": "channel"}),
+    );
+
+    let mut other = |op, what: &str, input: Chw, out, more: Value| {
+        let mut layer = json!({"op": op});
+        layer.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        add(op, what, input, out, layer);
+    };
+    other("linear", "to 512,", [512, 4, 4], 512, json!({}));
+    other("max_pool2d", "3x3 /2,", [64, 56, 56], 64, json!({"kernel": 3, "stride": 2, "padding": 1}));
+    other("avg_pool2d", "2x2 /2,", [64, 56, 56], 64, json!({"kernel": 2}));
+    other("global_avg_pool2d", "of", [512, 14, 14], 512, json!({}));
+    other(
+        "identity",
+        "+ residual, relu,",
+        [64, 56, 56],
+        64,
+        json!({"residual": "source", "activation": "relu"}),
+    );
+
+    // A unit behind a convolution is fused where it can be; alone it shows what it costs by itself.
+    for (aws, unit) in [("layer", "aws_layer"), ("channel", "aws_channel"), ("dense", "aws_dense")] {
+        add(unit, "of", [128, 14, 14], 128, json!({"op": "identity", "residual": "source", "aws": aws}));
+    }
+    add("aws_gate", "of", [128, 14, 14], 128, json!({"op": "identity", "aws": "gate"}));
+    cases
+}
