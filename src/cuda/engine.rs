@@ -1,6 +1,6 @@
 //! A plan on a device, the part that all its sessions share: loaded kernels and weights.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::driver::{Context, DeviceMemory, Function, Module, PinnedMemory};
@@ -77,7 +77,7 @@ impl CudaEngine {
 /// The driver loads a kernel when it is looked up (CUDA_MODULE_LOADING is LAZY by default), and loading may wait for the
 /// device, which a capture forbids: so all of them are looked up here, before anything is captured.
 fn functions(plan: &CudaPlan, module: &Module) -> Result<HashMap<String, Function>> {
-    let mut launches = HashMap::<String, Launch>::new();
+    let mut launches = BTreeMap::<String, Launch>::new(); // in an order: every run makes the same calls
     for node in &plan.nodes {
         for &images in &plan.sizes {
             let (launch, _) = prepare(plan, node, images, &Addresses::nowhere(plan));
