@@ -166,7 +166,7 @@ impl<'a> Builder<'a> {
                 match step.input {
                     Source::Image => image_halo = image_halo.max(conv.padding),
                     Source::Layer(source) => {
-                        let read = winograd::choose(algorithm, isa, batch, &conv, input, output)
+                        let read = winograd::choose(algorithm, isa, &conv, input, output)
                             .map_or(conv.padding, |tile| tile.halo(conv.padding, input, output));
                         layer_halos[source] = layer_halos[source].max(read);
                     }
@@ -569,7 +569,7 @@ impl<'a> Builder<'a> {
     ) -> Option<WinogradTile> {
         match source {
             Source::Image => None,
-            Source::Layer(_) => winograd::choose(self.algorithm, self.isa, self.batch, conv, input, output),
+            Source::Layer(_) => winograd::choose(self.algorithm, self.isa, conv, input, output),
         }
     }
 

@@ -64,7 +64,7 @@ impl Default for PlanOptions {
 /// How to compute a convolution with a 3x3 kernel of stride 1 and dilation 1 in one group; there is one way for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Conv2dAlgorithm {
-    /// What should take the least time, by a model of its cost. It knows shapes and the batch alone.
+    /// What should take the least time, by a model of its cost that knows shapes alone, whatever the batch.
     #[default]
     Auto,
     /// A sum of products: the smallest rounding error.

@@ -132,14 +132,14 @@ impl WinogradTile {
 /// Bytes of weights that a core reads from memory in the time of a vector multiply-add.
 const BYTES_PER_MULTIPLY_ADD: usize = 3;
 
-/// Which tile computes a convolution of `batch` images, `None` for the direct convolution.
+/// Which tile computes a convolution, `None` for the direct convolution.
 ///
 /// `Auto` compares costs, in vector multiply-adds: what is computed, or the time that the weights take to come from
-/// memory if that is longer, for each of them.
+/// memory if that is longer, for each of them. It does so for one image, whatever the batch, so that an image's results
+/// are the same bits in plans of every batch.
 pub(crate) fn choose(
     algorithm: Conv2dAlgorithm,
     isa: Isa,
-    batch: usize,
     conv: &Conv2d,
     input: Shape,
     output: Shape,
@@ -154,7 +154,6 @@ pub(crate) fn choose(
             let blocks = [input, output].map(|shape| shape.channels.div_ceil(isa.lanes()));
             let channels = blocks.map(|blocks| blocks * isa.lanes());
             let cost = |taps: usize, positions: usize, transforms: usize| {
-                let positions = positions.saturating_mul(batch);
                 let products = positions.saturating_mul(taps * channels[0] * blocks[1]);
                 let weights = taps * channels[0] * channels[1] * size_of::<f32>() / BYTES_PER_MULTIPLY_ADD;
                 products.max(weights).saturating_add(positions.saturating_mul(transforms))
@@ -347,19 +346,18 @@ mod tests {
         }
     }
 
-    /// A convolution of 3x3 with padding 1 at batch `batch`.
-    fn chosen(channels: usize, size: usize, batch: usize) -> Option<WinogradTile> {
+    /// A convolution of 3x3 with padding 1.
+    fn chosen(channels: usize, size: usize) -> Option<WinogradTile> {
         let (padding, shape) = (Padding::uniform(1), Shape::new(channels, size, size));
         let conv = Conv2d { kernel: [3, 3], stride: [1, 1], padding, dilation: [1, 1], groups: 1 };
-        choose(Conv2dAlgorithm::Auto, Isa::Avx512, batch, &conv, shape, shape)
+        choose(Conv2dAlgorithm::Auto, Isa::Avx512, &conv, shape, shape)
     }
 
     #[test]
     fn large_maps_take_large_tiles_and_small_ones_read_few_weights() {
-        assert_eq!(chosen(64, 56, 1), Some(WinogradTile::F4));
-        assert_eq!(chosen(512, 4, 1), None, "as many weights as pixels: the direct convolution reads fewest");
-        assert_eq!(chosen(512, 7, 8), Some(WinogradTile::F4), "a batch shares the weights");
-        assert_eq!(chosen(16, 1, 1), None);
+        assert_eq!(chosen(64, 56), Some(WinogradTile::F4));
+        assert_eq!(chosen(512, 4), None, "as many weights as pixels: the direct convolution reads fewest");
+        assert_eq!(chosen(16, 1), None);
     }
 
     #[test]
