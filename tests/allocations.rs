@@ -3,8 +3,9 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use awsnet::{Branch, Engine, EngineOptions, ImagesU8, Isa, Model, Plan, PlanOptions, Predictions, Target};
 
@@ -31,12 +32,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The counter is the process's: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 const GOLDEN: [&str; 6] =
     ["everything", "aws_dense", "aws_gate_softmax", "conv2d_depthwise", "aws_on_residual", "weights_mixed"];
 const BATCH: usize = 3;
@@ -58,9 +53,15 @@ fn read(predictions: Predictions) -> f32 {
     of(Branch::Emotion).chain(of(Branch::Au)).sum::<f32>() + labels as f32
 }
 
+/// The counter is the process's, and a test that starts allocates: there is one.
 #[test]
+fn runs_neither_allocate_nor_wait() {
+    a_run_allocates_nothing_after_the_first();
+    #[cfg(target_os = "linux")]
+    sessions_of_one_engine_never_wait_for_one_another();
+}
+
 fn a_run_allocates_nothing_after_the_first() {
-    let _alone = alone();
     for case in GOLDEN {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             for threads in [1, 2, 3] {
@@ -98,7 +99,6 @@ fn sleeps() -> u64 {
 }
 
 #[cfg(target_os = "linux")]
-#[test]
 fn sessions_of_one_engine_never_wait_for_one_another() {
     use std::sync::Barrier;
     use std::thread;
@@ -106,7 +106,6 @@ fn sessions_of_one_engine_never_wait_for_one_another() {
 
     const SESSIONS: usize = 4;
 
-    let _alone = alone();
     for case in ["everything", "aws_gate_softmax"] {
         let engine = engine(case, Isa::detect(), 1);
         let start = Barrier::new(SESSIONS);
