@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -230,21 +232,39 @@ impl Tensor {
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
         match &self.elements {
             Elements::F32(v) => Cow::Borrowed(v),
-            Elements::F16(v) => v.iter().map(|v| v.to_f32()).collect(),
-            Elements::BF16(v) => v.iter().map(|v| v.to_f32()).collect(),
+            Elements::F16(v) => Cow::Owned(v.to_f32_vec()),
+            Elements::BF16(v) => Cow::Owned(v.to_f32_vec()),
+        }
+    }
+
+    /// Some elements, counted row-major, as `f32`.
+    pub(crate) fn range_to_f32(&self, range: Range<usize>) -> Vec<f32> {
+        match &self.elements {
+            Elements::F32(v) => v[range].to_vec(),
+            Elements::F16(v) => v[range].to_f32_vec(),
+            Elements::BF16(v) => v[range].to_f32_vec(),
         }
     }
 
     /// The index and value of the first element that is NaN or infinite.
     pub fn first_not_finite(&self) -> Option<(usize, f32)> {
-        fn find<T: Copy>(elements: &[T], widen: impl Fn(T) -> f32) -> Option<(usize, f32)> {
-            let index = elements.iter().position(|&v| !widen(v).is_finite())?;
-            Some((index, widen(elements[index])))
+        fn find<T: Copy>(elements: &[T], finite: impl Fn(T) -> bool) -> Option<usize> {
+            // Chunk by chunk without an early end, so that the compiler can take many elements at once.
+            let all_finite = |chunk: &[T]| chunk.iter().fold(true, |all, &v| all & finite(v));
+            let chunk = elements.chunks(CHUNK).position(|chunk| !all_finite(chunk))?;
+            let first = chunk * CHUNK;
+            Some(first + elements[first..].iter().position(|&v| !finite(v))?)
         }
+        const CHUNK: usize = 1024;
+        // Infinity and NaN have an exponent of ones.
+        const F16_EXPONENT: u16 = 0x7c00;
+        const BF16_EXPONENT: u16 = 0x7f80;
         match &self.elements {
-            Elements::F32(v) => find(v, |v| v),
-            Elements::F16(v) => find(v, f16::to_f32),
-            Elements::BF16(v) => find(v, bf16::to_f32),
+            Elements::F32(v) => find(v, f32::is_finite).map(|index| (index, v[index])),
+            Elements::F16(v) => find(v, |v| v.to_bits() & F16_EXPONENT != F16_EXPONENT)
+                .map(|index| (index, v[index].to_f32())),
+            Elements::BF16(v) => find(v, |v| v.to_bits() & BF16_EXPONENT != BF16_EXPONENT)
+                .map(|index| (index, v[index].to_f32())),
         }
     }
 

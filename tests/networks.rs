@@ -23,7 +23,7 @@ fn isas() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.is_available())
 }
 
-/// Every way to compute a convolution.
+/// Every way to compute a convolution, given: what `Auto` takes depends on the batch.
 const ALGORITHMS: [Conv2dAlgorithm; 3] = [
     Conv2dAlgorithm::Direct,
     Conv2dAlgorithm::Winograd(WinogradTile::F2),

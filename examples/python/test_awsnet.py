@@ -52,7 +52,8 @@ def test_a_folder_gives_what_the_command_gives(
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert awsnet.main([str(model_file), str(tmp_path), "--batch", "3"]) == 1
     ours = {line["image"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
-    told = subprocess.run([COMMAND, "predict", model_file, tmp_path, "--json"], capture_output=True, text=True)
+    command = [COMMAND, "predict", model_file, tmp_path, "--batch", "3", "--json"]
+    told = subprocess.run(command, capture_output=True, text=True)
     theirs = {line["image"]: line for line in map(json.loads, told.stdout.splitlines())}
     assert ours.keys() == theirs.keys()
     assert len(ours) == len(LIKE_PILLOW) + 1

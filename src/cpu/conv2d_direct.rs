@@ -46,17 +46,8 @@ pub(super) struct ConvTile {
     /// What is fetched ahead for the first input channel, and from there to the next channel's.
     pub ahead: *const f32,
     pub ahead_step: usize,
-    /// Null where the sums begin with 0.
     pub bias: *const f32,
-    pub end: TileEnd,
-}
-
-/// What becomes of a tile's sums.
-pub(super) enum TileEnd {
-    /// They are stored as they are, [row][column][block][lane].
-    Sums(*mut f32),
-    /// They go through the epilogue.
-    Finished(TileSink),
+    pub sink: TileSink,
 }
 
 /// How far ahead of their use weights are fetched, in elements: 32 KB, which come from memory while a core computes with
@@ -77,6 +68,8 @@ macro_rules! each_column {
     };
 }
 
+pub(super) use each_column;
+
 /// Computes one tile. `STEP` is the pixel step where it is known when compiling, else 0.
 ///
 /// # Safety
@@ -96,10 +89,7 @@ pub(super) unsafe fn tile<
         let step = if STEP == 0 { t.pixel_step } else { STEP };
         let mut sums = [[[S::splat(0.0); BLOCKS]; COLUMNS]; ROWS];
         for block in 0..BLOCKS {
-            let bias = match t.bias.is_null() {
-                true => S::splat(0.0),
-                false => S::load(t.bias.add(block * S::LANES)),
-            };
+            let bias = S::load(t.bias.add(block * S::LANES));
             for row in &mut sums {
                 each_column!(COLUMNS, column, row[column][block] = bias);
             }
@@ -134,10 +124,7 @@ pub(super) unsafe fn tile<
         }
         // The sums leave the registers here, so that nothing that follows can keep them out of there above.
         let mut stored = Sums([const { MaybeUninit::uninit() }; SUMS_LEN]);
-        let to = match t.end {
-            TileEnd::Sums(to) => to,
-            TileEnd::Finished(_) => stored.0.as_mut_ptr().cast::<f32>(),
-        };
+        let to = stored.0.as_mut_ptr().cast::<f32>();
         for (row, sums) in sums.iter().enumerate() {
             each_column!(COLUMNS, column, {
                 for (block, &sum) in sums[column].iter().enumerate() {
@@ -145,9 +132,7 @@ pub(super) unsafe fn tile<
                 }
             });
         }
-        if let TileEnd::Finished(sink) = &t.end {
-            S::finish_tile(sink, to, [ROWS, COLUMNS, BLOCKS]);
-        }
+        S::finish_tile(&t.sink, to, [ROWS, COLUMNS, BLOCKS]);
     }
 }
 
@@ -235,7 +220,7 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
                         ahead: packed.wrapping_add(PREFETCH),
                         ahead_step: group.blocks * S::LANES,
                         bias: weights.bias.as_slice().as_ptr().add(group.first_block * S::LANES),
-                        end: TileEnd::Finished(sink.at::<S>(row, column)),
+                        sink: sink.at::<S>(row, column),
                     };
                     // A plan holds only tiles of the table; without one the run must fail, not go on.
                     let compute = S::conv_tile(tile_rows, tile_columns, group.blocks, pixel_step);

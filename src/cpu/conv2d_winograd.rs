@@ -5,22 +5,20 @@
 //! 1x1 convolution whose pixels are the tiles, and the tile of the direct convolution computes it. The tiles of all
 //! images lie one behind the other, so that the last ones, whose maps have few tiles, fill the registers as well.
 //!
-//! A task computes some of these tiles and some groups of output channels. It transforms the input of its tiles in
-//! both branches once, into its thread's own memory; the next task of the thread finds it there if it computes the
-//! same tiles. Then for each group and branch come the products, and with the transform back the epilogue.
+//! A task computes some of these tiles and some groups of output channels, first in the emotion branch, then in au. It
+//! transforms the input of its tiles once. Then for each group come the products, and with the transform back the
+//! epilogue.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::ptr;
 
-use super::conv2d_direct::{ConvTile, TileEnd};
+use super::conv2d_direct::each_column;
 use super::epilogue::TileSink;
 use super::kernels::Compiled;
 use super::run::Run;
-use super::scratch::{Held, Scratch};
 use super::simd::Simd;
 use crate::plan::winograd::{self, Cut, MOST_INPUT, WinogradTile};
-use crate::plan::{CpuNode, WinogradKernel};
+use crate::plan::{BlockGroup, CpuNode, WinogradKernel};
 
 /// Tasks, in the order [tiles][groups].
 pub(super) fn task_count(run: &Run, kernel: &WinogradKernel) -> usize {
@@ -46,72 +44,63 @@ pub(super) unsafe fn run_task<S: Compiled>(
     node: &CpuNode,
     kernel: &WinogradKernel,
     task: usize,
-    scratch: &mut Scratch,
+    scratch: &mut [f32],
 ) {
-    let Cut { tiles, groups, parts } = kernel.cut(run.images, run.threads);
-    let first = task / parts[1] * tiles;
-    let end = (first + tiles).min(kernel.tiles_of(run.images));
-    let groups = kernel.groups.chunks(groups).nth(task % parts[1]).unwrap_or_default();
-    let layout = kernel.scratch(&run.plan.values[node.input]);
-    let held = scratch.hold(Held { node: ptr::from_ref(node).addr(), first_tile: first });
-    let memory = &mut scratch.memory()[..layout.len];
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kernel.tile {
+            WinogradTile::F2 => run_task_of::<S, 2>(run, node, kernel, task, scratch),
+            WinogradTile::F4 => run_task_of::<S, 4>(run, node, kernel, task, scratch),
+        }
+    }
+}
+
+/// [`run_task`] with output tiles of M x M.
+#[inline(always)]
+unsafe fn run_task_of<S: Compiled, const M: usize>(
+    run: &Run,
+    node: &CpuNode,
+    kernel: &WinogradKernel,
+    task: usize,
+    scratch: &mut [f32],
+) {
+    let cut = kernel.cut(run.images, run.threads);
+    let first = task / cut.parts[1] * cut.tiles;
+    let tiles = first..(first + cut.tiles).min(kernel.tiles_of(run.images));
+    let groups = kernel.groups.chunks(cut.groups).nth(task % cut.parts[1]).unwrap_or_default();
+    let layout = kernel.scratch();
+    let memory = &mut scratch[..layout.len];
     // SAFETY: the tiles are tiles of the run's images, and the memory has the layout's length.
     unsafe {
-        let (inputs, sums) = (memory.as_mut_ptr(), memory.as_mut_ptr().add(layout.sums));
-        if !held {
-            match kernel.tile {
-                WinogradTile::F2 => transform_inputs::<S, 2>(run, node, kernel, &layout, first..end, inputs),
-                WinogradTile::F4 => transform_inputs::<S, 4>(run, node, kernel, &layout, first..end, inputs),
-            }
-        }
-        // A branch's transformed input stays in the second cache while all groups read it.
-        for (branch, group) in [0, 1].into_iter().flat_map(|b| groups.iter().map(move |group| (b, group))) {
-            let input = inputs.add(branch * layout.input_branch);
-            let weights = kernel.branches[branch].weights.as_slice().as_ptr().add(group.weights);
-            multiply::<S>(kernel, &layout, group.blocks, end - first, input, weights, sums);
-            for block in 0..group.blocks {
-                let (to, from) = (group.first_block + block, sums.add(block * S::LANES));
-                let step = group.blocks * S::LANES;
-                match kernel.tile {
-                    WinogradTile::F2 => finish::<S, 2>(
-                        run,
-                        node,
-                        kernel,
-                        first..end,
-                        branch,
-                        to,
-                        from,
-                        [layout.sums_element, step],
-                    ),
-                    WinogradTile::F4 => finish::<S, 4>(
-                        run,
-                        node,
-                        kernel,
-                        first..end,
-                        branch,
-                        to,
-                        from,
-                        [layout.sums_element, step],
-                    ),
+        let input = memory.as_mut_ptr();
+        let sums = input.add(layout.sums);
+        for branch in 0..2 {
+            transform_input::<S, M>(run, node, kernel, &layout, tiles.clone(), branch, input);
+            for group in groups {
+                let weights = kernel.branches[branch].weights.as_slice().as_ptr().add(group.weights);
+                multiply::<S>(kernel, &layout, group.blocks, tiles.len(), input, weights, sums);
+                for block in 0..group.blocks {
+                    finish::<S, M>(run, node, kernel, &layout, tiles.clone(), branch, group, block, sums);
                 }
             }
         }
     }
 }
 
-/// Transforms the input of some tiles in both branches: Bt d B.
+/// Transforms the input of some tiles: Bt d B.
 ///
 /// # Safety
 ///
-/// As for [`run_task`]; `to` has room for both branches as `layout` says.
+/// As for [`run_task`]; `to` has room as `layout` says.
 #[expect(clippy::needless_range_loop, reason = "rows and columns of a matrix and of its transpose")]
 #[inline(always)]
-unsafe fn transform_inputs<S: Simd, const M: usize>(
+unsafe fn transform_input<S: Simd, const M: usize>(
     run: &Run,
     node: &CpuNode,
     kernel: &WinogradKernel,
     layout: &winograd::Scratch,
     tiles: Range<usize>,
+    branch: usize,
     to: *mut f32,
 ) {
     let input = &run.plan.values[node.input];
@@ -119,8 +108,8 @@ unsafe fn transform_inputs<S: Simd, const M: usize>(
     let padding = kernel.padding[0] * row_stride + kernel.padding[1] * S::LANES;
     // SAFETY: the input's halo holds all that its tiles reach over.
     unsafe {
-        for (branch, block) in (0..2).flat_map(|b| (0..input.blocks()).map(move |block| (b, block))) {
-            let to = to.add(branch * layout.input_branch + block * layout.input_block);
+        for block in 0..input.blocks() {
+            let to = to.add(block * layout.input_block);
             for (index, tile) in tiles.clone().enumerate() {
                 let (image, row, column) = place(kernel, tile);
                 let from = run.map(input, image, branch).cast_const().add(block * input.block_stride());
@@ -151,7 +140,7 @@ unsafe fn transform_inputs<S: Simd, const M: usize>(
 ///
 /// # Safety
 ///
-/// `input`, `weights` and `sums` are those of a branch and a group, with the layouts of the plan.
+/// `input` and `sums` are a thread's, with the layout of the plan, `weights` a group's.
 #[inline(always)]
 unsafe fn multiply<S: Compiled>(
     kernel: &WinogradKernel,
@@ -162,37 +151,102 @@ unsafe fn multiply<S: Compiled>(
     weights: *const f32,
     sums: *mut f32,
 ) {
+    let (elements, width) = (kernel.elements(), blocks * S::LANES);
+    let weights_element = kernel.channels * width;
     // Parts of about the same size, each as wide as the registers allow.
     let parts = tiles.div_ceil(winograd::product_columns(S::ISA, blocks));
-    let input_blocks = kernel.groups[0].input_blocks.len();
-    let weights_len = input_blocks * S::LANES * blocks * S::LANES;
-    for element in 0..kernel.tile.input() * kernel.tile.input() {
+    let input_blocks = kernel.channels / S::LANES;
+    // Every part fetches its share of the next element's weights.
+    let ahead_lines = (S::LANES * blocks).div_ceil(parts);
+    // All elements at once, or one by one, so that its weights stay in the first cache for all parts.
+    let together = if parts == 1 { elements } else { 1 };
+    for element in (0..elements).step_by(together) {
         let mut first = 0;
-        let weights = weights.wrapping_add(element * weights_len);
+        let weights = weights.wrapping_add(element * weights_element);
         for part in 0..parts {
             let columns = (tiles - first).div_ceil(parts - part);
             // SAFETY: the caller's promise.
             unsafe {
-                let tile = ConvTile {
+                let products = Products {
+                    elements: together,
                     input: input.add(element * layout.input_element + first * S::LANES),
-                    input_row: 0,
-                    pixel_step: S::LANES,
+                    input_element: layout.input_element,
                     input_block: layout.input_block,
                     input_blocks,
-                    input_lanes: S::LANES,
-                    kernel: [1, 1],
-                    tap_steps: [0, 0],
                     weights,
-                    // Every part fetches its share of the next element's weights.
-                    ahead: weights.wrapping_add(weights_len + part * weights_len / parts),
-                    ahead_step: blocks * S::LANES / parts,
-                    bias: ptr::null(),
-                    end: TileEnd::Sums(sums.add(element * layout.sums_element + first * blocks * S::LANES)),
+                    ahead: weights
+                        .wrapping_add(weights_element + part * input_blocks * ahead_lines * S::LANES),
+                    ahead_lines,
+                    sums: sums.add(element * layout.sums_element + first * width),
+                    sums_element: layout.sums_element,
                 };
                 // Without the tile the run must fail, not go on.
-                S::product_tile(columns, blocks).expect("a tile of the table")(&tile);
+                S::products(columns, blocks).expect("a tile of the table")(&products);
             }
             first += columns;
+        }
+    }
+}
+
+/// Multiplies some tiles with a group's weights, for each element of the transform.
+pub(super) type ProductsFn = unsafe fn(&Products);
+
+/// Where [`products`] reads and writes. Strides are in elements.
+pub(super) struct Products {
+    /// Of the transform.
+    elements: usize,
+    /// [element][input block][tile][channel in block]
+    input: *const f32,
+    input_element: usize,
+    input_block: usize,
+    input_blocks: usize,
+    /// [element][input channel][output channel]
+    weights: *const f32,
+    /// What is fetched ahead, and how many vectors of it for each input block and element.
+    ahead: *const f32,
+    ahead_lines: usize,
+    /// [element][tile][output channel]
+    sums: *mut f32,
+    sums_element: usize,
+}
+
+/// The products of `COLUMNS` tiles and `BLOCKS` blocks of output channels.
+///
+/// # Safety
+///
+/// The pointers and strides stay within a thread's memory.
+#[inline(always)]
+pub(super) unsafe fn products<S: Simd, const COLUMNS: usize, const BLOCKS: usize>(p: &Products) {
+    let (mut weights, mut ahead) = (p.weights, p.ahead);
+    // SAFETY: the caller's promise.
+    unsafe {
+        for element in 0..p.elements {
+            let to = p.sums.add(element * p.sums_element);
+            let mut sums = [[S::splat(0.0); BLOCKS]; COLUMNS];
+            for input_block in 0..p.input_blocks {
+                let mut from = p.input.add(element * p.input_element + input_block * p.input_block);
+                for _ in 0..p.ahead_lines {
+                    S::prefetch(ahead);
+                    ahead = ahead.wrapping_add(S::LANES);
+                }
+                for _ in 0..S::LANES {
+                    let w: [S::V; BLOCKS] =
+                        std::array::from_fn(|block| S::load(weights.add(block * S::LANES)));
+                    each_column!(COLUMNS, column, {
+                        let x = S::splat(*from.add(column * S::LANES));
+                        for (sum, w) in sums[column].iter_mut().zip(w) {
+                            *sum = S::mul_add(x, w, *sum);
+                        }
+                    });
+                    weights = weights.add(BLOCKS * S::LANES);
+                    from = from.add(1);
+                }
+            }
+            each_column!(COLUMNS, column, {
+                for (block, &sum) in sums[column].iter().enumerate() {
+                    S::store(to.add((column * BLOCKS + block) * S::LANES), sum);
+                }
+            });
         }
     }
 }
@@ -201,35 +255,38 @@ unsafe fn multiply<S: Compiled>(
 ///
 /// # Safety
 ///
-/// As for [`run_task`]; `sums` are the block's, with these strides of elements of the transform and of tiles.
-#[expect(clippy::too_many_arguments, reason = "the constants of a task, kept in registers")]
+/// As for [`run_task`]; `sums` are the group's.
+#[expect(clippy::too_many_arguments, reason = "what a task consists of")]
 #[expect(clippy::needless_range_loop, reason = "rows and columns of a matrix and of its transpose")]
 #[inline(always)]
 unsafe fn finish<S: Compiled, const M: usize>(
     run: &Run,
     node: &CpuNode,
     kernel: &WinogradKernel,
+    layout: &winograd::Scratch,
     tiles: Range<usize>,
     branch: usize,
+    group: &BlockGroup,
     block: usize,
     sums: *const f32,
-    [element, step]: [usize; 2],
 ) {
     let output = &run.plan.values[node.output];
     let residual = node.epilogue.residual.map(|id| &run.plan.values[id]);
     let rows = [output.row_stride(), residual.map_or(0, |residual| residual.row_stride())];
     let n = M + 2;
+    let (sums, width) = (sums.wrapping_add(block * S::LANES), group.blocks * S::LANES);
+    let block = group.first_block + block;
     // SAFETY: the block and the tiles are those of the output, of which no row or column behind the map is stored.
     unsafe {
         let bias = S::load(kernel.branches[branch].bias.as_slice().as_ptr().add(block * S::LANES));
         for (index, tile) in tiles.enumerate() {
             let (image, row, column) = place(kernel, tile);
-            let from = sums.add(index * step);
+            let from = sums.add(index * width);
             let mut columns = [[S::splat(0.0); MOST_INPUT]; MOST_INPUT];
             for y in 0..n {
                 let mut m = [S::splat(0.0); MOST_INPUT];
                 for x in 0..n {
-                    m[x] = S::load(from.add((y * n + x) * element));
+                    m[x] = S::load(from.add((y * n + x) * layout.sums_element));
                 }
                 let half = output_line::<S, M>(m);
                 for x in 0..M {
@@ -293,18 +350,20 @@ unsafe fn input_line<S: Simd, const M: usize>(d: [S::V; MOST_INPUT]) -> [S::V; M
 #[inline(always)]
 unsafe fn output_line<S: Simd, const M: usize>(m: [S::V; MOST_INPUT]) -> [S::V; 4] {
     unsafe {
+        let times = |factor: f32, a, b| S::mul_add(S::splat(factor), a, b);
         let (sum, difference) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
         if M == 2 {
             let zero = S::splat(0.0);
-            return [S::add(m[0], sum), S::sub(difference, m[3]), zero, zero];
+            return [times(0.5, sum, m[0]), S::sub(S::mul(S::splat(0.5), difference), m[3]), zero, zero];
         }
-        let times = |factor: f32, a, b| S::mul_add(S::splat(factor), a, b);
+        const SIXTH: f32 = 1.0 / 6.0;
         let (sum_2, difference_2) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
+        let [sum, difference] = [sum, difference].map(|v| S::mul(S::splat(-SIXTH), v));
         [
-            S::add(S::add(m[0], sum), sum_2),
-            times(2.0, difference_2, difference),
-            times(4.0, sum_2, sum),
-            S::add(times(8.0, difference_2, difference), m[5]),
+            times(SIXTH / 4.0, sum_2, times(0.25, m[0], sum)),
+            times(SIXTH / 2.0, difference_2, difference),
+            times(SIXTH, sum_2, sum),
+            S::add(times(2.0 * SIXTH, difference_2, difference), m[5]),
         ]
     }
 }

@@ -4,7 +4,6 @@
 //! them in any order, and the bits come out the same.
 
 use super::run::Run;
-use super::scratch::Scratch;
 use super::simd::Simd;
 use super::{
     aws_gate, conv2d_depthwise, conv2d_direct, conv2d_winograd, epilogue, identity, image_to_blocks, pool2d,
@@ -17,7 +16,7 @@ pub(super) struct Kernels {
     ///
     /// Safety: the processor has the instruction set; the run's plan was made for it and holds the node; the nodes
     /// before it are done; each task below [`task_count`] is computed once; the scratch is as long as the plan says.
-    pub run_task: unsafe fn(&Run, &CpuNode, usize, &mut Scratch),
+    pub run_task: unsafe fn(&Run, &CpuNode, usize, &mut [f32]),
 }
 
 /// An instruction set with its convolution tiles compiled.
@@ -30,8 +29,8 @@ pub(super) trait Compiled: Simd {
         pixel_step: usize,
     ) -> Option<conv2d_direct::TileFn>;
 
-    /// The tile kernel that sums products of Winograd's algorithm: so many of its tiles, and blocks of channels.
-    fn product_tile(columns: usize, blocks: usize) -> Option<conv2d_direct::TileFn>;
+    /// The kernel that sums products of Winograd's algorithm: so many of its tiles, and blocks of channels.
+    fn products(columns: usize, blocks: usize) -> Option<conv2d_winograd::ProductsFn>;
 
     /// [`epilogue::finish_tile`], compiled once.
     unsafe fn finish_tile(sink: &epilogue::TileSink, sums: *const f32, sizes: [usize; 3]);
@@ -59,7 +58,7 @@ pub(super) fn task_count(run: &Run, node: &CpuNode) -> usize {
 ///
 /// As for [`Kernels::run_task`].
 #[inline(always)]
-pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, task: usize, scratch: &mut Scratch) {
+pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, task: usize, scratch: &mut [f32]) {
     unsafe {
         match &node.kernel {
             Kernel::Conv2d(conv) => conv2d_direct::run_task::<S>(run, node, conv, task),
@@ -85,7 +84,7 @@ macro_rules! entry_points {
             run: &$crate::cpu::run::Run,
             node: &$crate::plan::CpuNode,
             task: usize,
-            scratch: &mut $crate::cpu::scratch::Scratch,
+            scratch: &mut [f32],
         ) {
             unsafe { $crate::cpu::kernels::run_task::<$simd>(run, node, task, scratch) }
         }
@@ -95,6 +94,13 @@ macro_rules! entry_points {
             tile: &$crate::cpu::conv2d_direct::ConvTile,
         ) {
             unsafe { $crate::cpu::conv2d_direct::tile::<$simd, ROWS, COLUMNS, BLOCKS, STEP>(tile) }
+        }
+
+        $(#[$features])?
+        unsafe fn products<const COLUMNS: usize, const BLOCKS: usize>(
+            products: &$crate::cpu::conv2d_winograd::Products,
+        ) {
+            unsafe { $crate::cpu::conv2d_winograd::products::<$simd, COLUMNS, BLOCKS>(products) }
         }
 
         $(#[$features])?
@@ -108,10 +114,9 @@ macro_rules! entry_points {
                 unsafe { finish_tile(sink, sums, sizes) }
             }
 
-            fn product_tile(columns: usize, blocks: usize) -> Option<$crate::cpu::conv2d_direct::TileFn> {
-                const LANES: usize = <$simd as $crate::cpu::simd::Simd>::LANES;
-                $crate::cpu::kernels::product_table!($isa, LANES, columns, blocks, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-                $crate::cpu::kernels::product_table!($isa, LANES, columns, blocks, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+            fn products(columns: usize, blocks: usize) -> Option<$crate::cpu::conv2d_winograd::ProductsFn> {
+                $crate::cpu::kernels::products_table!($isa, columns, blocks, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                $crate::cpu::kernels::products_table!($isa, columns, blocks, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                 None
             }
 
@@ -159,15 +164,15 @@ macro_rules! tile_table {
 }
 pub(super) use tile_table;
 
-/// Returns the tile of one row and so many blocks whose columns are wanted, if it fits the registers.
-macro_rules! product_table {
-    ($isa:expr, $lanes:ident, $columns:ident, $blocks:ident, $n:literal: $($c:literal)*) => {
+/// Returns the products of so many blocks whose columns are wanted, if they fit the registers.
+macro_rules! products_table {
+    ($isa:expr, $columns:ident, $blocks:ident, $n:literal: $($c:literal)*) => {
         $(if const {
             let tile = $crate::plan::tile::Tile { rows: 1, columns: $c, blocks: $n };
             $crate::plan::tile::exists($isa, tile)
         } && ($columns, $blocks) == ($c, $n) {
-            return Some(conv_tile::<1, $c, $n, $lanes>);
+            return Some(products::<$c, $n>);
         })*
     };
 }
-pub(super) use product_table;
+pub(super) use products_table;

@@ -115,7 +115,6 @@ impl CpuSession {
             }
             let arena = self.arena.as_mut_slice().as_mut_ptr();
             let run = Run { plan, arena, images: pass, threads: self.team.members() };
-            self.scratches.forget();
             let kernels = simd::kernels(plan.isa);
             let job = NodeJob { run, kernels, scratches: &self.scratches };
             match &mut times {

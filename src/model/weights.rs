@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Seek};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::file::{TensorFile, shown_dims, tensor_place};
@@ -40,10 +41,15 @@ impl Weights {
 
     /// The weight in f32 with the scale multiplied in, rounded once.
     pub fn folded(&self) -> Vec<f32> {
-        let mut weight = self.weight.to_f32().into_owned();
+        self.folded_rows(0..self.weight.dims()[0])
+    }
+
+    /// [`folded`](Self::folded) for some output channels.
+    pub(crate) fn folded_rows(&self, channels: Range<usize>) -> Vec<f32> {
+        let row_len = (self.weight.len() / self.weight.dims()[0]).max(1);
+        let mut weight = self.weight.range_to_f32(channels.start * row_len..channels.end * row_len);
         if let Some(scale) = &self.scale {
-            let row_len = (weight.len() / scale.len()).max(1);
-            for (row, scale) in weight.chunks_exact_mut(row_len).zip(scale.iter()) {
+            for (row, scale) in weight.chunks_exact_mut(row_len).zip(&scale[channels]) {
                 row.iter_mut().for_each(|w| *w *= scale);
             }
         }

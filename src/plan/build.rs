@@ -8,8 +8,7 @@ use super::arena::{self, Lifetime};
 use super::conv::{self, ConvSpec, ONE_BY_ONE, whole_map};
 use super::fuse::{Fused, Step, fuse};
 use super::node::{
-    ConvKernel, ConvWeights, CpuNode, DepthwiseKernel, Epilogue, Kernel, Node, WinogradKernel, Work,
-    fused_words,
+    BlockGroup, ConvKernel, ConvWeights, CpuNode, DepthwiseKernel, Epilogue, Kernel, Node, Work, fused_words,
 };
 use super::pack;
 use super::target::Isa;
@@ -88,7 +87,7 @@ pub(super) fn build(
     for (value, offset) in values.iter_mut().zip(offsets) {
         value.offset = offset;
     }
-    let scratch_len = kernels.iter().map(|node| node.scratch_len(&values)).max().unwrap_or(0);
+    let scratch_len = kernels.iter().map(CpuNode::scratch_len).max().unwrap_or(0);
     Ok(Built { nodes, kernels, values, image, head_logits, pass, arena_len, scratch_len })
 }
 
@@ -166,7 +165,7 @@ impl<'a> Builder<'a> {
                 match step.input {
                     Source::Image => image_halo = image_halo.max(conv.padding),
                     Source::Layer(source) => {
-                        let read = winograd::choose(algorithm, isa, &conv, input, output)
+                        let read = winograd::choose(algorithm, isa, batch, &conv, input, output)
                             .map_or(conv.padding, |tile| tile.halo(conv.padding, input, output));
                         layer_halos[source] = layer_halos[source].max(read);
                     }
@@ -374,36 +373,59 @@ impl<'a> Builder<'a> {
         let input = self.planar_or_blocked(source)?;
         let input_channels = self.values[input].shape.channels;
         let output = self.value(name, 2, shape, halo)?;
-        if let Some(tile) = self.winograd_tile(&conv, source, self.values[input].shape, shape) {
-            let kernel = self.winograd(name, tile, &conv, input, output, weights)?;
-            let kernel = Kernel::Winograd(Box::new(kernel));
-            self.push(name, work, kernel, input, output, epilogue, flop);
-            return Ok(output);
-        }
         let spec = ConvSpec { conv, input_channels, reads: vec![0, 1] };
-        let mut kernel = self.cut(&spec, input, output, epilogue.residual);
-        let [kh, kw] = conv.kernel;
-        let (in_group, out_group) = (input_channels / conv.groups, shape.channels / conv.groups);
-        let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
-        for branch in weights {
-            let w = branch.folded();
-            let at = |o: usize, i: usize, ky: usize, kx: usize| w[((o * in_group + i) * kh + ky) * kw + kx];
-            let dense =
-                |o, i, ky, kx| if o < shape.channels && i < in_group { at(o, i, ky, kx) } else { 0.0 };
-            let grouped = |o: usize, i: usize, ky, kx| {
-                let first_input = o / out_group * in_group;
-                let connected = o < shape.channels && (first_input..first_input + in_group).contains(&i);
-                if connected { at(o, i - first_input, ky, kx) } else { 0.0 }
-            };
-            let packed = match conv.groups {
-                1 => pack::conv(name, &kernel.groups, conv.kernel, input_lanes, lanes, dense)?,
-                _ => pack::conv(name, &kernel.groups, conv.kernel, input_lanes, lanes, grouped)?,
-            };
-            let bias = pack::per_channel(name, branch.bias(), shape.channels.next_multiple_of(lanes))?;
-            kernel.branches.push(ConvWeights { weights: packed, bias });
-        }
-        self.push(name, work, Kernel::Conv2d(Box::new(kernel)), input, output, epilogue, flop);
+        let kernel = match self.winograd_tile(&conv, source, self.values[input].shape, shape) {
+            Some(tile) => {
+                let (input, output) = (&self.values[input], &self.values[output]);
+                let mut kernel = winograd::cut(tile, self.batch, &spec, input, output);
+                kernel.branches = pack::both(weights, |branch| {
+                    let weights = winograd::pack(name, &kernel, output, branch)?;
+                    let padded = output.blocks() * output.lanes;
+                    Ok(ConvWeights { weights, bias: pack::per_channel(name, branch.bias(), padded)? })
+                })?;
+                Kernel::Winograd(Box::new(kernel))
+            }
+            None => {
+                let mut kernel = self.cut(&spec, input, output, epilogue.residual);
+                let (input, output) = (&self.values[input], &self.values[output]);
+                kernel.branches = self.pack(name, &spec, &kernel.groups, input, output, weights)?;
+                Kernel::Conv2d(Box::new(kernel))
+            }
+        };
+        self.push(name, work, kernel, input, output, epilogue, flop);
         Ok(output)
+    }
+
+    /// Both branches' weights of a convolution, in the order of its groups.
+    fn pack(
+        &self,
+        name: &str,
+        spec: &ConvSpec,
+        groups: &[BlockGroup],
+        input: &Value,
+        output: &Value,
+        weights: [Weights; 2],
+    ) -> Result<Vec<ConvWeights>> {
+        let conv = spec.conv;
+        let (kernel @ [kh, kw], out_channels) = (conv.kernel, output.shape.channels);
+        let (in_group, out_group) = (spec.input_channels / conv.groups, out_channels / conv.groups);
+        pack::both(weights, |branch| {
+            let weights = pack::conv(name, groups, kernel, input.lanes, output.lanes, |group| {
+                let rows = group.channels(output);
+                let (first_row, w) = (rows.start, branch.folded_rows(rows));
+                move |o: usize, i: usize, ky: usize, kx: usize| {
+                    let first_input = o / out_group * in_group;
+                    let connected = o < out_channels && (first_input..first_input + in_group).contains(&i);
+                    if !connected {
+                        return 0.0;
+                    }
+                    let row = (o - first_row) * in_group + i - first_input;
+                    w[(row * kh + ky) * kw + kx]
+                }
+            })?;
+            let bias = pack::per_channel(name, branch.bias(), out_channels.next_multiple_of(output.lanes))?;
+            Ok(ConvWeights { weights, bias })
+        })
     }
 
     /// A 1x1 convolution of one or both branches that reads both branches of `input`, or a map of its own;
@@ -430,7 +452,7 @@ impl<'a> Builder<'a> {
         let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
         for branch in 0..branches {
             let at = |o, i, _, _| weight(branch, o, i);
-            let weights = pack::conv(name, &kernel.groups, [1, 1], input_lanes, lanes, at)?;
+            let weights = pack::conv(name, &kernel.groups, [1, 1], input_lanes, lanes, |_| at)?;
             let bias = pack::per_channel(name, bias, shape.channels.next_multiple_of(lanes))?;
             kernel.branches.push(ConvWeights { weights, bias });
         }
@@ -543,7 +565,7 @@ impl<'a> Builder<'a> {
         let at = |o: usize, i: usize, ky: usize, kx: usize| {
             if o < shape.channels && i < c { w[((o * c + i) * kh + ky) * kw + kx] } else { 0.0 }
         };
-        let weights = pack::conv(&name, &kernel.groups, conv.kernel, input_lanes, lanes, at)?;
+        let weights = pack::conv(&name, &kernel.groups, conv.kernel, input_lanes, lanes, |_| at)?;
         let bias = pack::per_channel(&name, head.weights.bias(), shape.channels.next_multiple_of(lanes))?;
         kernel.branches.push(ConvWeights { weights, bias });
         let flop = 2 * w.len() as u64;
@@ -569,28 +591,8 @@ impl<'a> Builder<'a> {
     ) -> Option<WinogradTile> {
         match source {
             Source::Image => None,
-            Source::Layer(_) => winograd::choose(self.algorithm, self.isa, conv, input, output),
+            Source::Layer(_) => winograd::choose(self.algorithm, self.isa, self.batch, conv, input, output),
         }
-    }
-
-    fn winograd(
-        &self,
-        name: &str,
-        tile: WinogradTile,
-        conv: &Conv2d,
-        input: ValueId,
-        output: ValueId,
-        weights: [Weights; 2],
-    ) -> Result<WinogradKernel> {
-        let (input, output) = (&self.values[input], &self.values[output]);
-        let mut kernel = winograd::cut(tile, self.isa, self.batch, conv, input, output);
-        let (channels, lanes) = ([output.shape.channels, input.shape.channels], self.isa.lanes());
-        for branch in weights {
-            let weights = winograd::pack(name, tile, &kernel.groups, lanes, channels, &branch.folded())?;
-            let bias = pack::per_channel(name, branch.bias(), channels[0].next_multiple_of(lanes))?;
-            kernel.branches.push(ConvWeights { weights, bias });
-        }
-        Ok(kernel)
     }
 
     fn depthwise(&self, name: &str, conv: &Conv2d, weights: [Weights; 2]) -> Result<DepthwiseKernel> {

@@ -79,13 +79,19 @@ pub(super) fn cut(
         padding: [padding.top, padding.left],
         input_offsets: spec.reads.iter().map(|&branch| input.branch_offset(branch)).collect(),
         branches: Vec::new(),
-        groups: block_groups(spec, input, output, tile.blocks),
+        groups: block_groups(spec, input, output, tile.blocks, kernel[0] * kernel[1]),
     }
 }
 
-/// The output blocks that each pass computes, with the input blocks that any of their channels reads.
-fn block_groups(spec: &ConvSpec, input: &Value, output: &Value, blocks: usize) -> Vec<BlockGroup> {
-    let taps = spec.conv.kernel[0] * spec.conv.kernel[1];
+/// The output blocks that each pass computes, with the input blocks that any of their channels reads, and so many weights
+/// for a pair of channels.
+pub(super) fn block_groups(
+    spec: &ConvSpec,
+    input: &Value,
+    output: &Value,
+    blocks: usize,
+    taps: usize,
+) -> Vec<BlockGroup> {
     let all_inputs = spec.input_channels.div_ceil(input.lanes);
     let (in_group, out_group) =
         (spec.input_channels / spec.conv.groups, output.shape.channels / spec.conv.groups);

@@ -1,7 +1,7 @@
 //! Every decision about how a model runs, made once: fusion, kernels, tiles, memory, packed weights.
 //!
-//! [`Plan::build`] is pure: no file, no device, no thread. Behind it nobody chooses. `println!("{plan}")` shows
-//! what was chosen.
+//! [`Plan::build`] is pure: no file, no device, and what it gives depends on its arguments alone. Behind it nobody
+//! chooses. `println!("{plan}")` shows what was chosen.
 
 mod arena;
 mod build;
@@ -20,7 +20,7 @@ use std::fmt;
 
 pub(crate) use cuda::CudaPlan;
 pub use cuda::Tuning;
-pub(crate) use node::{ConvKernel, CpuNode, DepthwiseKernel, Kernel, View, WinogradKernel};
+pub(crate) use node::{BlockGroup, ConvKernel, CpuNode, DepthwiseKernel, Kernel, View, WinogradKernel};
 pub use node::{Node, Work};
 pub use target::{Gpu, Isa, Precision, Target};
 pub use value::{Value, ValueId};
@@ -37,7 +37,8 @@ pub struct PlanOptions {
     pub target: Target,
     /// The type of the feature maps; `None` takes the backend's own: f32 on a CPU, f16 on a GPU.
     pub precision: Option<Precision>,
-    /// The most images that one run takes.
+    /// The most images that one run takes. Plans of different batch may use different algorithms, and differ in the last
+    /// bits; a plan gives an image the same bits with any other images.
     pub batch: usize,
     /// Keeps every node's output until the run ends, for [`Session::value`](crate::Session::value).
     pub keep_values: bool,
@@ -64,7 +65,7 @@ impl Default for PlanOptions {
 /// How to compute a convolution with a 3x3 kernel of stride 1 and dilation 1 in one group; there is one way for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Conv2dAlgorithm {
-    /// What should take the least time, by a model of its cost that knows shapes alone, whatever the batch.
+    /// What should take the least time, by a model of its cost. It knows shapes and the batch alone.
     #[default]
     Auto,
     /// A sum of products: the smallest rounding error.

@@ -108,9 +108,9 @@ impl CpuNode {
     }
 
     /// Elements that each thread needs for itself.
-    pub fn scratch_len(&self, values: &[Value]) -> usize {
+    pub fn scratch_len(&self) -> usize {
         match &self.kernel {
-            Kernel::Winograd(winograd) => winograd.scratch(&values[self.input]).len,
+            Kernel::Winograd(winograd) => winograd.scratch().len,
             _ => 0,
         }
     }
@@ -247,10 +247,12 @@ pub(crate) struct WinogradKernel {
     pub tiles: [usize; 2],
     /// The most tiles that one task computes, of those of all images one behind the other.
     pub most_tiles: usize,
-    /// Fewer would leave registers empty.
-    pub least_tiles: usize,
     /// As for [`ConvKernel`].
     pub padding: [usize; 2],
+    /// Channels in a block.
+    pub lanes: usize,
+    /// Input channels, padded to whole blocks.
+    pub channels: usize,
     pub groups: Vec<BlockGroup>,
     /// Both branches' transformed weights.
     pub branches: Vec<ConvWeights>,
@@ -267,6 +269,12 @@ pub(crate) struct BlockGroup {
 }
 
 impl BlockGroup {
+    /// Its channels of an output, without padding.
+    pub fn channels(&self, output: &Value) -> Range<usize> {
+        let (first, end) = (self.first_block * output.lanes, (self.first_block + self.blocks) * output.lanes);
+        first..end.min(output.shape.channels)
+    }
+
     /// Elements of its packed weights in one branch.
     pub fn weights_len(&self, taps: usize, input_lanes: usize, lanes: usize) -> usize {
         self.input_blocks.len() * taps * input_lanes * self.blocks * lanes
@@ -276,8 +284,9 @@ impl BlockGroup {
 /// A branch's packed weights and bias.
 #[derive(Debug)]
 pub(crate) struct ConvWeights {
-    /// [group][input block][kh][kw][channel in block][output channels of the group]; for Winograd the two in the
-    /// middle, which are those of the transform, before the input block; depthwise [block][kh][kw][lane].
+    /// [group][input block][kh][kw][channel in block][output channels of the group]; for Winograd's algorithm
+    /// [group][row and column of the transform][input channel][output channels of the group]; depthwise
+    /// [block][kh][kw][lane].
     pub weights: AlignedBuffer,
     /// [padded output channel]
     pub bias: AlignedBuffer,

@@ -1,8 +1,37 @@
 //! Weights in the order in which the kernels read them, in aligned memory.
 
-use super::node::BlockGroup;
-use crate::error::Result;
+use std::thread::{self, ScopedJoinHandle};
+
+use super::node::{BlockGroup, ConvWeights};
+use crate::error::{Error, ErrorKind, Result};
 use crate::memory::AlignedBuffer;
+use crate::model::Weights;
+
+/// Packs both branches' weights, au's on a thread of its own where they are many and the system has one.
+pub(crate) fn both(
+    weights: [Weights; 2],
+    pack: impl Fn(&Weights) -> Result<ConvWeights> + Sync,
+) -> Result<Vec<ConvWeights>> {
+    /// Packing them takes less time than a thread to start.
+    const FEW: usize = 1 << 15;
+    let [emotion, au] = &weights;
+    let (emotion, au) = thread::scope(|scope| {
+        let other = match au.weight().len() {
+            0..=FEW => None,
+            _ => thread::Builder::new().spawn_scoped(scope, || pack(au)).ok(),
+        };
+        let emotion = pack(emotion);
+        let au = match other.map(ScopedJoinHandle::join) {
+            None => pack(au),
+            Some(Ok(packed)) => packed,
+            Some(Err(_)) => {
+                Err(Error::new(ErrorKind::Internal, "plan", "the weights to be packed", "a panic"))
+            }
+        };
+        (emotion, au)
+    });
+    Ok(vec![emotion?, au?])
+}
 
 /// One value a channel, zeros up to `padded`.
 pub(crate) fn per_channel(place: &str, values: &[f32], padded: usize) -> Result<AlignedBuffer> {
@@ -29,22 +58,23 @@ pub(crate) fn mix(
 
 /// Convolution weights: for each group of output blocks [input block][kh][kw][channel in block][output channel].
 ///
-/// `input_lanes` channels make an input block and `lanes` an output block. `weight(output channel, input channel,
-/// ky, kx)`, both channels counted with the padding of their blocks, gives 0 where the two are not connected or
-/// one is padding.
-pub(crate) fn conv(
+/// `input_lanes` channels make an input block and `lanes` an output block. `weights(group)(output channel, input
+/// channel, ky, kx)`, both channels counted with the padding of their blocks, gives 0 where the two are not connected
+/// or one is padding.
+pub(crate) fn conv<W: Fn(usize, usize, usize, usize) -> f32>(
     place: &str,
     groups: &[BlockGroup],
     kernel: [usize; 2],
     input_lanes: usize,
     lanes: usize,
-    weight: impl Fn(usize, usize, usize, usize) -> f32,
+    weights: impl Fn(&BlockGroup) -> W,
 ) -> Result<AlignedBuffer> {
     let taps = kernel[0] * kernel[1];
     let mut buffer =
         AlignedBuffer::zeros(groups.iter().map(|g| g.weights_len(taps, input_lanes, lanes)).sum(), place)?;
     let out = buffer.as_mut_slice();
     for group in groups {
+        let weight = weights(group);
         let len = group.weights_len(taps, input_lanes, lanes);
         let mut rows = out[group.weights..][..len].chunks_exact_mut(group.blocks * lanes);
         for block in group.input_blocks.clone() {

@@ -10,17 +10,20 @@
 //! These are n*n multiplications a channel instead of 9*m*m: 16 for 36 with m = 2, 36 for 144 with m = 4. The price
 //! is the transforms of input and output, n*n weights for 9, and rounding errors that grow with m; see
 //! [`verify`](crate::verify). The matrices are those of Lavin and Gray, "Fast Algorithms for Convolutional Neural
-//! Networks", 2016, which follow from interpolation at the points 0, 1, -1, infinity, and for m = 4 also 2 and -2.
+//! Networks", 2016, which follow from interpolation at the points 0, 1, -1, infinity, and for m = 4 also 2 and -2, with the factors
+//! of G's rows moved to At.
 
 use std::fmt;
 
 use super::arena::ALIGNMENT;
-use super::node::{BlockGroup, WinogradKernel};
+use super::conv::{ConvSpec, block_groups};
+use super::node::WinogradKernel;
 use super::target::Isa;
 use super::tile::{Tile, exists};
 use super::{Conv2dAlgorithm, Value};
 use crate::error::Result;
 use crate::memory::AlignedBuffer;
+use crate::model::Weights;
 use crate::op::{Conv2d, Padding};
 use crate::tensor::Shape;
 
@@ -76,30 +79,31 @@ impl WinogradTile {
         }
     }
 
-    /// G, n rows of 3.
-    pub(crate) fn weight_matrix(self) -> &'static [[f64; 3]] {
+    /// G, n rows of 3. Its rows are scaled so that they hold whole numbers, which At makes good.
+    pub(crate) fn weight_matrix(self) -> &'static [&'static [f64]] {
         match self {
-            WinogradTile::F2 => &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
+            WinogradTile::F2 => &[&[1.0, 0.0, 0.0], &[1.0, 1.0, 1.0], &[1.0, -1.0, 1.0], &[0.0, 0.0, 1.0]],
             WinogradTile::F4 => &[
-                [1.0 / 4.0, 0.0, 0.0],
-                [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-                [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-                [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-                [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-                [0.0, 0.0, 1.0],
+                &[1.0, 0.0, 0.0],
+                &[1.0, 1.0, 1.0],
+                &[1.0, -1.0, 1.0],
+                &[1.0, 2.0, 4.0],
+                &[1.0, -2.0, 4.0],
+                &[0.0, 0.0, 1.0],
             ],
         }
     }
 
     /// At, m rows of n.
     pub(crate) fn output_matrix(self) -> &'static [&'static [f64]] {
+        const SIXTH: f64 = 1.0 / 6.0;
         match self {
-            WinogradTile::F2 => &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, -1.0]],
+            WinogradTile::F2 => &[&[1.0, 0.5, 0.5, 0.0], &[0.0, 0.5, -0.5, -1.0]],
             WinogradTile::F4 => &[
-                &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
-                &[0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
-                &[0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
-                &[0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
+                &[0.25, -SIXTH, -SIXTH, SIXTH / 4.0, SIXTH / 4.0, 0.0],
+                &[0.0, -SIXTH, SIXTH, SIXTH / 2.0, -SIXTH / 2.0, 0.0],
+                &[0.0, -SIXTH, -SIXTH, SIXTH, SIXTH, 0.0],
+                &[0.0, -SIXTH, SIXTH, 2.0 * SIXTH, -2.0 * SIXTH, 1.0],
             ],
         }
     }
@@ -119,14 +123,21 @@ impl WinogradTile {
         }
     }
 
-    /// Vector instructions of a processor that starts two a cycle: of an input tile's transform, and of an output
-    /// tile's with what is fused behind it. Loads and stores count as well.
-    const fn transform_cost(self) -> [usize; 2] {
+    const fn costs(self) -> Costs {
         match self {
-            WinogradTile::F2 => [60, 80],
-            WinogradTile::F4 => [220, 260],
+            WinogradTile::F2 => Costs { input: 120, output: 80 },
+            WinogradTile::F4 => Costs { input: 400, output: 280 },
         }
     }
+}
+
+/// What transforms cost: vector instructions of a processor that starts two of any kind a cycle, which is also what
+/// multiply-adds cost. Stores beyond the first cache count for some.
+struct Costs {
+    /// Of an input tile.
+    input: usize,
+    /// Of an output tile, and of what is fused behind it.
+    output: usize,
 }
 
 /// Bytes of weights that a core reads from memory in the time of a vector multiply-add.
@@ -135,11 +146,11 @@ const BYTES_PER_MULTIPLY_ADD: usize = 3;
 /// Which tile computes a convolution, `None` for the direct convolution.
 ///
 /// `Auto` compares costs, in vector multiply-adds: what is computed, or the time that the weights take to come from
-/// memory if that is longer, for each of them. It does so for one image, whatever the batch, so that an image's results
-/// are the same bits in plans of every batch.
+/// memory if that is longer, for each of them. Many images read the weights once.
 pub(crate) fn choose(
     algorithm: Conv2dAlgorithm,
     isa: Isa,
+    batch: usize,
     conv: &Conv2d,
     input: Shape,
     output: Shape,
@@ -154,14 +165,15 @@ pub(crate) fn choose(
             let blocks = [input, output].map(|shape| shape.channels.div_ceil(isa.lanes()));
             let channels = blocks.map(|blocks| blocks * isa.lanes());
             let cost = |taps: usize, positions: usize, transforms: usize| {
+                let positions = positions.saturating_mul(batch);
                 let products = positions.saturating_mul(taps * channels[0] * blocks[1]);
                 let weights = taps * channels[0] * channels[1] * size_of::<f32>() / BYTES_PER_MULTIPLY_ADD;
                 products.max(weights).saturating_add(positions.saturating_mul(transforms))
             };
             let tile_cost = |tile: WinogradTile| {
-                let (taps, tiles) = (tile.input() * tile.input(), tile.tiles(output));
-                let [of_input, of_output] = tile.transform_cost();
-                cost(taps, tiles[0] * tiles[1], blocks[0] * of_input + blocks[1] * of_output)
+                let (costs, elements, tiles) =
+                    (tile.costs(), tile.input() * tile.input(), tile.tiles(output));
+                cost(elements, tiles[0] * tiles[1], blocks[0] * costs.input + blocks[1] * costs.output)
             };
             let direct = (cost(9, output.pixels(), 0), None);
             let tiles = [WinogradTile::F2, WinogradTile::F4].map(|tile| (tile_cost(tile), Some(tile)));
@@ -171,12 +183,15 @@ pub(crate) fn choose(
     }
 }
 
-/// Elements of a branch's transformed input that a task keeps, about: half of a second cache.
+/// Elements of transformed input that a task keeps, about: half of a second cache.
 const TASK_INPUT_LEN: usize = (1 << 20) / size_of::<f32>();
 
-/// The same where both branches' weights, up to so many elements each, stay in the cache as well.
-const SMALL_TASK_INPUT_LEN: usize = (256 << 10) / size_of::<f32>();
-const SMALL_WEIGHTS_LEN: usize = (640 << 10) / size_of::<f32>();
+/// Tiles that a task computes where there are as many, even if their input does not fit: with fewer, the weights, which
+/// every task reads, would come from memory too often.
+const TASK_TILES: usize = 56;
+
+/// Blocks of output channels that are computed together.
+const GROUP_BLOCKS: usize = 2;
 
 /// The most tiles whose sums stay in registers together, for groups of so many blocks.
 pub(crate) const fn product_columns(isa: Isa, blocks: usize) -> usize {
@@ -188,34 +203,23 @@ pub(crate) const fn product_columns(isa: Isa, blocks: usize) -> usize {
 }
 
 /// Tasks and groups of a convolution of at most `batch` images; the weights are still to be packed.
-pub(crate) fn cut(
+pub(super) fn cut(
     tile: WinogradTile,
-    isa: Isa,
     batch: usize,
-    conv: &Conv2d,
+    spec: &ConvSpec,
     input: &Value,
     output: &Value,
 ) -> WinogradKernel {
     let (tiles, elements) = (tile.tiles(output.shape), tile.input() * tile.input());
     let (input_len, all_tiles) = (elements * input.blocks() * input.lanes, tiles[0] * tiles[1] * batch);
-    let small = input_len * output.blocks() * output.lanes <= SMALL_WEIGHTS_LEN;
-    let task_len = if small { SMALL_TASK_INPUT_LEN } else { TASK_INPUT_LEN };
-    let least_tiles = product_columns(isa, 2);
-    let mut weights = 0;
-    let mut groups = Vec::new();
-    for first_block in (0..output.blocks()).step_by(2) {
-        let blocks = (output.blocks() - first_block).min(2);
-        let group = BlockGroup { first_block, blocks, input_blocks: 0..input.blocks(), weights };
-        weights += group.weights_len(elements, input.lanes, output.lanes);
-        groups.push(group);
-    }
     WinogradKernel {
         tile,
         tiles,
-        most_tiles: (task_len / input_len).max(least_tiles).min(all_tiles),
-        least_tiles,
-        padding: [conv.padding.top, conv.padding.left],
-        groups,
+        most_tiles: (TASK_INPUT_LEN / input_len).max(TASK_TILES).min(all_tiles),
+        padding: [spec.conv.padding.top, spec.conv.padding.left],
+        lanes: input.lanes,
+        channels: input.blocks() * input.lanes,
+        groups: block_groups(spec, input, output, GROUP_BLOCKS, elements),
         branches: Vec::new(),
     }
 }
@@ -223,7 +227,7 @@ pub(crate) fn cut(
 /// Where a thread keeps what it has transformed, and the sums before they are transformed back; in elements.
 ///
 /// ```text
-/// input  [branch][row and column of the transform][input block][tile of the task][channel in block]
+/// input  [row and column of the transform][input block][tile of the task][channel in block]
 /// sums   [row and column of the transform][tile of the task][output channel of the group]
 /// ```
 ///
@@ -231,7 +235,6 @@ pub(crate) fn cut(
 pub(crate) struct Scratch {
     pub input_block: usize,
     pub input_element: usize,
-    pub input_branch: usize,
     pub sums: usize,
     pub sums_element: usize,
     pub len: usize,
@@ -251,55 +254,68 @@ impl WinogradKernel {
         images * self.tiles[0] * self.tiles[1]
     }
 
-    /// Cuts the tiles so that every thread gets as much, and the groups where there are too few tiles for that: a
-    /// thread that computes only some groups transforms the input for them alone.
+    /// Elements of the transform.
+    pub fn elements(&self) -> usize {
+        self.tile.input() * self.tile.input()
+    }
+
+    /// Cuts tiles and groups so that the threads are done soonest. Tasks of other tiles read the same weights again,
+    /// tasks of other groups transform the same input.
     pub fn cut(&self, images: usize, threads: usize) -> Cut {
-        let all = self.tiles_of(images);
-        let parts = all.div_ceil(self.most_tiles);
-        let even = parts.next_multiple_of(threads);
-        let (parts, group_parts) = match all >= even * self.least_tiles {
-            true => (even, 1),
-            false => (parts, threads.div_ceil(parts)),
+        let (all, costs) = (self.tiles_of(images), self.tile.costs());
+        let least_parts = all.div_ceil(self.most_tiles);
+        let cost = |[tile_parts, group_parts]: [usize; 2]| {
+            let (tiles, groups) = (all.div_ceil(tile_parts), self.groups.len().div_ceil(group_parts));
+            let input = tiles * (self.channels / self.lanes) * costs.input;
+            let weights = self.lanes * size_of::<f32>() / BYTES_PER_MULTIPLY_ADD;
+            let products = self.elements() * self.channels * tiles.max(weights);
+            let output = GROUP_BLOCKS * groups * (products + tiles * costs.output);
+            (tile_parts * group_parts).div_ceil(threads) * (input + output)
         };
-        let (tiles, groups) = (all.div_ceil(parts), self.groups.len().div_ceil(group_parts));
+        let options = (1..=self.groups.len().min(threads)).flat_map(|group_parts| {
+            let even = least_parts.next_multiple_of(threads.div_ceil(group_parts)).min(all);
+            [[least_parts, group_parts], [even, group_parts]]
+        });
+        let [tile_parts, group_parts] = options.min_by_key(|&parts| cost(parts)).unwrap_or([least_parts, 1]);
+        let (tiles, groups) = (all.div_ceil(tile_parts), self.groups.len().div_ceil(group_parts));
         Cut { tiles, groups, parts: [all.div_ceil(tiles), self.groups.len().div_ceil(groups)] }
     }
 
-    /// The layout of a thread's memory for maps like `input`.
-    pub fn scratch(&self, input: &Value) -> Scratch {
-        let elements = self.tile.input() * self.tile.input();
-        let input_block = self.most_tiles * input.lanes;
-        let input_element = input.blocks() * input_block + ALIGNMENT;
-        let sums_element = 2 * input_block + ALIGNMENT;
-        let (input_branch, sums_len) = (elements * input_element, elements * sums_element);
-        let sums = 2 * input_branch;
-        Scratch { input_block, input_element, input_branch, sums, sums_element, len: sums + sums_len }
+    /// The layout of a thread's memory.
+    pub fn scratch(&self) -> Scratch {
+        let elements = self.elements();
+        let input_block = self.most_tiles * self.lanes;
+        let input_element = self.most_tiles * self.channels + ALIGNMENT;
+        let sums_element = self.most_tiles * GROUP_BLOCKS * self.lanes + ALIGNMENT;
+        let sums = elements * input_element;
+        Scratch { input_block, input_element, sums, sums_element, len: sums + elements * sums_element }
     }
 }
 
-/// The weights of a branch, [output channel][input channel][3][3], transformed and packed: for each group [row and column of the transform][input block][channel in block][output channel].
-pub(crate) fn pack(
+/// The weights of a branch, transformed and packed: for each group [row and column of the transform][input channel]
+/// [output channel].
+pub(super) fn pack(
     place: &str,
-    tile: WinogradTile,
-    groups: &[BlockGroup],
-    lanes: usize,
-    [out_channels, in_channels]: [usize; 2],
-    weight: &[f32],
+    kernel: &WinogradKernel,
+    output: &Value,
+    weights: &Weights,
 ) -> Result<AlignedBuffer> {
     const MOST_LANES: usize = 32;
-    let (matrix, n) = (tile.weight_matrix(), tile.input());
-    let len = groups.iter().map(|group| group.weights_len(n * n, lanes, lanes)).sum();
+    let (matrix, n, lanes) = (kernel.tile.weight_matrix(), kernel.tile.input(), kernel.lanes);
+    let len = kernel.groups.iter().map(|group| group.weights_len(n * n, lanes, lanes)).sum();
     let mut buffer = AlignedBuffer::zeros(len, place)?;
     let packed = buffer.as_mut_slice();
-    for group in groups {
-        let (first, width) = (group.first_block * lanes, group.blocks * lanes);
-        let element_len = group.input_blocks.len() * lanes * width;
-        let outputs = (out_channels - first).min(width);
+    for group in &kernel.groups {
+        let width = group.blocks * lanes;
+        let element_len = kernel.channels * width;
+        let channels = group.channels(output);
+        let (outputs, weight) = (channels.len(), weights.folded_rows(channels));
+        let in_channels = weight.len() / (outputs * 9);
         for input in 0..in_channels {
             // One kernel a lane: g, then G g, then G g Gt.
             let mut g = [[[0.0; MOST_LANES]; 3]; 3];
-            for (lane, output) in (first..first + outputs).enumerate() {
-                let kernel = &weight[(output * in_channels + input) * 9..][..9];
+            for lane in 0..outputs {
+                let kernel = &weight[(lane * in_channels + input) * 9..][..9];
                 for (tap, &w) in kernel.iter().enumerate() {
                     g[tap / 3][tap % 3][lane] = f64::from(w);
                 }
@@ -320,7 +336,7 @@ pub(crate) fn pack(
 }
 
 /// a[0]*b[0] + a[1]*b[1] + a[2]*b[2] in each lane.
-fn dot<const LANES: usize>(a: &[f64; 3], b: [&[f64; LANES]; 3]) -> [f64; LANES] {
+fn dot<const LANES: usize>(a: &[f64], b: [&[f64; LANES]; 3]) -> [f64; LANES] {
     std::array::from_fn(|lane| a[0] * b[0][lane] + a[1] * b[1][lane] + a[2] * b[2][lane])
 }
 
@@ -347,17 +363,18 @@ mod tests {
     }
 
     /// A convolution of 3x3 with padding 1.
-    fn chosen(channels: usize, size: usize) -> Option<WinogradTile> {
+    fn chosen(batch: usize, channels: usize, size: usize) -> Option<WinogradTile> {
         let (padding, shape) = (Padding::uniform(1), Shape::new(channels, size, size));
         let conv = Conv2d { kernel: [3, 3], stride: [1, 1], padding, dilation: [1, 1], groups: 1 };
-        choose(Conv2dAlgorithm::Auto, Isa::Avx512, &conv, shape, shape)
+        choose(Conv2dAlgorithm::Auto, Isa::Avx512, batch, &conv, shape, shape)
     }
 
     #[test]
     fn large_maps_take_large_tiles_and_small_ones_read_few_weights() {
-        assert_eq!(chosen(64, 56), Some(WinogradTile::F4));
-        assert_eq!(chosen(512, 4), None, "as many weights as pixels: the direct convolution reads fewest");
-        assert_eq!(chosen(16, 1), None);
+        assert_eq!(chosen(1, 64, 56), Some(WinogradTile::F4));
+        assert_eq!(chosen(1, 512, 4), None, "as many weights as pixels: the direct convolution reads fewest");
+        assert_eq!(chosen(8, 512, 4), Some(WinogradTile::F2));
+        assert_eq!(chosen(1, 16, 1), None);
     }
 
     #[test]
@@ -380,7 +397,8 @@ mod tests {
         for (channels, size) in [(3, 1), (64, 56), (80, 28), (256, 14), (512, 7), (2048, 7)] {
             for batch in [1, 3, 8] {
                 let map = value(channels, size);
-                let kernel = super::cut(WinogradTile::F4, Isa::Avx512, batch, &conv, &map, &map);
+                let spec = ConvSpec { conv, input_channels: channels, reads: vec![0, 1] };
+                let kernel = super::cut(WinogradTile::F4, batch, &spec, &map, &map);
                 for (images, threads) in [(1, 1), (batch, 2), (batch, 7), (1, 64)] {
                     let Cut { tiles, groups, parts } = kernel.cut(images, threads);
                     let place = format!("{channels}x{size}, {images} images, {threads} threads");
