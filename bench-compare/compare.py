@@ -116,54 +116,57 @@ class Side:
             return figures | {"peak_mib": int(peak.read()) / 1024}
 
 
-def cases(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Write the networks and give the cases: a network and a batch size."""
-    for arch, size, aws in itertools.product(arguments.arch, arguments.size, arguments.aws):
-        path = folder / f"{arch}-{size}-{aws}.safetensors"
-        options = ["--arch", arch, "--size", str(size), "--aws", aws, "--dtype", arguments.dtype, "-o", str(path)]
-        subprocess.run([str(arguments.awsnet), "init", *options], check=True, stdout=subprocess.DEVNULL)
-        graph = path.with_suffix(".onnx")
-        onnx.save(onnx_graph.convert(model_file.read(path), fold=True), graph)
+def cases(arguments: argparse.Namespace, folder: Path) -> Iterator[list[dict[str, Any]]]:
+    """Write the networks and give the cases: those of a network and a batch size with each kind of AWS-Unit."""
+    for arch, size in itertools.product(arguments.arch, arguments.size):
+        files: dict[str, dict[str, Path]] = {}
+        for aws in arguments.aws:
+            path = folder / f"{arch}-{size}-{aws}.safetensors"
+            options = ["--arch", arch, "--size", str(size), "--aws", aws, "--dtype", arguments.dtype, "-o", str(path)]
+            subprocess.run([str(arguments.awsnet), "init", *options], check=True, stdout=subprocess.DEVNULL)
+            files[aws] = {"path": path, "graph": path.with_suffix(".onnx")}
+            onnx.save(onnx_graph.convert(model_file.read(path), fold=True), files[aws]["graph"])
         for batch in arguments.batch:
-            yield {
-                "arch": arch,
-                "size": size,
-                "aws": aws,
-                "dtype": arguments.dtype,
-                "batch": batch,
-                "threads": arguments.threads,
-                "path": path,
-                "graph": graph,
-            }
-        path.unlink()
-        graph.unlink()
+            shape = {"arch": arch, "size": size, "dtype": arguments.dtype, "batch": batch, "threads": arguments.threads}
+            yield [shape | {"aws": aws} | files[aws] for aws in arguments.aws]
+        for path in itertools.chain.from_iterable(pair.values() for pair in files.values()):
+            path.unlink()
 
 
-def measure(arguments: argparse.Namespace, case: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Check every library, then time them in turn; gives each one's figures or why it has none."""
-    model = model_file.read(case["path"])
-    image = np.random.default_rng(0).standard_normal((case["batch"], *model.input_shape())).astype(np.float32)
-    save_file({"image": image}, folder / "input.safetensors")
-    expected = onnx_graph.predict(model, image)
-    sides: dict[str, Side] = {}
-    runs: dict[str, int] = {}
-    results: dict[str, Any] = {}
-    for peer in arguments.peers:
-        side = Side(peer, arguments, case, folder)
-        try:
-            results[peer] = {"difference": side.check(expected), "rounds": []}
-            typical_ms = side.time(CHECK_RUNS)["median_ms"]
-        except Failed as problem:
-            results[peer] = {"failed": str(problem)}
-            continue
-        sides[peer] = side
-        runs[peer] = min(max(int(arguments.seconds * 1e3 / typical_ms), LEAST_RUNS), MOST_RUNS)
+def measure(arguments: argparse.Namespace, group: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Check every library, then time them in turn; gives, for each case, each one's figures or why it has none.
+
+    A library runs all cases of the group one behind the other, so that the kinds of AWS-Units can be compared.
+    """
+    sides: dict[str, dict[int, Side]] = {}
+    runs: dict[tuple[str, int], int] = {}
+    results: list[dict[str, Any]] = []
+    for number, case in enumerate(group):
+        model = model_file.read(case["path"])
+        image = np.random.default_rng(0).standard_normal((case["batch"], *model.input_shape())).astype(np.float32)
+        place = folder / case["aws"]
+        place.mkdir(exist_ok=True)
+        save_file({"image": image}, place / "input.safetensors")
+        expected = onnx_graph.predict(model, image)
+        results.append({})
+        for peer in arguments.peers:
+            side = Side(peer, arguments, case, place)
+            try:
+                results[number][peer] = {"difference": side.check(expected), "rounds": []}
+                typical_ms = side.time(CHECK_RUNS)["median_ms"]
+            except Failed as problem:
+                results[number][peer] = {"failed": str(problem)}
+                continue
+            sides.setdefault(peer, {})[number] = side
+            runs[peer, number] = min(max(int(arguments.seconds * 1e3 / typical_ms), LEAST_RUNS), MOST_RUNS)
     for index in range(arguments.rounds):
         order = list(sides)
         for peer in order[index % len(order) :] + order[: index % len(order)]:  # each once behind each
-            figures = sides[peer].time(runs[peer])
-            kept = ("median_ms", "start_ms", "peak_mib", "import_mib")
-            results[peer]["rounds"].append({name: figures[name] for name in kept if name in figures})
+            numbers = list(sides[peer])
+            for number in numbers[:: -1 if index % 2 else 1]:
+                figures = sides[peer][number].time(runs[peer, number])
+                kept = ("median_ms", "start_ms", "peak_mib", "import_mib")
+                results[number][peer]["rounds"].append({name: figures[name] for name in kept if name in figures})
     return results
 
 
@@ -208,12 +211,12 @@ def main() -> None:
         results = json.loads(kept.read_text())
     if not arguments.report_only:
         with tempfile.TemporaryDirectory(prefix="compare-", dir=arguments.folder) as folder:
-            for case in cases(arguments, Path(folder)):
-                peers = measure(arguments, case, Path(folder))
-                row = {name: value for name, value in case.items() if name not in ("path", "graph")}
-                keep(results["cases"], row, peers)
-                for peer, figures in peers.items():
-                    print(f"{report.title(row)}, {peer}: {outcome(figures)}", file=sys.stderr, flush=True)
+            for group in cases(arguments, Path(folder)):
+                for case, peers in zip(group, measure(arguments, group, Path(folder)), strict=True):
+                    row = {name: value for name, value in case.items() if name not in ("path", "graph")}
+                    keep(results["cases"], row, peers)
+                    for peer, figures in peers.items():
+                        print(f"{report.title(row)}, {peer}: {outcome(figures)}", file=sys.stderr, flush=True)
                 kept.write_text(json.dumps(results, indent=1) + "\n")
     places = [(arguments.folder, "report")]
     if arguments.record:

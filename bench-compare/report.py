@@ -59,7 +59,7 @@ def markdown(results: dict[str, Any], picture_name: str) -> str:
             "",
             "## What AWS-Units cost",
             "",
-            "The time with them over the time without.",
+            "The time with them over the time without: the median of the rounds' ratios, and the least and the most.",
             "",
             *_unit_cost(cases, peers),
             "",
@@ -133,8 +133,9 @@ def _unit_cost(cases: list[Case], peers: list[str]) -> list[str]:
             continue
         cells = []
         for peer in peers:
-            pair = [medians(side["peers"].get(peer, {})) for side in (case, without[0])]
-            cells.append(f"{statistics.median(pair[0]) / statistics.median(pair[1]):.3f}" if all(pair) else "-")
+            rounds = zip(*(medians(side["peers"].get(peer, {})) for side in (case, without[0])), strict=False)
+            ratios = sorted(one / other for one, other in rounds)
+            cells.append(f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})" if ratios else "-")
         rows.append([title(case), *cells])
     return _table(["network", *(NAMES[peer] for peer in peers)], rows)
 

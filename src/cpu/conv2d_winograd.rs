@@ -2,8 +2,8 @@
 //! [`plan::winograd`](crate::plan::winograd).
 //!
 //! For each of the n*n elements of the transform, a sum over input channels for every tile and output channel is a
-//! 1x1 convolution whose pixels are the tiles, and the tile of the direct convolution computes it. The tiles of all
-//! images lie one behind the other, so that the last ones, whose maps have few tiles, fill the registers as well.
+//! product of two matrices, tiles by input channels and input channels by output channels. The tiles of all images lie
+//! one behind the other, so that small maps fill the registers as well.
 //!
 //! A task computes some of these tiles and some groups of output channels, first in the emotion branch, then in au. It
 //! transforms the input of its tiles once. Then for each group come the products, and with the transform back the
