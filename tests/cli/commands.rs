@@ -113,10 +113,11 @@ fn run_gives_the_four_tensors_for_any_number_of_images() {
         found.sort_unstable();
         assert_eq!(found, ["au.logits", "au.probabilities", "emotion.logits", "emotion.probabilities"]);
 
-        // The library's answer, image by image.
+        // The library's answer, image by image, by a plan of the same batch.
         let target = Device::Cpu.resolve().expect("the CPU").target;
-        let plan =
-            Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }).expect("a plan");
+        let batch_of_plan = batch.parse::<usize>().expect("a number").min(count);
+        let options = PlanOptions { target, batch: batch_of_plan, ..PlanOptions::default() };
+        let plan = Plan::build(model.clone(), &options).expect("a plan");
         let mut session =
             Engine::new(plan, &EngineOptions::default()).and_then(|e| e.session()).expect("a session");
         let input = std::fs::read(&input).expect("the input");
