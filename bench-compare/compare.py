@@ -138,35 +138,34 @@ def measure(arguments: argparse.Namespace, group: list[dict[str, Any]], folder: 
 
     A library runs all cases of the group one behind the other, so that the kinds of AWS-Units can be compared.
     """
-    sides: dict[str, dict[int, Side]] = {}
-    runs: dict[tuple[str, int], int] = {}
+    sides: dict[str, list[tuple[Side, int, list[dict[str, Any]]]]] = {}
     results: list[dict[str, Any]] = []
-    for number, case in enumerate(group):
+    for case in group:
         model = model_file.read(case["path"])
         image = np.random.default_rng(0).standard_normal((case["batch"], *model.input_shape())).astype(np.float32)
         place = folder / case["aws"]
         place.mkdir(exist_ok=True)
         save_file({"image": image}, place / "input.safetensors")
         expected = onnx_graph.predict(model, image)
-        results.append({})
+        peers: dict[str, Any] = {}
+        results.append(peers)
         for peer in arguments.peers:
             side = Side(peer, arguments, case, place)
             try:
-                results[number][peer] = {"difference": side.check(expected), "rounds": []}
+                peers[peer] = {"difference": side.check(expected), "rounds": []}
                 typical_ms = side.time(CHECK_RUNS)["median_ms"]
             except Failed as problem:
-                results[number][peer] = {"failed": str(problem)}
+                peers[peer] = {"failed": str(problem)}
                 continue
-            sides.setdefault(peer, {})[number] = side
-            runs[peer, number] = min(max(int(arguments.seconds * 1e3 / typical_ms), LEAST_RUNS), MOST_RUNS)
-    for index in range(arguments.rounds):
+            runs = min(max(int(arguments.seconds * 1e3 / typical_ms), LEAST_RUNS), MOST_RUNS)
+            sides.setdefault(peer, []).append((side, runs, peers[peer]["rounds"]))
+    for index in range(arguments.rounds if sides else 0):
         order = list(sides)
         for peer in order[index % len(order) :] + order[: index % len(order)]:  # each once behind each
-            numbers = list(sides[peer])
-            for number in numbers[:: -1 if index % 2 else 1]:
-                figures = sides[peer][number].time(runs[peer, number])
+            for side, runs, rounds in sides[peer][:: -1 if index % 2 else 1]:
+                figures = side.time(runs)
                 kept = ("median_ms", "start_ms", "peak_mib", "import_mib")
-                results[number][peer]["rounds"].append({name: figures[name] for name in kept if name in figures})
+                rounds.append({name: figures[name] for name in kept if name in figures})
     return results
 
 
