@@ -256,15 +256,10 @@ impl Tensor {
             Some(first + elements[first..].iter().position(|&v| !finite(v))?)
         }
         const CHUNK: usize = 1024;
-        // Infinity and NaN have an exponent of ones.
-        const F16_EXPONENT: u16 = 0x7c00;
-        const BF16_EXPONENT: u16 = 0x7f80;
         match &self.elements {
             Elements::F32(v) => find(v, f32::is_finite).map(|index| (index, v[index])),
-            Elements::F16(v) => find(v, |v| v.to_bits() & F16_EXPONENT != F16_EXPONENT)
-                .map(|index| (index, v[index].to_f32())),
-            Elements::BF16(v) => find(v, |v| v.to_bits() & BF16_EXPONENT != BF16_EXPONENT)
-                .map(|index| (index, v[index].to_f32())),
+            Elements::F16(v) => find(v, f16::is_finite).map(|index| (index, v[index].to_f32())),
+            Elements::BF16(v) => find(v, bf16::is_finite).map(|index| (index, v[index].to_f32())),
         }
     }
 

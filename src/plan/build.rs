@@ -378,10 +378,8 @@ impl<'a> Builder<'a> {
             Some(tile) => {
                 let (input, output) = (&self.values[input], &self.values[output]);
                 let mut kernel = winograd::cut(tile, self.batch, &spec, input, output);
-                kernel.branches = pack::both(weights, |branch| {
-                    let weights = winograd::pack(name, &kernel, output, branch)?;
-                    let padded = output.blocks() * output.lanes;
-                    Ok(ConvWeights { weights, bias: pack::per_channel(name, branch.bias(), padded)? })
+                kernel.branches = pack::both(name, output.lanes, weights, |branch| {
+                    winograd::pack(name, &kernel, output, branch)
                 })?;
                 Kernel::Winograd(Box::new(kernel))
             }
@@ -409,8 +407,8 @@ impl<'a> Builder<'a> {
         let conv = spec.conv;
         let (kernel @ [kh, kw], out_channels) = (conv.kernel, output.shape.channels);
         let (in_group, out_group) = (spec.input_channels / conv.groups, out_channels / conv.groups);
-        pack::both(weights, |branch| {
-            let weights = pack::conv(name, groups, kernel, input.lanes, output.lanes, |group| {
+        pack::both(name, output.lanes, weights, |branch| {
+            pack::conv(name, groups, kernel, input.lanes, output.lanes, |group| {
                 let rows = group.channels(output);
                 let (first_row, w) = (rows.start, branch.folded_rows(rows));
                 move |o: usize, i: usize, ky: usize, kx: usize| {
@@ -422,9 +420,7 @@ impl<'a> Builder<'a> {
                     let row = (o - first_row) * in_group + i - first_input;
                     w[(row * kh + ky) * kw + kx]
                 }
-            })?;
-            let bias = pack::per_channel(name, branch.bias(), out_channels.next_multiple_of(output.lanes))?;
-            Ok(ConvWeights { weights, bias })
+            })
         })
     }
 
@@ -598,12 +594,8 @@ impl<'a> Builder<'a> {
     fn depthwise(&self, name: &str, conv: &Conv2d, weights: [Weights; 2]) -> Result<DepthwiseKernel> {
         let lanes = self.isa.lanes();
         let taps = conv.kernel[0] * conv.kernel[1];
-        let mut branches = Vec::with_capacity(2);
-        for branch in weights {
-            let bias = pack::per_channel(name, branch.bias(), branch.bias().len().next_multiple_of(lanes))?;
-            branches
-                .push(ConvWeights { weights: pack::depthwise(name, &branch.folded(), taps, lanes)?, bias });
-        }
+        let branches =
+            pack::both(name, lanes, weights, |branch| pack::depthwise(name, &branch.folded(), taps, lanes))?;
         Ok(DepthwiseKernel {
             kernel: conv.kernel,
             stride: conv.stride,

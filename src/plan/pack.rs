@@ -7,13 +7,20 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::memory::AlignedBuffer;
 use crate::model::Weights;
 
-/// Packs both branches' weights, au's on a thread of its own where they are many and the system has one.
+/// Packs both branches' weights by `pack`, and their biases; au's on a thread of its own where they are many and the
+/// system has one.
 pub(crate) fn both(
+    place: &str,
+    lanes: usize,
     weights: [Weights; 2],
-    pack: impl Fn(&Weights) -> Result<ConvWeights> + Sync,
+    pack: impl Fn(&Weights) -> Result<AlignedBuffer> + Sync,
 ) -> Result<Vec<ConvWeights>> {
     /// Packing them takes less time than a thread to start.
     const FEW: usize = 1 << 15;
+    let pack = |branch: &Weights| {
+        let padded = branch.bias().len().next_multiple_of(lanes);
+        Ok(ConvWeights { weights: pack(branch)?, bias: per_channel(place, branch.bias(), padded)? })
+    };
     let [emotion, au] = &weights;
     let (emotion, au) = thread::scope(|scope| {
         let other = match au.weight().len() {
