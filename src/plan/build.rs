@@ -378,15 +378,16 @@ impl<'a> Builder<'a> {
             Some(tile) => {
                 let (input, output) = (&self.values[input], &self.values[output]);
                 let mut kernel = winograd::cut(tile, self.batch, &spec, input, output);
-                kernel.branches = pack::both(name, output.lanes, weights, |branch| {
-                    winograd::pack(name, &kernel, output, branch)
+                let (channels, groups, owned) = (kernel.channels, kernel.groups.clone(), output.clone());
+                kernel.branches = pack::both(name, output.lanes, weights, move |name, branch| {
+                    winograd::pack(name, tile, channels, &groups, &owned, branch)
                 })?;
                 Kernel::Winograd(Box::new(kernel))
             }
             None => {
                 let mut kernel = self.cut(&spec, input, output, epilogue.residual);
                 let (input, output) = (&self.values[input], &self.values[output]);
-                kernel.branches = self.pack(name, &spec, &kernel.groups, input, output, weights)?;
+                kernel.branches = self.pack(name, &spec, kernel.groups.clone(), input, output, weights)?;
                 Kernel::Conv2d(Box::new(kernel))
             }
         };
@@ -399,7 +400,7 @@ impl<'a> Builder<'a> {
         &self,
         name: &str,
         spec: &ConvSpec,
-        groups: &[BlockGroup],
+        groups: Vec<BlockGroup>,
         input: &Value,
         output: &Value,
         weights: [Weights; 2],
@@ -407,9 +408,10 @@ impl<'a> Builder<'a> {
         let conv = spec.conv;
         let (kernel @ [kh, kw], out_channels) = (conv.kernel, output.shape.channels);
         let (in_group, out_group) = (spec.input_channels / conv.groups, out_channels / conv.groups);
-        pack::both(name, output.lanes, weights, |branch| {
-            pack::conv(name, groups, kernel, input.lanes, output.lanes, |group| {
-                let rows = group.channels(output);
+        let (input_lanes, output) = (input.lanes, output.clone());
+        pack::both(name, output.lanes, weights, move |name, branch| {
+            pack::conv(name, &groups, kernel, input_lanes, output.lanes, |group| {
+                let rows = group.channels(&output);
                 let (first_row, w) = (rows.start, branch.folded_rows(rows));
                 move |o: usize, i: usize, ky: usize, kx: usize| {
                     let first_input = o / out_group * in_group;
@@ -594,8 +596,9 @@ impl<'a> Builder<'a> {
     fn depthwise(&self, name: &str, conv: &Conv2d, weights: [Weights; 2]) -> Result<DepthwiseKernel> {
         let lanes = self.isa.lanes();
         let taps = conv.kernel[0] * conv.kernel[1];
-        let branches =
-            pack::both(name, lanes, weights, |branch| pack::depthwise(name, &branch.folded(), taps, lanes))?;
+        let branches = pack::both(name, lanes, weights, move |name, branch| {
+            pack::depthwise(name, &branch.folded(), taps, lanes)
+        })?;
         Ok(DepthwiseKernel {
             kernel: conv.kernel,
             stride: conv.stride,

@@ -128,8 +128,9 @@ impl Plan {
     /// Makes the plan for `model`.
     ///
     /// Takes the model, and frees its weights layer by layer as they are packed; clone it first, which is cheap, to
-    /// keep it. For a CPU both branches are packed at once, one of them on a thread that ends with the layer. Errors: a batch of 0 or above 1048576, a precision that the backend does not have, feature maps
-    /// beyond the address space, a tuning with a tile that the GPU has no room for.
+    /// keep it. For a CPU both branches are packed at once, one of them on a thread that ends with the layer. Errors:
+    /// a batch of 0 or above 1048576, a precision that the backend does not have, feature maps beyond the address
+    /// space, a tuning with a tile that the GPU has no room for.
     pub fn build(model: Model, options: &PlanOptions) -> Result<Self> {
         let PlanOptions { target, precision, batch, keep_values, conv2d, ref tuning } = *options;
         if batch == 0 || batch > MAX_BATCH {

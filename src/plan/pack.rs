@@ -1,6 +1,7 @@
 //! Weights in the order in which the kernels read them, in aligned memory.
 
-use std::thread::{self, ScopedJoinHandle};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use super::node::{BlockGroup, ConvWeights};
 use crate::error::{Error, ErrorKind, Result};
@@ -9,34 +10,36 @@ use crate::model::Weights;
 
 /// Packs both branches' weights by `pack`, and their biases; au's on a thread of its own where they are many and the
 /// system has one.
+///
+/// The thread owns what it reads: `std::thread::scope` would leave its caller a handle of the thread it is on, which
+/// a C program's main thread never frees.
 pub(crate) fn both(
     place: &str,
     lanes: usize,
     weights: [Weights; 2],
-    pack: impl Fn(&Weights) -> Result<AlignedBuffer> + Sync,
+    pack: impl Fn(&str, &Weights) -> Result<AlignedBuffer> + Send + Sync + 'static,
 ) -> Result<Vec<ConvWeights>> {
     /// Packing them takes less time than a thread to start.
     const FEW: usize = 1 << 15;
-    let pack = |branch: &Weights| {
+    let place: Arc<str> = place.into();
+    let pack = Arc::new(move |branch: &Weights| {
         let padded = branch.bias().len().next_multiple_of(lanes);
-        Ok(ConvWeights { weights: pack(branch)?, bias: per_channel(place, branch.bias(), padded)? })
-    };
-    let [emotion, au] = &weights;
-    let (emotion, au) = thread::scope(|scope| {
-        let other = match au.weight().len() {
-            0..=FEW => None,
-            _ => thread::Builder::new().spawn_scoped(scope, || pack(au)).ok(),
-        };
-        let emotion = pack(emotion);
-        let au = match other.map(ScopedJoinHandle::join) {
-            None => pack(au),
-            Some(Ok(packed)) => packed,
-            Some(Err(_)) => {
-                Err(Error::new(ErrorKind::Internal, "plan", "the weights to be packed", "a panic"))
-            }
-        };
-        (emotion, au)
+        Ok(ConvWeights { weights: pack(&place, branch)?, bias: per_channel(&place, branch.bias(), padded)? })
     });
+    let [emotion, au] = weights;
+    let other = match au.weight().len() {
+        0..=FEW => None,
+        _ => {
+            let (pack, au) = (Arc::clone(&pack), au.clone());
+            thread::Builder::new().spawn(move || pack(&au)).ok()
+        }
+    };
+    let emotion = pack(&emotion);
+    let au = match other.map(JoinHandle::join) {
+        None => pack(&au),
+        Some(Ok(packed)) => packed,
+        Some(Err(_)) => Err(Error::new(ErrorKind::Internal, "plan", "the weights to be packed", "a panic")),
+    };
     Ok(vec![emotion?, au?])
 }
 

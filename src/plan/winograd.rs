@@ -17,7 +17,7 @@ use std::fmt;
 
 use super::arena::ALIGNMENT;
 use super::conv::{ConvSpec, block_groups};
-use super::node::WinogradKernel;
+use super::node::{BlockGroup, WinogradKernel};
 use super::target::Isa;
 use super::tile::{Tile, exists};
 use super::{Conv2dAlgorithm, Value};
@@ -293,23 +293,25 @@ impl WinogradKernel {
 }
 
 /// The weights of a branch, transformed and packed: for each group [row and column of the transform][input channel]
-/// [output channel].
+/// [output channel]; `channels` are those of the input, padded.
 pub(super) fn pack(
     place: &str,
-    kernel: &WinogradKernel,
+    tile: WinogradTile,
+    channels: usize,
+    groups: &[BlockGroup],
     output: &Value,
     weights: &Weights,
 ) -> Result<AlignedBuffer> {
     const MOST_LANES: usize = 32;
-    let (matrix, n, lanes) = (kernel.tile.weight_matrix(), kernel.tile.input(), kernel.lanes);
-    let len = kernel.groups.iter().map(|group| group.weights_len(n * n, lanes, lanes)).sum();
+    let (matrix, n, lanes) = (tile.weight_matrix(), tile.input(), output.lanes);
+    let len = groups.iter().map(|group| group.weights_len(n * n, lanes, lanes)).sum();
     let mut buffer = AlignedBuffer::zeros(len, place)?;
     let packed = buffer.as_mut_slice();
-    for group in &kernel.groups {
+    for group in groups {
         let width = group.blocks * lanes;
-        let element_len = kernel.channels * width;
-        let channels = group.channels(output);
-        let (outputs, weight) = (channels.len(), weights.folded_rows(channels));
+        let element_len = channels * width;
+        let rows = group.channels(output);
+        let (outputs, weight) = (rows.len(), weights.folded_rows(rows));
         let in_channels = weight.len() / (outputs * 9);
         for input in 0..in_channels {
             // One kernel a lane: g, then G g, then G g Gt.
