@@ -3,6 +3,8 @@
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 
+use bytemuck::Pod;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that can be had without swapping, where the system tells; an allocation beyond them would succeed on
@@ -21,17 +23,17 @@ const LINE_BYTES: usize = 64;
 /// streamed through once a run, and with small pages the look-ups take longer than the bytes.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Elements of f32 that begin at a multiple of 64 bytes, on huge pages where there are enough of them.
-pub(crate) struct AlignedBuffer {
-    start: NonNull<f32>,
+/// Numbers that begin at a multiple of 64 bytes, on huge pages where there are enough of them.
+pub(crate) struct AlignedBuffer<T: Pod = f32> {
+    start: NonNull<T>,
     len: usize,
 }
 
-impl AlignedBuffer {
+impl<T: Pod> AlignedBuffer<T> {
     /// `len` zeros; `what` names them where there is not enough memory.
     pub(crate) fn zeros(len: usize, what: &str) -> Result<Self> {
         let not_enough = || {
-            let bytes = len.saturating_mul(size_of::<f32>());
+            let bytes = len.saturating_mul(size_of::<T>());
             Error::new(ErrorKind::Memory, what, format!("{bytes} bytes of memory"), "not enough")
         };
         if len == 0 {
@@ -40,8 +42,8 @@ impl AlignedBuffer {
         let layout = Self::layout(len).ok_or_else(not_enough)?;
         // SAFETY: the layout is not empty, and what is allocated is filled before anyone reads it.
         let start = unsafe {
-            let start = NonNull::new(alloc(layout).cast::<f32>()).ok_or_else(not_enough)?;
-            prefer_huge_pages(start, layout);
+            let start = NonNull::new(alloc(layout).cast::<T>()).ok_or_else(not_enough)?;
+            prefer_huge_pages(start.cast(), layout);
             start.write_bytes(0, len);
             start
         };
@@ -49,7 +51,7 @@ impl AlignedBuffer {
     }
 
     fn layout(len: usize) -> Option<Layout> {
-        let bytes = len.checked_mul(size_of::<f32>())?;
+        let bytes = len.checked_mul(size_of::<T>())?;
         let alignment = if bytes < HUGE_PAGE_BYTES / 2 { LINE_BYTES } else { HUGE_PAGE_BYTES };
         Layout::from_size_align(bytes, alignment).ok()
     }
@@ -58,12 +60,12 @@ impl AlignedBuffer {
         size_of_val(self.as_slice()) as u64
     }
 
-    pub(crate) fn as_slice(&self) -> &[f32] {
-        // SAFETY: `zeros` has allocated and filled so many.
+    pub(crate) fn as_slice(&self) -> &[T] {
+        // SAFETY: `zeros` has allocated and filled so many, and any bits are a number.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: `zeros` has allocated and filled so many, and they are borrowed as the buffer is.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
@@ -74,7 +76,7 @@ impl AlignedBuffer {
 /// # Safety
 ///
 /// The memory was allocated with the layout.
-unsafe fn prefer_huge_pages(start: NonNull<f32>, layout: Layout) {
+unsafe fn prefer_huge_pages(start: NonNull<u8>, layout: Layout) {
     #[cfg(target_os = "linux")]
     if layout.align() == HUGE_PAGE_BYTES {
         // SAFETY: the advice leaves contents and permissions as they are; a system that refuses it takes small pages.
@@ -83,7 +85,7 @@ unsafe fn prefer_huge_pages(start: NonNull<f32>, layout: Layout) {
     let _ = (start, layout);
 }
 
-impl Drop for AlignedBuffer {
+impl<T: Pod> Drop for AlignedBuffer<T> {
     fn drop(&mut self) {
         if let Some(layout) = Self::layout(self.len).filter(|layout| layout.size() > 0) {
             // SAFETY: allocated with this layout by `zeros`.
@@ -93,11 +95,11 @@ impl Drop for AlignedBuffer {
 }
 
 // SAFETY: the memory is the buffer's alone, as that of a `Vec` is.
-unsafe impl Send for AlignedBuffer {}
+unsafe impl<T: Pod + Send> Send for AlignedBuffer<T> {}
 // SAFETY: as above.
-unsafe impl Sync for AlignedBuffer {}
+unsafe impl<T: Pod + Sync> Sync for AlignedBuffer<T> {}
 
-impl std::fmt::Debug for AlignedBuffer {
+impl<T: Pod> std::fmt::Debug for AlignedBuffer<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "AlignedBuffer({})", self.len)
     }
@@ -110,13 +112,13 @@ mod tests {
     #[test]
     fn buffers_of_every_size_are_aligned_zeros() {
         for len in [0, 1, 15, 16, 17, HUGE_PAGE_BYTES / 8 - 1, HUGE_PAGE_BYTES / 8, HUGE_PAGE_BYTES + 3] {
-            let mut buffer = AlignedBuffer::zeros(len, "test").expect("a few megabytes");
+            let mut buffer = AlignedBuffer::<f32>::zeros(len, "test").expect("a few megabytes");
             assert!(len == 0 || buffer.as_slice().as_ptr().addr().is_multiple_of(LINE_BYTES), "{len}");
             assert_eq!(buffer.as_slice(), vec![0.0; len]);
             buffer.as_mut_slice().fill(1.0);
             assert_eq!(buffer.bytes(), 4 * len as u64);
         }
-        let error = AlignedBuffer::zeros(usize::MAX / 8, "arena").expect_err("more than there is");
+        let error = AlignedBuffer::<f32>::zeros(usize::MAX / 8, "arena").expect_err("more than there is");
         assert_eq!((error.kind(), error.place()), (ErrorKind::Memory, "arena"));
     }
 }

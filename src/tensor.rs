@@ -246,6 +246,15 @@ impl Tensor {
         }
     }
 
+    /// The bits of F16 and BF16 elements.
+    pub(crate) fn bits(&self) -> Option<&[u16]> {
+        match &self.elements {
+            Elements::F32(_) => None,
+            Elements::F16(v) => Some(bytemuck::cast_slice(v)),
+            Elements::BF16(v) => Some(bytemuck::cast_slice(v)),
+        }
+    }
+
     /// The index and value of the first element that is NaN or infinite.
     pub fn first_not_finite(&self) -> Option<(usize, f32)> {
         fn find<T: Copy>(elements: &[T], finite: impl Fn(T) -> bool) -> Option<usize> {

@@ -9,7 +9,7 @@
 //! AWS-Unit can be applied while both are in the nearest cache:
 //!
 //! ```text
-//! u_t = activation(bias_t + sum + residual_t)
+//! u_t = activation(bias_t + sum + residual_t), with narrow weights bias_t + scale_t * sum
 //! y_t = A[t][emotion] * u_emotion + A[t][au] * u_au
 //! ```
 //!
@@ -21,8 +21,10 @@ use std::mem::MaybeUninit;
 use super::epilogue::TileSink;
 use super::kernels::Compiled;
 use super::run::Run;
+use super::simd::Simd;
 use crate::plan::tile::{ROWS, max_sums};
-use crate::plan::{ConvKernel, CpuNode, Isa, View};
+use crate::plan::{ConvKernel, CpuNode, Isa, StoredWeights, View};
+use crate::tensor::DType;
 
 /// Computes a tile of output pixels and stores it.
 pub(super) type TileFn = unsafe fn(&ConvTile);
@@ -42,17 +44,64 @@ pub(super) struct ConvTile {
     pub kernel: [usize; 2],
     /// From one kernel row's, and column's, input to the next one's.
     pub tap_steps: [usize; 2],
-    pub weights: *const f32,
-    /// What is fetched ahead for the first input channel, and from there to the next channel's.
-    pub ahead: *const f32,
-    pub ahead_step: usize,
+    /// Elements of the type that the tile's function is compiled for.
+    pub weights: *const (),
     pub bias: *const f32,
+    /// What the sums of narrow weights are multiplied with; null for f32.
+    pub scale: *const f32,
     pub sink: TileSink,
 }
 
-/// How far ahead of their use weights are fetched, in elements: 32 KB, which come from memory while a core computes with
+/// The type of packed weights in memory.
+pub(super) trait Stored {
+    type Element: Copy;
+    /// Whether the sums are still to be multiplied with the channels' scale.
+    const SCALED: bool;
+
+    /// A vector, widened.
+    unsafe fn load<S: Simd>(from: *const Self::Element) -> S::V;
+}
+
+/// Single precision, scale included.
+pub(super) struct F32;
+/// Half precision.
+pub(super) struct F16;
+/// Brain floating point.
+pub(super) struct BF16;
+
+impl Stored for F32 {
+    type Element = f32;
+    const SCALED: bool = false;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const f32) -> S::V {
+        unsafe { S::load(from) }
+    }
+}
+
+impl Stored for F16 {
+    type Element = u16;
+    const SCALED: bool = true;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const u16) -> S::V {
+        unsafe { S::load_f16(from) }
+    }
+}
+
+impl Stored for BF16 {
+    type Element = u16;
+    const SCALED: bool = true;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const u16) -> S::V {
+        unsafe { S::load_bf16(from) }
+    }
+}
+
+/// How far ahead of their use weights are fetched, in bytes: they come from memory while a core computes with
 /// those before them. Where a map is small, each weight is used once or twice and comes from memory each time.
-const PREFETCH: usize = 8192;
+const PREFETCH: usize = 32 << 10;
 
 /// The body for each column of a tile, written out: a loop of this length may stay one, and then an index that the
 /// compiler does not know keeps the sums out of the registers.
@@ -78,6 +127,7 @@ pub(super) use each_column;
 #[inline(always)]
 pub(super) unsafe fn tile<
     S: Compiled,
+    W: Stored,
     const ROWS: usize,
     const COLUMNS: usize,
     const BLOCKS: usize,
@@ -88,13 +138,13 @@ pub(super) unsafe fn tile<
     unsafe {
         let step = if STEP == 0 { t.pixel_step } else { STEP };
         let mut sums = [[[S::splat(0.0); BLOCKS]; COLUMNS]; ROWS];
-        for block in 0..BLOCKS {
+        for block in 0..if W::SCALED { 0 } else { BLOCKS } {
             let bias = S::load(t.bias.add(block * S::LANES));
             for row in &mut sums {
                 each_column!(COLUMNS, column, row[column][block] = bias);
             }
         }
-        let (mut weights, mut ahead) = (t.weights, t.ahead);
+        let mut weights = t.weights.cast::<W::Element>();
         for input_block in 0..t.input_blocks {
             let from = t.input.add(input_block * t.input_block);
             for ky in 0..t.kernel[0] {
@@ -103,8 +153,11 @@ pub(super) unsafe fn tile<
                     for _ in 0..t.input_lanes {
                         let mut w = [S::splat(0.0); BLOCKS];
                         for (block, w) in w.iter_mut().enumerate() {
-                            *w = S::load(weights.add(block * S::LANES));
-                            S::prefetch(ahead.wrapping_add(block * S::LANES));
+                            let weights = weights.add(block * S::LANES);
+                            *w = W::load::<S>(weights);
+                            if block * S::LANES * size_of::<W::Element>() % 64 == 0 {
+                                S::prefetch(weights.wrapping_byte_add(PREFETCH).cast()); // a line
+                            }
                         }
                         for (row, sums) in sums.iter_mut().enumerate() {
                             let from = from.add(row * t.input_row);
@@ -116,10 +169,17 @@ pub(super) unsafe fn tile<
                             });
                         }
                         weights = weights.add(BLOCKS * S::LANES);
-                        ahead = ahead.wrapping_add(t.ahead_step);
                         from = from.add(1);
                     }
                 }
+            }
+        }
+        for block in 0..if W::SCALED { BLOCKS } else { 0 } {
+            let [bias, scale] = [t.bias, t.scale].map(|from| S::load(from.add(block * S::LANES)));
+            for row in &mut sums {
+                each_column!(COLUMNS, column, {
+                    row[column][block] = S::mul_add(row[column][block], scale, bias);
+                });
             }
         }
         // The sums leave the registers here, so that nothing that follows can keep them out of there above.
@@ -190,7 +250,17 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
         [Some(node.output), node.epilogue.residual].map(|id| id.map_or(0, |id| row_of(&values[id], 1)));
     let pixel_step = conv.stride[1] * input.lanes;
 
-    for (branch, weights) in conv.branches.iter().enumerate() {
+    for (branch, packed) in conv.branches.iter().enumerate() {
+        let (dtype, weights, scale) = match &packed.weights {
+            StoredWeights::F32(weights) => {
+                let weights = weights.as_slice().as_ptr().wrapping_add(group.weights);
+                (DType::F32, weights.cast::<()>(), std::ptr::null())
+            }
+            StoredWeights::Narrow { dtype, bits, scale } => {
+                let bits = bits.as_slice().as_ptr().wrapping_add(group.weights);
+                (*dtype, bits.cast(), scale.as_slice().as_ptr().wrapping_add(group.first_block * S::LANES))
+            }
+        };
         // SAFETY: the plan's offsets stay within the arena: the halo of the input is at least the padding, the
         // windows end within the halo behind the map, and the groups' blocks are blocks of these values. The packed
         // weights have the lengths that the groups state.
@@ -199,7 +269,6 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
             let padding = conv.padding[0] * input.row_stride() + conv.padding[1] * input.lanes;
             let input_first =
                 input_map.add(input.origin() - padding + group.input_blocks.start * input.block_stride());
-            let packed = weights.weights.as_slice().as_ptr().add(group.weights);
             let sink = TileSink::new::<S>(run, node, image, branch, group.first_block, sink_rows);
             let mut row = first_row;
             while row < row_end {
@@ -216,14 +285,13 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
                         input_lanes: input.lanes,
                         kernel: conv.kernel,
                         tap_steps: [conv.dilation[0] * input.row_stride(), conv.dilation[1] * input.lanes],
-                        weights: packed,
-                        ahead: packed.wrapping_add(PREFETCH),
-                        ahead_step: group.blocks * S::LANES,
-                        bias: weights.bias.as_slice().as_ptr().add(group.first_block * S::LANES),
+                        weights,
+                        bias: packed.bias.as_slice().as_ptr().add(group.first_block * S::LANES),
+                        scale,
                         sink: sink.at::<S>(row, column),
                     };
                     // A plan holds only tiles of the table; without one the run must fail, not go on.
-                    let compute = S::conv_tile(tile_rows, tile_columns, group.blocks, pixel_step);
+                    let compute = S::conv_tile(dtype, tile_rows, tile_columns, group.blocks, pixel_step);
                     compute.expect("a tile of the table")(&tile);
                     column += tile_columns;
                 }

@@ -9,6 +9,7 @@ use super::{
     aws_gate, conv2d_depthwise, conv2d_direct, conv2d_winograd, epilogue, identity, image_to_blocks, pool2d,
 };
 use crate::plan::{CpuNode, Kernel};
+use crate::tensor::DType;
 
 /// What an instruction set's file offers.
 pub(super) struct Kernels {
@@ -21,8 +22,9 @@ pub(super) struct Kernels {
 
 /// An instruction set with its convolution tiles compiled.
 pub(super) trait Compiled: Simd {
-    /// The tile kernel for these sizes, where the table of tiles has them; see [`conv2d_direct`].
+    /// The tile kernel for weights of this type and these sizes, where the table of tiles has them; see [`conv2d_direct`].
     fn conv_tile(
+        weights: DType,
         rows: usize,
         columns: usize,
         blocks: usize,
@@ -90,10 +92,16 @@ macro_rules! entry_points {
         }
 
         $(#[$features])?
-        unsafe fn conv_tile<const ROWS: usize, const COLUMNS: usize, const BLOCKS: usize, const STEP: usize>(
+        unsafe fn conv_tile<
+            W: $crate::cpu::conv2d_direct::Stored,
+            const ROWS: usize,
+            const COLUMNS: usize,
+            const BLOCKS: usize,
+            const STEP: usize,
+        >(
             tile: &$crate::cpu::conv2d_direct::ConvTile,
         ) {
-            unsafe { $crate::cpu::conv2d_direct::tile::<$simd, ROWS, COLUMNS, BLOCKS, STEP>(tile) }
+            unsafe { $crate::cpu::conv2d_direct::tile::<$simd, W, ROWS, COLUMNS, BLOCKS, STEP>(tile) }
         }
 
         $(#[$features])?
@@ -121,13 +129,14 @@ macro_rules! entry_points {
             }
 
             fn conv_tile(
+                weights: $crate::tensor::DType,
                 rows: usize,
                 columns: usize,
                 blocks: usize,
                 pixel_step: usize,
             ) -> Option<$crate::cpu::conv2d_direct::TileFn> {
                 const LANES: usize = <$simd as $crate::cpu::simd::Simd>::LANES;
-                let wanted = (rows, columns, blocks, pixel_step);
+                let wanted = (weights, rows, columns, blocks, pixel_step);
                 $crate::cpu::kernels::tile_table!($isa, LANES, wanted, 1, 1: 14 7 6 5 4 3 2 1);
                 $crate::cpu::kernels::tile_table!($isa, LANES, wanted, 2, 1: 14 7 6 5 4 3 2 1);
                 $crate::cpu::kernels::tile_table!($isa, LANES, wanted, 4, 1: 14 7 6 5 4 3 2 1);
@@ -149,14 +158,22 @@ macro_rules! tile_table {
             let tile = $crate::plan::tile::Tile { rows: $r, columns: $c, blocks: $n };
             $crate::plan::tile::exists($isa, tile)
         } {
-            let (rows, columns, blocks, pixel_step) = $wanted;
+            use $crate::cpu::conv2d_direct::{BF16, F16, F32};
+            use $crate::tensor::DType;
+            let (weights, rows, columns, blocks, pixel_step) = $wanted;
             if (rows, columns, blocks) == ($r, $c, $n) {
-                return match pixel_step {
-                    1 => Some(conv_tile::<$r, $c, $n, 1>),
-                    2 => Some(conv_tile::<$r, $c, $n, 2>),
-                    $lanes => Some(conv_tile::<$r, $c, $n, $lanes>),
-                    step if step == 2 * $lanes => Some(conv_tile::<$r, $c, $n, { 2 * $lanes }>),
-                    _ => Some(conv_tile::<$r, $c, $n, 0>),
+                return match (weights, pixel_step) {
+                    (DType::F16, $lanes) => Some(conv_tile::<F16, $r, $c, $n, $lanes>),
+                    (DType::F16, _) => Some(conv_tile::<F16, $r, $c, $n, 0>),
+                    (DType::BF16, $lanes) => Some(conv_tile::<BF16, $r, $c, $n, $lanes>),
+                    (DType::BF16, _) => Some(conv_tile::<BF16, $r, $c, $n, 0>),
+                    (DType::F32, 1) => Some(conv_tile::<F32, $r, $c, $n, 1>),
+                    (DType::F32, 2) => Some(conv_tile::<F32, $r, $c, $n, 2>),
+                    (DType::F32, $lanes) => Some(conv_tile::<F32, $r, $c, $n, $lanes>),
+                    (DType::F32, step) if step == 2 * $lanes => {
+                        Some(conv_tile::<F32, $r, $c, $n, { 2 * $lanes }>)
+                    }
+                    (DType::F32, _) => Some(conv_tile::<F32, $r, $c, $n, 0>),
                 };
             }
         })*

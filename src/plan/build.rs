@@ -8,7 +8,8 @@ use super::arena::{self, Lifetime};
 use super::conv::{self, ConvSpec, ONE_BY_ONE, whole_map};
 use super::fuse::{Fused, Step, fuse};
 use super::node::{
-    BlockGroup, ConvKernel, ConvWeights, CpuNode, DepthwiseKernel, Epilogue, Kernel, Node, Work, fused_words,
+    ConvKernel, ConvWeights, CpuNode, DepthwiseKernel, Epilogue, Kernel, Node, StoredWeights, Work,
+    fused_words,
 };
 use super::pack;
 use super::target::Isa;
@@ -387,43 +388,16 @@ impl<'a> Builder<'a> {
             None => {
                 let mut kernel = self.cut(&spec, input, output, epilogue.residual);
                 let (input, output) = (&self.values[input], &self.values[output]);
-                kernel.branches = self.pack(name, &spec, kernel.groups.clone(), input, output, weights)?;
+                let narrow = conv::keeps_narrow(output.shape);
+                let (lanes, groups, owned) = (input.lanes, kernel.groups.clone(), output.clone());
+                kernel.branches = pack::both(name, output.lanes, weights, move |name, branch| {
+                    pack::branch(name, &spec, &groups, lanes, &owned, narrow, branch)
+                })?;
                 Kernel::Conv2d(Box::new(kernel))
             }
         };
         self.push(name, work, kernel, input, output, epilogue, flop);
         Ok(output)
-    }
-
-    /// Both branches' weights of a convolution, in the order of its groups.
-    fn pack(
-        &self,
-        name: &str,
-        spec: &ConvSpec,
-        groups: Vec<BlockGroup>,
-        input: &Value,
-        output: &Value,
-        weights: [Weights; 2],
-    ) -> Result<Vec<ConvWeights>> {
-        let conv = spec.conv;
-        let (kernel @ [kh, kw], out_channels) = (conv.kernel, output.shape.channels);
-        let (in_group, out_group) = (spec.input_channels / conv.groups, out_channels / conv.groups);
-        let (input_lanes, output) = (input.lanes, output.clone());
-        pack::both(name, output.lanes, weights, move |name, branch| {
-            pack::conv(name, &groups, kernel, input_lanes, output.lanes, |group| {
-                let rows = group.channels(&output);
-                let (first_row, w) = (rows.start, branch.folded_rows(rows));
-                move |o: usize, i: usize, ky: usize, kx: usize| {
-                    let first_input = o / out_group * in_group;
-                    let connected = o < out_channels && (first_input..first_input + in_group).contains(&i);
-                    if !connected {
-                        return 0.0;
-                    }
-                    let row = (o - first_row) * in_group + i - first_input;
-                    w[(row * kh + ky) * kw + kx]
-                }
-            })
-        })
     }
 
     /// A 1x1 convolution of one or both branches that reads both branches of `input`, or a map of its own;
@@ -451,6 +425,7 @@ impl<'a> Builder<'a> {
         for branch in 0..branches {
             let at = |o, i, _, _| weight(branch, o, i);
             let weights = pack::conv(name, &kernel.groups, [1, 1], input_lanes, lanes, |_| at)?;
+            let weights = StoredWeights::F32(weights);
             let bias = pack::per_channel(name, bias, shape.channels.next_multiple_of(lanes))?;
             kernel.branches.push(ConvWeights { weights, bias });
         }
@@ -564,6 +539,7 @@ impl<'a> Builder<'a> {
             if o < shape.channels && i < c { w[((o * c + i) * kh + ky) * kw + kx] } else { 0.0 }
         };
         let weights = pack::conv(&name, &kernel.groups, conv.kernel, input_lanes, lanes, |_| at)?;
+        let weights = StoredWeights::F32(weights);
         let bias = pack::per_channel(&name, head.weights.bias(), shape.channels.next_multiple_of(lanes))?;
         kernel.branches.push(ConvWeights { weights, bias });
         let flop = 2 * w.len() as u64;

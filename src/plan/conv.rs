@@ -36,6 +36,16 @@ pub(super) fn whole_map(input: Shape) -> Conv2d {
     Conv2d { kernel: [input.height, input.width], ..ONE_BY_ONE }
 }
 
+/// The most pixels of a map for which F16 and BF16 weights stay narrow.
+const NARROW_PIXELS: usize = 64;
+
+/// Whether a direct convolution keeps F16 and BF16 weights as they are: where each weight meets so few pixels that it
+/// takes longer to come from memory than to be multiplied. Elsewhere to widen it for every tile costs more than it saves.
+/// The batch is not asked, so that an algorithm gives the same bits in plans of any batch.
+pub(super) fn keeps_narrow(output: Shape) -> bool {
+    output.pixels() <= NARROW_PIXELS
+}
+
 /// View, tiles and groups of a convolution; the weights are still to be packed.
 pub(super) fn cut(
     isa: Isa,

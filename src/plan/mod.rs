@@ -20,7 +20,9 @@ use std::fmt;
 
 pub(crate) use cuda::CudaPlan;
 pub use cuda::Tuning;
-pub(crate) use node::{BlockGroup, ConvKernel, CpuNode, DepthwiseKernel, Kernel, View, WinogradKernel};
+pub(crate) use node::{
+    BlockGroup, ConvKernel, CpuNode, DepthwiseKernel, Kernel, StoredWeights, View, WinogradKernel,
+};
 pub use node::{Node, Work};
 pub use target::{Gpu, Isa, Precision, Target};
 pub use value::{Value, ValueId};

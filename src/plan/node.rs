@@ -8,7 +8,7 @@ use super::winograd::WinogradTile;
 use crate::memory::AlignedBuffer;
 use crate::model::Gate;
 use crate::op::{Activation, Pool2d};
-use crate::tensor::Branch;
+use crate::tensor::{Branch, DType};
 
 /// One launch: what of the model it computes, and how.
 #[derive(Clone, Debug)]
@@ -117,14 +117,16 @@ impl CpuNode {
 
     /// Bytes of packed weights, biases and AWS-Units.
     pub fn weight_bytes(&self) -> u64 {
+        fn bytes<W>(branches: &[ConvWeights<W>], of: impl Fn(&W) -> u64) -> u64 {
+            branches.iter().map(|branch| of(&branch.weights) + branch.bias.bytes()).sum()
+        }
         let branches = match &self.kernel {
-            Kernel::Conv2d(conv) => &conv.branches[..],
-            Kernel::Winograd(winograd) => &winograd.branches[..],
-            Kernel::Depthwise(depthwise) => &depthwise.branches[..],
-            _ => &[],
+            Kernel::Conv2d(conv) => bytes(&conv.branches, StoredWeights::bytes),
+            Kernel::Winograd(winograd) => bytes(&winograd.branches, AlignedBuffer::bytes),
+            Kernel::Depthwise(depthwise) => bytes(&depthwise.branches, AlignedBuffer::bytes),
+            _ => 0,
         };
-        let mix = self.epilogue.mix.as_ref().map_or(0, AlignedBuffer::bytes);
-        branches.iter().map(ConvWeights::bytes).sum::<u64>() + mix
+        branches + self.epilogue.mix.as_ref().map_or(0, AlignedBuffer::bytes)
     }
 }
 
@@ -235,7 +237,7 @@ pub(crate) struct ConvKernel {
     /// For each computed branch, where its input begins within an image.
     pub input_offsets: Vec<usize>,
     /// The computed branches' weights.
-    pub branches: Vec<ConvWeights>,
+    pub branches: Vec<ConvWeights<StoredWeights>>,
     pub groups: Vec<BlockGroup>,
 }
 
@@ -283,18 +285,35 @@ impl BlockGroup {
 
 /// A branch's packed weights and bias.
 #[derive(Debug)]
-pub(crate) struct ConvWeights {
+pub(crate) struct ConvWeights<W = AlignedBuffer> {
     /// [group][input block][kh][kw][channel in block][output channels of the group]; for Winograd's algorithm
     /// [group][row and column of the transform][input channel][output channels of the group]; depthwise
     /// [block][kh][kw][lane].
-    pub weights: AlignedBuffer,
+    pub weights: W,
     /// [padded output channel]
     pub bias: AlignedBuffer,
 }
 
-impl ConvWeights {
-    pub fn bytes(&self) -> u64 {
-        self.weights.bytes() + self.bias.bytes()
+/// Packed weights in the type in which they lie in memory.
+#[derive(Debug)]
+pub(crate) enum StoredWeights {
+    /// With the batch norm's factors multiplied in.
+    F32(AlignedBuffer),
+    /// F16 or BF16 as the file has them: the kernel widens them in registers and multiplies the sums with the factors.
+    Narrow {
+        dtype: DType,
+        bits: AlignedBuffer<u16>,
+        /// [padded output channel]
+        scale: AlignedBuffer,
+    },
+}
+
+impl StoredWeights {
+    fn bytes(&self) -> u64 {
+        match self {
+            StoredWeights::F32(weights) => weights.bytes(),
+            StoredWeights::Narrow { bits, scale, .. } => bits.bytes() + scale.bytes(),
+        }
     }
 }
 

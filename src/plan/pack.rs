@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use super::node::{BlockGroup, ConvWeights};
+use bytemuck::Pod;
+
+use super::conv::ConvSpec;
+use super::node::{BlockGroup, ConvWeights, StoredWeights};
+use super::value::Value;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::AlignedBuffer;
 use crate::model::Weights;
@@ -13,12 +17,12 @@ use crate::model::Weights;
 ///
 /// The thread owns what it reads: `std::thread::scope` would leave its caller a handle of the thread it is on, which
 /// a C program's main thread never frees.
-pub(crate) fn both(
+pub(crate) fn both<W: Send + 'static>(
     place: &str,
     lanes: usize,
     weights: [Weights; 2],
-    pack: impl Fn(&str, &Weights) -> Result<AlignedBuffer> + Send + Sync + 'static,
-) -> Result<Vec<ConvWeights>> {
+    pack: impl Fn(&str, &Weights) -> Result<W> + Send + Sync + 'static,
+) -> Result<Vec<ConvWeights<W>>> {
     /// Packing them takes less time than a thread to start.
     const FEW: usize = 1 << 15;
     let place: Arc<str> = place.into();
@@ -66,19 +70,57 @@ pub(crate) fn mix(
     Ok(buffer)
 }
 
+/// A branch's weights of a convolution, in the order of its groups; F16 and BF16 stay what they are where `narrow`.
+pub(crate) fn branch(
+    place: &str,
+    spec: &ConvSpec,
+    groups: &[BlockGroup],
+    input_lanes: usize,
+    output: &Value,
+    narrow: bool,
+    weights: &Weights,
+) -> Result<StoredWeights> {
+    let (kernel @ [kh, kw], lanes, out_channels) = (spec.conv.kernel, output.lanes, output.shape.channels);
+    let (in_group, out_group) = (spec.input_channels / spec.conv.groups, out_channels / spec.conv.groups);
+    // Where a weight lies in the model's tensor, if it connects the two channels.
+    let index = |o: usize, i: usize, ky: usize, kx: usize| {
+        let first_input = o / out_group * in_group;
+        let connected = o < out_channels && (first_input..first_input + in_group).contains(&i);
+        connected.then(|| ((o * in_group + i - first_input) * kh + ky) * kw + kx)
+    };
+    let tensor = weights.weight();
+    if let Some(bits) = tensor.bits().filter(|_| narrow) {
+        let at = |o, i, ky, kx| index(o, i, ky, kx).map_or(0, |index| bits[index]);
+        let ones = vec![1.0; out_channels];
+        let scale = weights.scale().unwrap_or(&ones);
+        return Ok(StoredWeights::Narrow {
+            dtype: tensor.dtype(),
+            bits: conv(place, groups, kernel, input_lanes, lanes, |_| at)?,
+            scale: per_channel(place, scale, out_channels.next_multiple_of(lanes))?,
+        });
+    }
+    let folded = conv(place, groups, kernel, input_lanes, lanes, |group| {
+        let rows = group.channels(output);
+        let first = rows.start * in_group * kh * kw;
+        let w = weights.folded_rows(rows);
+        move |o, i, ky, kx| index(o, i, ky, kx).map_or(0.0, |index| w[index - first])
+    })?;
+    Ok(StoredWeights::F32(folded))
+}
+
 /// Convolution weights: for each group of output blocks [input block][kh][kw][channel in block][output channel].
 ///
 /// `input_lanes` channels make an input block and `lanes` an output block. `weights(group)(output channel, input
 /// channel, ky, kx)`, both channels counted with the padding of their blocks, gives 0 where the two are not connected
 /// or one is padding.
-pub(crate) fn conv<W: Fn(usize, usize, usize, usize) -> f32>(
+pub(crate) fn conv<T: Pod, W: Fn(usize, usize, usize, usize) -> T>(
     place: &str,
     groups: &[BlockGroup],
     kernel: [usize; 2],
     input_lanes: usize,
     lanes: usize,
     weights: impl Fn(&BlockGroup) -> W,
-) -> Result<AlignedBuffer> {
+) -> Result<AlignedBuffer<T>> {
     let taps = kernel[0] * kernel[1];
     let mut buffer =
         AlignedBuffer::zeros(groups.iter().map(|g| g.weights_len(taps, input_lanes, lanes)).sum(), place)?;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::common::{Chw, Network, Numbers, Rng};
 
 /// An operator on a map.
+#[derive(Clone)]
 pub struct OpCase {
     /// The operator's name, as in the manifest, or the AWS-Unit's.
     pub op: &'static str,
@@ -24,6 +25,8 @@ pub struct OpCase {
     reads_image: bool,
     layer: Value,
     out_channels: usize,
+    /// The type of the tensors.
+    dtype: &'static str,
 }
 
 impl OpCase {
@@ -41,7 +44,7 @@ impl OpCase {
         let pixel = json!({"name": "pixel", "op": "conv2d", "kernel": 1, "stride": [height, width]});
         network.layer(pixel, 1);
         let mut file = network.heads(("pixel", 1), ("pixel", 1));
-        file.tensors.iter_mut().for_each(|tensor| tensor.convert("F32"));
+        file.tensors.iter_mut().for_each(|tensor| tensor.convert(self.dtype));
         file.model()
     }
 
@@ -66,7 +69,8 @@ pub fn all() -> Vec<OpCase> {
         named.as_object_mut().expect("an object").extend(layer.as_object().expect("an object").clone());
         let [channels, height, width] = input;
         let what = format!("{what} {channels}x{height}x{width}");
-        cases.push(OpCase { op, what, input, reads_image: channels == 3, layer: named, out_channels });
+        let reads_image = channels == 3;
+        cases.push(OpCase { op, what, input, reads_image, layer: named, out_channels, dtype: "F32" });
     };
 
     let mut conv = |what: &str, input: Chw, out, more: Value| {
@@ -118,5 +122,11 @@ pub fn all() -> Vec<OpCase> {
         add(unit, "of", [128, 14, 14], 128, json!({"op": "identity", "residual": "source", "aws": aws}));
     }
     add("aws_gate", "of", [128, 14, 14], 128, json!({"op": "identity", "aws": "gate"}));
+
+    // The same with narrow weights, which a small map keeps narrow.
+    let small = cases.iter().find(|case| case.what == "3x3, 512x4x4").expect("the case above").clone();
+    for dtype in ["F16", "BF16"] {
+        cases.push(OpCase { what: format!("{}, {dtype} weights", small.what), dtype, ..small.clone() });
+    }
     cases
 }

@@ -1,4 +1,4 @@
-//! 8 lanes, x86-64 with AVX2 and FMA.
+//! 8 lanes, x86-64 with AVX2, FMA and F16C.
 
 use std::arch::x86_64::*;
 
@@ -25,6 +25,17 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m256 {
         unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> __m256 {
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> __m256 {
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m256) {
@@ -68,4 +79,4 @@ impl Simd for Avx2 {
     }
 }
 
-entry_points!(Isa::Avx2, Avx2, #[target_feature(enable = "avx2,fma")]);
+entry_points!(Isa::Avx2, Avx2, #[target_feature(enable = "avx2,fma,f16c")]);

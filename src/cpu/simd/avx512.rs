@@ -27,6 +27,19 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(from) }
     }
     #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> __m512 {
+        // This rounding, which no value needs, leaves the compiler free to convert from memory in one instruction.
+        const ROUNDING: i32 = _MM_FROUND_CUR_DIRECTION;
+        unsafe { _mm512_cvt_roundph_ps::<ROUNDING>(_mm256_loadu_si256(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> __m512 {
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m512) {
         unsafe { _mm512_storeu_ps(to, v) }
     }

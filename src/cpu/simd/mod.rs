@@ -31,6 +31,10 @@ pub(super) trait Simd: Copy {
     /// on their way to it than to the first.
     unsafe fn prefetch(from: *const f32);
     unsafe fn load(from: *const f32) -> Self::V;
+    /// Finite F16 values, widened.
+    unsafe fn load_f16(from: *const u16) -> Self::V;
+    /// BF16 values, widened.
+    unsafe fn load_bf16(from: *const u16) -> Self::V;
     unsafe fn store(to: *mut f32, v: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
@@ -87,5 +91,44 @@ pub(super) fn kernels(isa: Isa) -> &'static Kernels {
         Isa::Avx2 => &avx2::KERNELS,
         // The others are refused where they are not available, before any kernel is looked up.
         _ => &portable::KERNELS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::{bf16, f16};
+
+    /// Widens all 65536 values of a type by `load`; what is not finite is left out.
+    fn widens<S: Simd>(load: unsafe fn(*const u16) -> S::V, expected: impl Fn(u16) -> f32) {
+        let all: Vec<u16> = (0..=u16::MAX).collect();
+        for bits in all.chunks(S::LANES) {
+            let mut found = vec![0.0; S::LANES];
+            // SAFETY: both have room for a vector.
+            unsafe { S::store(found.as_mut_ptr(), load(bits.as_ptr())) };
+            for (&bits, found) in bits.iter().zip(found) {
+                let expected = expected(bits);
+                assert!(
+                    !expected.is_finite() || found.to_bits() == expected.to_bits(),
+                    "{}: {bits:#x}",
+                    S::ISA
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn narrow_numbers_are_widened_exactly() {
+        fn check<S: Simd>() {
+            if S::ISA.is_available() {
+                widens::<S>(S::load_f16, |bits| f16::from_bits(bits).to_f32());
+                widens::<S>(S::load_bf16, |bits| bf16::from_bits(bits).to_f32());
+            }
+        }
+        check::<portable::Portable>();
+        #[cfg(target_arch = "x86_64")]
+        check::<avx2::Avx2>();
+        #[cfg(target_arch = "x86_64")]
+        check::<avx512::Avx512>();
     }
 }

@@ -29,6 +29,23 @@ impl Simd for Portable {
         unsafe { from.cast::<[f32; 8]>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> [f32; 8] {
+        // The exponent's bias is 15 there and 127 here; what is subnormal there becomes so here, and then normal.
+        const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
+        // SAFETY: the caller's pointer is valid for a whole vector.
+        let bits = unsafe { from.cast::<[u16; 8]>().read_unaligned() };
+        bits.map(|bits| {
+            let (sign, rest) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff) << 13);
+            f32::from_bits((f32::from_bits(rest) * REBIAS).to_bits() | sign)
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> [f32; 8] {
+        // SAFETY: the caller's pointer is valid for a whole vector.
+        let bits = unsafe { from.cast::<[u16; 8]>().read_unaligned() };
+        bits.map(|bits| f32::from_bits(u32::from(bits) << 16))
+    }
+    #[inline(always)]
     unsafe fn store(to: *mut f32, v: [f32; 8]) {
         // SAFETY: the caller's pointer is valid for a whole vector.
         unsafe { to.cast::<[f32; 8]>().write_unaligned(v) }
