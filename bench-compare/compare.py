@@ -35,6 +35,8 @@ IN_RUST = ("tract", "candle")
 TIMEOUT_S = 600
 LEAST_RUNS, MOST_RUNS = 10, 1000
 CHECK_RUNS = 5
+UNITS_RUNS = 4
+"""Times the runs of a turn, where the time with AWS-Units is compared with that without: it differs by little."""
 
 MEASURE = """
 import resource, subprocess, sys
@@ -95,6 +97,11 @@ class Side:
         options = itertools.chain.from_iterable((f"--{name}", path) for name, path in files.items())
         return self._start([*self.program, *options, "--threads", self.threads, *count])
 
+    def against(self, other: Path, runs: int) -> float:
+        """Give the ratio of awsnet's time on this network to that on another, both measured in turn in one process."""
+        options = ["--json", "--against", str(other), "--runs", str(runs)]
+        return self._start([self.awsnet, "bench", self.case["path"], *options, *self._options()])["against"]["ratio"]
+
     def _options(self) -> list[str]:
         return ["--device", "cpu", "--threads", self.threads, "--batch", str(self.case["batch"])]
 
@@ -136,8 +143,10 @@ def cases(arguments: argparse.Namespace, folder: Path) -> Iterator[list[dict[str
 def measure(arguments: argparse.Namespace, group: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     """Check every library, then time them in turn; gives, for each case, each one's figures or why it has none.
 
-    A library runs all cases of the group one behind the other, so that the kinds of AWS-Units can be compared.
+    A library runs all cases of the group one behind the other, so that the kinds of AWS-Units can be compared; awsnet
+    also runs each kind in turn with none.
     """
+    without = [case["path"] for case in group if case["aws"] == "none"]
     sides: dict[str, list[tuple[Side, int, list[dict[str, Any]]]]] = {}
     results: list[dict[str, Any]] = []
     for case in group:
@@ -165,7 +174,10 @@ def measure(arguments: argparse.Namespace, group: list[dict[str, Any]], folder: 
             for side, runs, rounds in sides[peer][:: -1 if index % 2 else 1]:
                 figures = side.time(runs)
                 kept = ("median_ms", "start_ms", "peak_mib", "import_mib")
-                rounds.append({name: figures[name] for name in kept if name in figures})
+                row = {name: figures[name] for name in kept if name in figures}
+                if peer == "awsnet" and without and side.case["aws"] != "none":
+                    row["units_ratio"] = side.against(without[0], UNITS_RUNS * runs)
+                rounds.append(row)
     return results
 
 

@@ -59,7 +59,8 @@ def markdown(results: dict[str, Any], picture_name: str) -> str:
             "",
             "## What AWS-Units cost",
             "",
-            "The time with them over the time without: the median of the rounds' ratios, and the least and the most.",
+            "The time with them over the time without: the median of the rounds' ratios, and the least and the most. awsnet "
+            "runs both networks in one process, a few runs of each in turn.",
             "",
             *_unit_cost(cases, peers),
             "",
@@ -134,7 +135,8 @@ def _unit_cost(cases: list[Case], peers: list[str]) -> list[str]:
         cells = []
         for peer in peers:
             rounds = zip(*(medians(side["peers"].get(peer, {})) for side in (case, without[0])), strict=False)
-            ratios = sorted(one / other for one, other in rounds)
+            in_turns = medians(case["peers"].get(peer, {}), "units_ratio")
+            ratios = sorted(in_turns or [one / other for one, other in rounds])
             cells.append(f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})" if ratios else "-")
         rows.append([title(case), *cells])
     return _table(["network", *(NAMES[peer] for peer in peers)], rows)

@@ -23,16 +23,9 @@ fn isas() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.is_available())
 }
 
-/// Every way to compute a convolution, given: what `Auto` takes depends on the batch.
-const ALGORITHMS: [Conv2dAlgorithm; 3] = [
-    Conv2dAlgorithm::Direct,
-    Conv2dAlgorithm::Winograd(WinogradTile::F2),
-    Conv2dAlgorithm::Winograd(WinogradTile::F4),
-];
-
-/// The algorithm of a random network: all of them in turn.
+/// The algorithm of a random network: all of them in turn, and given, since what `Auto` takes depends on the batch.
 fn algorithm(seed: u64) -> Conv2dAlgorithm {
-    ALGORITHMS[seed as usize % ALGORITHMS.len()]
+    Conv2dAlgorithm::ALL[seed as usize % Conv2dAlgorithm::ALL.len()]
 }
 
 fn session(model: &Model, target: Target, batch: usize, threads: usize, keep_values: bool) -> Session {
@@ -165,7 +158,9 @@ fn integer_networks_agree_bit_for_bit() {
             _ => false,
         };
         let expected = reference::evaluate(&model, &image).logits;
-        for (index, conv2d) in ALGORITHMS.into_iter().enumerate().filter(|(_, algorithm)| exact(algorithm)) {
+        for (index, conv2d) in
+            Conv2dAlgorithm::ALL.into_iter().enumerate().filter(|(_, algorithm)| exact(algorithm))
+        {
             compared[index] += 1;
             for isa in isas() {
                 let options = PlanOptions { target: Target::Cpu(isa), conv2d, ..PlanOptions::default() };

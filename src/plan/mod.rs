@@ -76,6 +76,25 @@ pub enum Conv2dAlgorithm {
     Winograd(WinogradTile),
 }
 
+impl Conv2dAlgorithm {
+    /// Every way, without [`Auto`](Self::Auto).
+    pub const ALL: [Conv2dAlgorithm; 3] = [
+        Conv2dAlgorithm::Direct,
+        Conv2dAlgorithm::Winograd(WinogradTile::F2),
+        Conv2dAlgorithm::Winograd(WinogradTile::F4),
+    ];
+}
+
+impl fmt::Display for Conv2dAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Conv2dAlgorithm::Auto => f.write_str("auto"),
+            Conv2dAlgorithm::Direct => f.write_str("direct"),
+            Conv2dAlgorithm::Winograd(tile) => tile.fmt(f),
+        }
+    }
+}
+
 /// The scores that a head gives, and how they are read.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadLabels {

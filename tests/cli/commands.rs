@@ -254,6 +254,61 @@ fn bench_measures_start_up() {
 }
 
 #[test]
+fn bench_compares_two_models_in_turns() {
+    let options = ["--device", "cpu", "--runs", "20"];
+    let bench = |more: &[&str]| {
+        let mut bench = awsnet(["bench"]);
+        let done = bench.arg(&*MODEL).args(options).args(more).output().expect("the binary starts");
+        (done.status.code(), String::from_utf8(done.stdout).expect("UTF-8"))
+    };
+    let other = GATED.to_str().expect("UTF-8");
+    let (_, line) = bench(&["--against", other, "--json"]);
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+    let against = &line["against"];
+    let ratio = number(&against["ratio"]);
+    assert!(number(&line["median_ms"]) > 0.0 && number(&against["median_ms"]) > 0.0, "{line}");
+    let quartiles = &against["ratio_quartiles"];
+    assert!(number(&quartiles[0]) <= ratio && ratio <= number(&quartiles[1]), "{line}");
+    let (code, table) = bench(&["--against", other]);
+    assert!(code == Some(0) && table.lines().count() == 3 && table.contains("against; the ratio"), "{table}");
+    for refused in ["--nodes", "--start-up"] {
+        assert_eq!(bench(&["--against", other, refused]).0, Some(2), "{refused}");
+    }
+    assert_eq!(bench(&["--against", "missing.safetensors"]).0, Some(1));
+}
+
+#[test]
+fn tune_holds_the_choices_for_a_cpu_against_the_other_ways() {
+    let tune = || {
+        let mut tune = awsnet(["tune"]);
+        tune.arg(&*MODEL).args(["--device", "cpu", "--runs", "3"]);
+        tune
+    };
+    let plan = &call!("plan", &*MODEL, "--device", "cpu", "--json").json()[0];
+    let lines = tune().arg("--json").output().expect("the binary starts");
+    let lines = String::from_utf8(lines.stdout).expect("UTF-8");
+    assert!(!lines.is_empty());
+    for line in lines.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let nodes = plan["nodes"].as_array().expect("nodes");
+        let node = nodes.iter().find(|node| node["name"] == line["node"]).expect("a node of the plan");
+        let winograd = node["kernel"] == "conv2d_winograd";
+        assert_eq!(line["chosen"], if winograd { node["tile"].clone() } else { json!("direct") }, "{line}");
+        let us = line["us"].as_object().expect("a time for each way");
+        let fastest = us[line["fastest"].as_str().expect("a way")].as_f64();
+        assert!(us.len() == 3 && us.values().all(|us| us.as_f64() >= fastest), "{line}");
+    }
+    let table = tune().output().expect("the binary starts");
+    let table = String::from_utf8(table.stdout).expect("UTF-8");
+    assert_eq!(table.lines().count(), lines.lines().count() + 2, "{table}");
+    for gpu_only in [&["-o", "tuning.json"][..], &["--cold"], &["--candidates", "3"]] {
+        let refused = tune().args(gpu_only).output().expect("the binary starts");
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    }
+}
+
+#[test]
 fn init_writes_models_that_load() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("m.safetensors");

@@ -101,8 +101,8 @@ fn a_tuning_that_cannot_be_measured_or_read_is_one_line_of_error() {
     assert!(text.contains("cuEventElapsedTime") && text.contains("says nothing of a GPU"), "{text}");
     assert!(!Path::new(tuning).exists(), "nothing is half written");
 
-    let on_cpu = ["tune", model, "--device", "cpu"];
-    assert!(failed(&awsnet(&on_cpu, &[CLOCK])).contains("expected a GPU, found cpu"));
+    let on_reference = ["tune", model, "--device", "reference"];
+    assert!(failed(&awsnet(&on_reference, &[CLOCK])).contains("expected a GPU, found reference"));
 
     let plan = ["plan", model, "--device", "cuda:0"];
     let missing = failed(&awsnet(&plan, &[("AWSNET_TUNE", tuning)]));

@@ -1,8 +1,9 @@
 //! `awsnet bench`: latency and throughput.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use awsnet::{Model, Session};
+use awsnet::{Engine, Model, Session};
 use serde::Serialize;
 
 use crate::common::{Failure, ModelPath, Outcome, RunOptions};
@@ -16,7 +17,8 @@ use crate::verify::random_images;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  awsnet bench model.safetensors --batch 1,8,64 --threads 2\n  \
                   awsnet bench model.safetensors --runs 10000\n  \
-                  awsnet bench model.safetensors --start-up")]
+                  awsnet bench model.safetensors --start-up\n  \
+                  awsnet bench model.safetensors --against without-units.safetensors")]
 pub struct Args {
     #[command(flatten)]
     model: ModelPath,
@@ -42,6 +44,11 @@ pub struct Args {
     #[arg(long)]
     nodes: bool,
 
+    /// Measure this model too, a few runs of the one and of the other in turn, and the ratio of MODEL's time to this
+    /// one's: the median of the turns' ratios, with its quartiles
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["start_up", "nodes"])]
+    against: Option<PathBuf>,
+
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -62,6 +69,8 @@ struct Line {
     gflop_per_s: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     nodes: Vec<NodeLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<AgainstLine>,
 }
 
 /// A node's part of it.
@@ -72,6 +81,14 @@ struct NodeLine {
     tile: String,
     median_us: f64,
     gflop_per_s: f64,
+}
+
+/// What is said of the other model.
+#[derive(Serialize)]
+struct AgainstLine {
+    median_ms: f64,
+    ratio: f64,
+    ratio_quartiles: [f64; 2],
 }
 
 /// Larger than the last-level cache of any processor of today.
@@ -87,12 +104,18 @@ pub fn main(args: &Args) -> Outcome {
     let last = args.batch.len() - 1;
     let mut model = if args.start_up { None } else { Some(args.model.load()?) };
     for (index, &batch) in args.batch.iter().enumerate() {
-        let Measured { times, flop, nodes } = match model.take() {
-            None => start_ups(args, batch, &mut stopwatch)?,
-            Some(loaded) => {
+        let Measured { times, flop, nodes, against } = match (model.take(), &args.against) {
+            (None, _) => start_ups(args, batch, &mut stopwatch)?,
+            (Some(loaded), None) => {
                 // The last one may take the weights apart, so that they are in memory once.
                 model = (index < last).then(|| loaded.clone());
                 runs(args, loaded, batch, &mut stopwatch)?
+            }
+            (Some(loaded), Some(path)) => {
+                let other = ModelPath { path: path.clone() }.load()?;
+                let measured = turns(args, [&loaded, &other], batch, &mut stopwatch)?;
+                model = Some(loaded);
+                measured
             }
         };
         let median = nearest_rank(&times, 0.5);
@@ -104,6 +127,7 @@ pub fn main(args: &Args) -> Outcome {
             images_per_s: f64::from(batch) / median,
             gflop_per_s: flop as f64 * f64::from(batch) / median / 1e9,
             nodes,
+            against,
         };
         if index == 0 && !args.json {
             let header = ["batch", "median ms", "p99 ms", "p99.9 ms", "images/s", "GFLOP/s"];
@@ -120,6 +144,13 @@ pub fn main(args: &Args) -> Outcome {
                 line.images_per_s,
                 line.gflop_per_s
             ))?,
+        }
+        if let Some(AgainstLine { median_ms, ratio, ratio_quartiles: [low, high] }) =
+            line.against.as_ref().filter(|_| !args.json)
+        {
+            results.line(&format!(
+                "{median_ms:>20.3} against; the ratio in turns {ratio:.3}, quartiles {low:.3} to {high:.3}"
+            ))?;
         }
         for node in line.nodes.iter().filter(|_| !args.json) {
             results.line(&format!(
@@ -138,34 +169,103 @@ struct Measured {
     /// Of an image.
     flop: u64,
     nodes: Vec<NodeLine>,
+    against: Option<AgainstLine>,
 }
 
 /// Times runs of one session after a warm-up.
 fn runs(args: &Args, model: Model, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measured, Failure> {
-    let engine = args.options.engine(model, batch)?;
-    let mut session = engine.session()?;
-    let images = random_images(batch as usize * engine.plan().input().shape.len(), 1);
-    let mut run = || {
-        if args.cold {
-            session.evict_device_cache()?;
-        }
-        stopwatch.time(|| Ok(session.run(&images).map(|_| ())?))
-    };
-
-    // Warm-up: caches, clocks and the threads' first turns.
-    let (mut warm_up, started) = (Vec::new(), Instant::now());
-    while warm_up.len() < 3 || (started.elapsed() < Duration::from_millis(300) && warm_up.len() < 1000) {
-        warm_up.push(run()?);
-    }
-    warm_up.sort_by(f64::total_cmp);
-    let typical = nearest_rank(&warm_up, 0.5);
-    let count = args.runs.unwrap_or_else(|| ((2.0 / typical) as u32).clamp(10, 1000));
-    let times = repeat(count, run)?;
+    let mut subject = Subject::new(args, model, batch)?;
+    let count = subject.warm_up(args, stopwatch)?;
+    let times = repeat(count, || subject.run(args, stopwatch))?;
     let nodes = match args.nodes {
-        true => node_lines(&mut session, &images, batch, count)?,
+        true => node_lines(&mut subject.session, &subject.images, batch, count)?,
         false => Vec::new(),
     };
-    Ok(Measured { times, flop: engine.plan().flop(), nodes })
+    Ok(Measured { times, flop: subject.engine.plan().flop(), nodes, against: None })
+}
+
+/// A session and what it runs on.
+struct Subject {
+    engine: Engine,
+    session: Session,
+    images: Vec<f32>,
+}
+
+impl Subject {
+    fn new(args: &Args, model: Model, batch: u32) -> Result<Self, Failure> {
+        let engine = args.options.engine(model, batch)?;
+        let session = engine.session()?;
+        let images = random_images(batch as usize * engine.plan().input().shape.len(), 1);
+        Ok(Subject { engine, session, images })
+    }
+
+    /// The seconds of a run.
+    fn run(&mut self, args: &Args, stopwatch: &mut Stopwatch) -> Result<f64, Failure> {
+        if args.cold {
+            self.session.evict_device_cache()?;
+        }
+        stopwatch.time(|| Ok(self.session.run(&self.images).map(|_| ())?))
+    }
+
+    /// Runs until caches, clocks and threads have had their first turns; gives how many runs to measure.
+    fn warm_up(&mut self, args: &Args, stopwatch: &mut Stopwatch) -> Result<u32, Failure> {
+        let (mut times, started) = (Vec::new(), Instant::now());
+        while times.len() < 3 || (started.elapsed() < Duration::from_millis(300) && times.len() < 1000) {
+            times.push(self.run(args, stopwatch)?);
+        }
+        times.sort_by(f64::total_cmp);
+        let typical = nearest_rank(&times, 0.5);
+        Ok(args.runs.unwrap_or_else(|| ((2.0 / typical) as u32).clamp(10, 1000)))
+    }
+}
+
+/// Times two models in turns of a few runs.
+///
+/// What a machine does beside them changes within seconds, and so reaches both models of a turn alike. What is made
+/// first in a process may get the better memory: each model has two sessions, made in the order this, other, other,
+/// this, and a turn takes one of each.
+fn turns(
+    args: &Args,
+    models: [&Model; 2],
+    batch: u32,
+    stopwatch: &mut Stopwatch,
+) -> Result<Measured, Failure> {
+    /// Runs of a model in a turn, behind one that brings its weights back into the caches.
+    const TURN: u32 = 5;
+    let [this, other] = models;
+    let make = |model: &Model| Subject::new(args, model.clone(), batch);
+    let mut subjects = [make(this)?, make(other)?, make(other)?, make(this)?];
+    let mut count = 0;
+    for subject in &mut subjects {
+        count = count.max(subject.warm_up(args, stopwatch)?);
+    }
+    let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
+    const ORDERS: [[usize; 2]; 4] = [[0, 1], [2, 3], [3, 2], [1, 0]]; // each session first, and each behind
+    for turn in 0..(count.div_ceil(TURN) as usize).next_multiple_of(ORDERS.len()) {
+        let [first, second] = ORDERS[turn % ORDERS.len()];
+        let mut medians = [0.0; 2];
+        for index in [first, second] {
+            subjects[index].run(args, stopwatch)?;
+            let of_turn = repeat(TURN, || subjects[index].run(args, stopwatch))?;
+            let model = usize::from(index == 1 || index == 2);
+            medians[model] = nearest_rank(&of_turn, 0.5);
+            times[model].extend(of_turn);
+        }
+        ratios.push(medians[0] / medians[1]);
+    }
+    let [times, others] = times.map(sorted);
+    let ratios = sorted(ratios);
+    let against = AgainstLine {
+        median_ms: nearest_rank(&others, 0.5) * 1e3,
+        ratio: nearest_rank(&ratios, 0.5),
+        ratio_quartiles: [nearest_rank(&ratios, 0.25), nearest_rank(&ratios, 0.75)],
+    };
+    Ok(Measured { times, flop: subjects[0].engine.plan().flop(), nodes: Vec::new(), against: Some(against) })
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 /// Times whole ways from the file to a first result.
@@ -182,7 +282,7 @@ fn start_ups(args: &Args, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measu
         })
     };
     let times = repeat(args.runs.unwrap_or(START_UP_RUNS), start_up)?;
-    Ok(Measured { times, flop, nodes: Vec::new() })
+    Ok(Measured { times, flop, nodes: Vec::new(), against: None })
 }
 
 /// Medians of each node over `runs` runs.

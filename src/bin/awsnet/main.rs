@@ -16,7 +16,6 @@ mod predict;
 mod run;
 mod sharing;
 mod svg;
-#[cfg(feature = "cuda")]
 mod tune;
 mod verify;
 
@@ -47,7 +46,6 @@ enum Command {
     Plan(plan::Args),
     Verify(verify::Args),
     Bench(bench::Args),
-    #[cfg(feature = "cuda")]
     Tune(tune::Args),
     Init(init::Args),
     Doctor(doctor::Args),
@@ -71,7 +69,6 @@ fn run(command: Command) -> Outcome {
         Command::Plan(args) => plan::main(&args),
         Command::Verify(args) => verify::main(&args),
         Command::Bench(args) => bench::main(&args),
-        #[cfg(feature = "cuda")]
         Command::Tune(args) => tune::main(&args),
         Command::Init(args) => init::main(&args),
         Command::Doctor(args) => doctor::main(&args),
