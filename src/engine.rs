@@ -8,6 +8,7 @@ use crate::cuda;
 #[cfg(feature = "cuda")]
 use crate::cuda::{CudaEngine, CudaSession};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pixels::{self, ImagesU8, Normalised, Pixels, check_stride_sizes, check_strides};
 use crate::plan::{BackendPlan, Plan, Target, ValueId, Work};
 use crate::predictions::{PredictionBuffers, Predictions};
 use crate::reference;
@@ -33,28 +34,6 @@ pub enum Graphs {
     AtStart,
     /// For each number of images when it is first run, which takes longer that once; no image is computed in vain.
     OnFirstUse,
-}
-
-/// 8-bit images as a camera or a decoder gives them, [N, H, W, C], C as the model's input has it.
-#[derive(Clone, Copy, Debug)]
-pub struct ImagesU8<'a> {
-    /// The bytes, from the first pixel of the first image to the last of the last.
-    pub pixels: &'a [u8],
-    /// The number of images, N.
-    pub count: usize,
-    /// Bytes from one row to the next, at least W * C.
-    pub row_stride: usize,
-    /// Bytes from one image to the next, at least H rows; of no meaning for one image.
-    pub image_stride: usize,
-}
-
-impl<'a> ImagesU8<'a> {
-    /// Images without gaps between rows and images, `width` * `channels` bytes a row, `height` rows.
-    pub fn dense(pixels: &'a [u8], width: usize, height: usize, channels: usize) -> Self {
-        let row_stride = width.saturating_mul(channels);
-        let image_stride = row_stride.saturating_mul(height);
-        ImagesU8 { pixels, count: pixels.len() / image_stride.max(1), row_stride, image_stride }
-    }
 }
 
 /// A plan with everything that callers share. Immutable; clone it or share it between threads.
@@ -156,7 +135,7 @@ impl Engine {
             plan: Arc::clone(&self.plan),
             backend,
             predictions,
-            normalised: Vec::new(),
+            normalised: pixels::normalised(plan.input()).into(),
             broken: false,
         })
     }
@@ -171,8 +150,8 @@ pub struct Session {
     plan: Arc<Plan>,
     backend: BackendSession,
     predictions: PredictionBuffers,
-    /// 8-bit images as floats, where the backend wants them so; empty until the first.
-    normalised: Vec<f32>,
+    /// What bytes are normalised to, where the device does not do that.
+    normalised: Arc<[Normalised]>,
     broken: bool,
 }
 
@@ -211,36 +190,16 @@ impl Session {
         let shape = self.plan.input().shape;
         self.check_count(images.count)?;
         check_strides(&images, shape)?;
-        let row_len = shape.width * shape.channels;
-        let rows = (0..images.count * shape.height).map(|row| {
-            let first = row / shape.height * images.image_stride + row % shape.height * images.row_stride;
-            &images.pixels[first..][..row_len]
-        });
         #[cfg(feature = "cuda")]
         if let BackendSession::Cuda(session) = &mut self.backend {
-            for (to, from) in session.staging().chunks_exact_mut(row_len).zip(rows) {
-                to.copy_from_slice(from);
+            let rows = session.staging().chunks_exact_mut(shape.width * shape.channels);
+            for (row, to) in rows.take(images.count * shape.height).enumerate() {
+                to.copy_from_slice(images.row(row / shape.height, row % shape.height, shape));
             }
             return self.replay(true, images.count, None);
         }
-        let mut normalised = std::mem::take(&mut self.normalised);
-        normalised.resize(self.plan.batch() * shape.len(), 0.0);
-        let input = self.plan.input();
-        for (row, from) in rows.enumerate() {
-            for c in 0..shape.channels {
-                let plane = row / shape.height * shape.channels + c;
-                let to = &mut normalised[(plane * shape.height + row % shape.height) * shape.width..];
-                let of_channel = from.iter().skip(c).step_by(shape.channels);
-                for (to, &value) in to.iter_mut().zip(of_channel) {
-                    *to = (f32::from(value) / 255.0 - input.mean[c]) / input.std[c];
-                }
-            }
-        }
-        let result = self.run_floats(&normalised[..images.count * shape.len()], None, None).map(|_| ());
-        self.normalised = normalised;
-        result?;
-        let heads = Branch::BOTH.map(|branch| self.plan.head(branch));
-        Ok(self.predictions.finished(heads, images.count))
+        let tables = Arc::clone(&self.normalised);
+        self.run_here(Pixels::Bytes(images, &tables), images.count, None)
     }
 
     /// As [`run`](Self::run), and adds the time that each node takes to `times`, a value a node of the plan.
@@ -273,18 +232,28 @@ impl Session {
             session.staging()[..bytes.len()].copy_from_slice(bytes);
             return self.replay(false, count, deadline);
         }
+        let _ = deadline;
+        self.run_here(Pixels::Floats(images), count, times)
+    }
+
+    /// Runs the network on a backend without a device.
+    fn run_here(
+        &mut self,
+        images: Pixels<'_>,
+        count: usize,
+        times: Option<&mut [Duration]>,
+    ) -> Result<Predictions<'_>> {
         if self.broken {
             return Err(broken("a session that works", "one whose last run broke off"));
         }
-        let _ = deadline;
         let heads = Branch::BOTH.map(|branch| self.plan.head(branch));
         let result = match (&mut self.backend, &self.plan.backend) {
             (BackendSession::Cpu(session), BackendPlan::Cpu(plan)) => {
                 session.run(plan, images, count, &mut self.predictions, times)
             }
             (BackendSession::Reference, BackendPlan::Reference(model)) => {
-                for (index, image) in images.chunks_exact(model.input().shape.len()).enumerate() {
-                    let evaluation = reference::evaluate(model, image);
+                for index in 0..count {
+                    let evaluation = reference::evaluate(model, &images.image(model.input().shape, index));
                     for branch in Branch::BOTH {
                         let logits = &evaluation.logits[branch as usize];
                         let out = self.predictions.logits_mut(branch, index, logits.len());
@@ -483,38 +452,5 @@ impl Session {
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("target", &self.plan.target()).finish_non_exhaustive()
-    }
-}
-
-/// Errors unless rows and images lie apart.
-fn check_stride_sizes(row_stride: usize, image_stride: usize, count: usize, shape: Shape) -> Result<()> {
-    let row_len = shape.width * shape.channels;
-    if row_stride < row_len {
-        let expected = format!("at least {row_len} bytes");
-        return Err(Error::new(ErrorKind::Input, "row stride", expected, row_stride.to_string()));
-    }
-    let image_len = (shape.height - 1).checked_mul(row_stride).and_then(|len| len.checked_add(row_len));
-    if count > 1 && image_len.is_none_or(|len| image_stride < len) {
-        let expected = format!("at least {} rows of {row_stride} bytes", shape.height);
-        return Err(Error::new(ErrorKind::Input, "image stride", expected, image_stride.to_string()));
-    }
-    Ok(())
-}
-
-/// Errors unless rows and images lie apart, and within the pixels.
-fn check_strides(images: &ImagesU8, shape: Shape) -> Result<()> {
-    check_stride_sizes(images.row_stride, images.image_stride, images.count, shape)?;
-    let end = || {
-        let last_image = (images.count - 1).checked_mul(images.image_stride)?;
-        let last_row = (shape.height - 1).checked_mul(images.row_stride)?;
-        last_image.checked_add(last_row)?.checked_add(shape.width * shape.channels)
-    };
-    match end() {
-        Some(end) if end <= images.pixels.len() => Ok(()),
-        end => {
-            let len = end.map_or("more than the address space".to_owned(), |end| format!("at least {end}"));
-            let expected = format!("{len} bytes for {} images of {shape} at these strides", images.count);
-            Err(Error::new(ErrorKind::Input, "images", expected, format!("{} bytes", images.pixels.len())))
-        }
     }
 }

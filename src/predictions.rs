@@ -42,6 +42,7 @@ impl PredictionBuffers {
     }
 
     /// The first `len` images, whose probabilities are there already.
+    #[cfg(feature = "cuda")]
     pub(crate) fn finished<'a>(&'a self, heads: [&'a HeadLabels; 2], len: usize) -> Predictions<'a> {
         Predictions { heads, len, buffers: self }
     }

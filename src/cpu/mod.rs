@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::memory::AlignedBuffer;
+use crate::pixels::Pixels;
 use crate::plan::{CpuPlan, Value};
 use crate::predictions::PredictionBuffers;
 use crate::tensor::Branch;
@@ -94,13 +95,13 @@ impl CpuSession {
         Ok(CpuSession { arena, scratches, team: Team::new(threads, plan.nodes.len())? })
     }
 
-    /// Runs `count` images, [count, C, H, W], at most the plan's batch, pass by pass, and writes their logits.
+    /// Runs `count` images, at most the plan's batch, pass by pass, and writes their logits.
     ///
     /// Adds what each node takes to `times`, where they are wanted; the threads then meet once more at each node.
     pub(crate) fn run(
         &mut self,
         plan: &CpuPlan,
-        images: &[f32],
+        images: Pixels<'_>,
         count: usize,
         predictions: &mut PredictionBuffers,
         times: Option<&mut [Duration]>,
@@ -108,10 +109,9 @@ impl CpuSession {
         let mut times = times;
         let image = &plan.values[plan.image];
         for first in (0..count).step_by(plan.pass) {
-            let images = images[first * image.shape.len()..].chunks_exact(image.shape.len());
             let pass = plan.pass.min(count - first);
-            for (index, pixels) in images.take(pass).enumerate() {
-                write_image(image, index, pixels, self.arena.as_mut_slice());
+            for index in 0..pass {
+                write_image(image, index, &images, first + index, self.arena.as_mut_slice());
             }
             let arena = self.arena.as_mut_slice().as_mut_ptr();
             let run = Run { plan, arena, images: pass, threads: self.team.members() };
@@ -164,19 +164,19 @@ impl CpuSession {
     }
 }
 
-/// Copies an image, [C, H, W], to its place and writes the zeros around it.
-fn write_image(value: &Value, index: usize, pixels: &[f32], arena: &mut [f32]) {
+/// Writes an image to its place and the zeros around it.
+fn write_image(value: &Value, index: usize, images: &Pixels<'_>, image: usize, arena: &mut [f32]) {
     let (height, width) = (value.shape.height, value.shape.width);
     let first = value.offset + index * value.image_stride();
     let planes = arena[first..first + value.image_stride()].chunks_exact_mut(value.block_stride());
-    for (plane, from) in planes.zip(pixels.chunks_exact(height * width)) {
+    for (channel, plane) in planes.take(value.shape.channels).enumerate() {
         let (above, rest) = plane.split_at_mut(value.halo.top * value.row_stride());
         let (rows, below) = rest.split_at_mut(height * value.row_stride());
         above.fill(0.0);
         below.fill(0.0);
-        for (row, from) in rows.chunks_exact_mut(value.row_stride()).zip(from.chunks_exact(width)) {
+        for (y, row) in rows.chunks_exact_mut(value.row_stride()).enumerate() {
             row[..value.halo.left].fill(0.0);
-            row[value.halo.left..][..width].copy_from_slice(from);
+            images.write_row(value.shape, image, channel, y, &mut row[value.halo.left..][..width]);
             row[value.halo.left + width..].fill(0.0);
         }
     }
