@@ -31,13 +31,17 @@ impl<'a> ImagesU8<'a> {
     }
 }
 
-/// What each byte of a channel is normalised to: (value / 255 - mean) / std.
+/// What each byte of a channel is normalised to.
 pub(crate) type Normalised = [f32; 256];
+
+/// The table of a channel: (value / 255 - mean) / std, 256 divisions in place of two a pixel.
+pub(crate) fn table(mean: f32, std: f32) -> Normalised {
+    std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std)
+}
 
 /// The table of each channel.
 pub(crate) fn normalised(input: &Input) -> Vec<Normalised> {
-    let tables = input.mean.iter().zip(&input.std);
-    tables.map(|(mean, std)| std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std)).collect()
+    input.mean.iter().zip(&input.std).map(|(&mean, &std)| table(mean, std)).collect()
 }
 
 /// The images of a run on a backend that reads floats.

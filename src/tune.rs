@@ -10,7 +10,7 @@ use std::time::Duration;
 
 #[cfg(feature = "cuda")]
 pub use crate::cuda::Measurement;
-use crate::engine::{Engine, EngineOptions, Session};
+use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 #[cfg(feature = "cuda")]
@@ -167,7 +167,7 @@ pub fn algorithms(
     }
     // Those whose kernel follows the option; every plan has the same nodes.
     let nodes = auto.nodes().len();
-    let chosen: Vec<usize> = (0..nodes)
+    let choices: Vec<usize> = (0..nodes)
         .filter(|&node| sessions.iter().any(|session| session.plan().winograd_tile(node).is_some()))
         .collect();
 
@@ -177,23 +177,21 @@ pub fn algorithms(
     let mut times = vec![vec![Vec::with_capacity(runs); nodes]; sessions.len()];
     let mut of_run = vec![Duration::ZERO; nodes];
     for first in (0..runs).step_by(TURN) {
-        let mut turn = |session: &mut Session, times: &mut [Vec<Duration>]| -> Result<()> {
+        for (session, times) in sessions.iter_mut().zip(&mut times) {
             session.run(&images)?;
             for _ in first..runs.min(first + TURN) {
                 of_run.fill(Duration::ZERO);
                 session.run_timed(&images, &mut of_run)?;
                 times.iter_mut().zip(&of_run).for_each(|(times, &time)| times.push(time));
             }
-            Ok(())
-        };
-        sessions.iter_mut().zip(&mut times).try_for_each(|(session, times)| turn(session, times))?;
+        }
     }
     let mut median_us = |way: usize, node: usize| {
         let times: &mut Vec<Duration> = &mut times[way][node];
         times.sort();
         times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e6)
     };
-    let measured = chosen.into_iter().map(|node| AlgorithmTimes {
+    let measured = choices.into_iter().map(|node| AlgorithmTimes {
         node: auto.nodes()[node].name().to_owned(),
         chosen: algorithm(&auto, node),
         us: std::array::from_fn(|way| median_us(way, node)),

@@ -138,10 +138,12 @@ pub(super) unsafe fn tile<
     unsafe {
         let step = if STEP == 0 { t.pixel_step } else { STEP };
         let mut sums = [[[S::splat(0.0); BLOCKS]; COLUMNS]; ROWS];
-        for block in 0..if W::SCALED { 0 } else { BLOCKS } {
-            let bias = S::load(t.bias.add(block * S::LANES));
-            for row in &mut sums {
-                each_column!(COLUMNS, column, row[column][block] = bias);
+        if !W::SCALED {
+            for block in 0..BLOCKS {
+                let bias = S::load(t.bias.add(block * S::LANES));
+                for row in &mut sums {
+                    each_column!(COLUMNS, column, row[column][block] = bias);
+                }
             }
         }
         let mut weights = t.weights.cast::<W::Element>();
@@ -174,12 +176,14 @@ pub(super) unsafe fn tile<
                 }
             }
         }
-        for block in 0..if W::SCALED { BLOCKS } else { 0 } {
-            let [bias, scale] = [t.bias, t.scale].map(|from| S::load(from.add(block * S::LANES)));
-            for row in &mut sums {
-                each_column!(COLUMNS, column, {
-                    row[column][block] = S::mul_add(row[column][block], scale, bias);
-                });
+        if W::SCALED {
+            for block in 0..BLOCKS {
+                let [bias, scale] = [t.bias, t.scale].map(|from| S::load(from.add(block * S::LANES)));
+                for row in &mut sums {
+                    each_column!(COLUMNS, column, {
+                        row[column][block] = S::mul_add(row[column][block], scale, bias);
+                    });
+                }
             }
         }
         // The sums leave the registers here, so that nothing that follows can keep them out of there above.

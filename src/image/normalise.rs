@@ -2,6 +2,7 @@
 
 use super::Picture;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pixels;
 
 /// Writes `(value / 255 - mean) / std` for every pixel to `out`, laid out [C, H, W].
 ///
@@ -52,8 +53,7 @@ pub fn normalise(picture: &Picture, mean: &[f32], std: &[f32], out: &mut [f32]) 
     }
 
     for (c, plane) in out.chunks_exact_mut(plane_len).enumerate() {
-        // 256 divisions a channel in place of two a value.
-        let normalised: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean[c]) / std[c]);
+        let normalised = pixels::table(mean[c], std[c]);
         let pixels = picture.pixels.chunks_exact(3);
         for (to, pixel) in plane.iter_mut().zip(pixels) {
             let value = if channels == 1 { luma(pixel) } else { pixel[c] };

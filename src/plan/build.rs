@@ -424,8 +424,8 @@ impl<'a> Builder<'a> {
         let (input_lanes, lanes) = (self.values[input].lanes, self.isa.lanes());
         for branch in 0..branches {
             let at = |o, i, _, _| weight(branch, o, i);
-            let weights = pack::conv(name, &kernel.groups, [1, 1], input_lanes, lanes, |_| at)?;
-            let weights = StoredWeights::F32(weights);
+            let weights = pack::conv(name, &kernel.groups, [1, 1], input_lanes, lanes, |_| at);
+            let weights = StoredWeights::F32(weights?);
             let bias = pack::per_channel(name, bias, shape.channels.next_multiple_of(lanes))?;
             kernel.branches.push(ConvWeights { weights, bias });
         }
@@ -538,8 +538,8 @@ impl<'a> Builder<'a> {
         let at = |o: usize, i: usize, ky: usize, kx: usize| {
             if o < shape.channels && i < c { w[((o * c + i) * kh + ky) * kw + kx] } else { 0.0 }
         };
-        let weights = pack::conv(&name, &kernel.groups, conv.kernel, input_lanes, lanes, |_| at)?;
-        let weights = StoredWeights::F32(weights);
+        let weights = pack::conv(&name, &kernel.groups, conv.kernel, input_lanes, lanes, |_| at);
+        let weights = StoredWeights::F32(weights?);
         let bias = pack::per_channel(&name, head.weights.bias(), shape.channels.next_multiple_of(lanes))?;
         kernel.branches.push(ConvWeights { weights, bias });
         let flop = 2 * w.len() as u64;

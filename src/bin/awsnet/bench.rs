@@ -103,17 +103,17 @@ pub fn main(args: &Args) -> Outcome {
     let mut stopwatch = Stopwatch { eviction: vec![0u8; if args.cold { EVICTION_BYTES } else { 0 }] };
     let last = args.batch.len() - 1;
     let mut model = if args.start_up { None } else { Some(args.model.load()?) };
+    let other = args.against.as_ref().map(|path| ModelPath { path: path.clone() }.load()).transpose()?;
     for (index, &batch) in args.batch.iter().enumerate() {
-        let Measured { times, flop, nodes, against } = match (model.take(), &args.against) {
+        let Measured { times, flop, nodes, against } = match (model.take(), &other) {
             (None, _) => start_ups(args, batch, &mut stopwatch)?,
             (Some(loaded), None) => {
                 // The last one may take the weights apart, so that they are in memory once.
                 model = (index < last).then(|| loaded.clone());
                 runs(args, loaded, batch, &mut stopwatch)?
             }
-            (Some(loaded), Some(path)) => {
-                let other = ModelPath { path: path.clone() }.load()?;
-                let measured = turns(args, [&loaded, &other], batch, &mut stopwatch)?;
+            (Some(loaded), Some(other)) => {
+                let measured = turns(args, [&loaded, other], batch, &mut stopwatch)?;
                 model = Some(loaded);
                 measured
             }
@@ -213,8 +213,7 @@ impl Subject {
         while times.len() < 3 || (started.elapsed() < Duration::from_millis(300) && times.len() < 1000) {
             times.push(self.run(args, stopwatch)?);
         }
-        times.sort_by(f64::total_cmp);
-        let typical = nearest_rank(&times, 0.5);
+        let typical = nearest_rank(&sorted(times), 0.5);
         Ok(args.runs.unwrap_or_else(|| ((2.0 / typical) as u32).clamp(10, 1000)))
     }
 }
@@ -322,8 +321,7 @@ fn repeat(count: u32, mut timed: impl FnMut() -> Result<f64, Failure>) -> Result
             return Err(Failure::interrupted(format!("interrupted after {} of {count} runs", times.len())));
         }
     }
-    times.sort_by(f64::total_cmp);
-    Ok(times)
+    Ok(sorted(times))
 }
 
 /// Takes times, behind an eviction of the caches where there is something to evict them with.
