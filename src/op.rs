@@ -5,6 +5,7 @@
 //! `floor((n + p0 + p1 - (d*(k-1) + 1)) / s) + 1`, as in PyTorch.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Shape;
@@ -52,6 +53,20 @@ pub struct Conv2d {
     pub dilation: [usize; 2],
     /// Input and output channels are split into this many groups, each read only by its own.
     pub groups: usize,
+}
+
+impl Conv2d {
+    /// The kernel rows that meet the input's `size` rows and not the zeros around them, where the row `output` of the output
+    /// is computed; columns for `axis` 1. Asks few of them where all do.
+    #[inline]
+    pub(crate) fn taps_inside(&self, axis: usize, output: usize, size: usize) -> Range<usize> {
+        let before = [self.padding.top, self.padding.left][axis];
+        let taps = 0..self.kernel[axis];
+        let position = |tap| output * self.stride[axis] + tap * self.dilation[axis];
+        let first = taps.clone().find(|&tap| position(tap) >= before).unwrap_or(taps.end);
+        let last = taps.clone().rfind(|&tap| position(tap) < before + size);
+        first..last.map_or(0, |tap| tap + 1)
+    }
 }
 
 /// A pooling window.
@@ -250,6 +265,35 @@ impl Activation {
             Activation::None | Activation::Relu => 1.0,
             Activation::LeakyRelu { negative_slope } => f64::from(negative_slope.abs()).max(1.0),
             Activation::Silu => 1.1, // the maximum of silu' is 1.0998..., at x = 2.3994
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_inside_are_those_that_read_the_input() {
+        let cases = (1..=5).flat_map(|kernel| (1..=3).map(move |step| (kernel, step)));
+        for ((kernel, stride), dilation) in cases.flat_map(|case| [1, 2, 4].map(|d| (case, d))) {
+            for (before, size) in (0..=6).flat_map(|before| (1..=7).map(move |size| (before, size))) {
+                let padding = Padding { left: before, right: 3, ..Padding::default() };
+                let conv = Conv2d {
+                    kernel: [1, kernel],
+                    stride: [1, stride],
+                    padding,
+                    dilation: [1, dilation],
+                    groups: 1,
+                };
+                for output in 0..12 {
+                    let reads = |tap: &usize| (output * stride + tap * dilation).checked_sub(before);
+                    let inside = |tap: &usize| reads(tap).is_some_and(|column| column < size);
+                    let expected: Vec<usize> = (0..kernel).filter(inside).collect();
+                    let found: Vec<usize> = conv.taps_inside(1, output, size).collect();
+                    assert_eq!(found, expected, "{conv:?}, {output} of {size}");
+                }
+            }
         }
     }
 }

@@ -17,11 +17,13 @@
 //! map of one column; a 1x1 convolution over maps without halo takes all their pixels for one row.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use super::epilogue::TileSink;
 use super::kernels::Compiled;
 use super::run::Run;
 use super::simd::Simd;
+use crate::op::Conv2d;
 use crate::plan::tile::{ROWS, max_sums};
 use crate::plan::{ConvKernel, CpuNode, Isa, StoredWeights, View};
 use crate::tensor::DType;
@@ -42,6 +44,8 @@ pub(super) struct ConvTile {
     /// Channels in an input block.
     pub input_lanes: usize,
     pub kernel: [usize; 2],
+    /// Which of the kernel's rows and columns are computed.
+    pub taps: [Taps; 2],
     /// From one kernel row's, and column's, input to the next one's.
     pub tap_steps: [usize; 2],
     /// Elements of the type that the tile's function is compiled for.
@@ -50,6 +54,25 @@ pub(super) struct ConvTile {
     /// What the sums of narrow weights are multiplied with; null for f32.
     pub scale: *const f32,
     pub sink: TileSink,
+}
+
+/// The kernel rows (or columns) that meet more than the zeros around the map, in a tile's rows (or columns). Products with
+/// those zeros add nothing; over a map of 4x4 pixels they are a third of all.
+#[derive(Clone)]
+pub(super) struct Taps {
+    /// In any row.
+    any: Range<usize>,
+    /// In the first row, from here on.
+    first_from: usize,
+    /// In the last row, up to here.
+    last_to: usize,
+}
+
+impl Taps {
+    /// From those of the tile's first row, and of its last.
+    fn new(first: Range<usize>, last: Range<usize>) -> Self {
+        Taps { any: last.start..first.end, first_from: first.start, last_to: last.end }
+    }
 }
 
 /// The type of packed weights in memory.
@@ -146,12 +169,19 @@ pub(super) unsafe fn tile<
                 }
             }
         }
-        let mut weights = t.weights.cast::<W::Element>();
+        // Wide tiles lie in wide maps, where few products are with zeros.
+        let spares = const { COLUMNS <= 7 };
+        let tap_weights = t.input_lanes * BLOCKS * S::LANES;
+        let [ky_taps, kx_taps] = &t.taps;
         for input_block in 0..t.input_blocks {
             let from = t.input.add(input_block * t.input_block);
-            for ky in 0..t.kernel[0] {
-                for kx in 0..t.kernel[1] {
+            for ky in ky_taps.any.clone() {
+                let (above, below) = (spares && ky < ky_taps.first_from, spares && ky >= ky_taps.last_to);
+                let first_tap = (input_block * t.kernel[0] + ky) * t.kernel[1] + kx_taps.any.start;
+                let mut weights = t.weights.cast::<W::Element>().add(first_tap * tap_weights);
+                for kx in kx_taps.any.clone() {
                     let mut from = from.add(ky * t.tap_steps[0] + kx * t.tap_steps[1]);
+                    let (left, right) = (spares && kx < kx_taps.first_from, spares && kx >= kx_taps.last_to);
                     for _ in 0..t.input_lanes {
                         let mut w = [S::splat(0.0); BLOCKS];
                         for (block, w) in w.iter_mut().enumerate() {
@@ -162,11 +192,16 @@ pub(super) unsafe fn tile<
                             }
                         }
                         for (row, sums) in sums.iter_mut().enumerate() {
+                            if (above && row == 0) || (below && row == ROWS - 1) {
+                                continue;
+                            }
                             let from = from.add(row * t.input_row);
                             each_column!(COLUMNS, column, {
-                                let x = S::splat(*from.add(column * step));
-                                for (sum, w) in sums[column].iter_mut().zip(w) {
-                                    *sum = S::mul_add(x, w, *sum);
+                                if !((left && column == 0) || (right && column == COLUMNS - 1)) {
+                                    let x = S::splat(*from.add(column * step));
+                                    for (sum, w) in sums[column].iter_mut().zip(w) {
+                                        *sum = S::mul_add(x, w, *sum);
+                                    }
                                 }
                             });
                         }
@@ -242,6 +277,7 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
     let first_column: usize = column_tiles.clone().take(column_task).flatten().sum();
     let Some(column_tiles) = column_tiles.clone().nth(column_task) else { return };
 
+    let Conv2d { kernel, stride, padding, dilation, .. } = conv.op;
     let values = &run.plan.values;
     let (input, output) = (&values[node.input], &values[node.output]);
     // From one row of the view to the next: of a map, or from image to image.
@@ -249,10 +285,16 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
         View::Images => value.image_stride(),
         View::Rows | View::Line => rows * value.row_stride(),
     };
-    let input_row = row_of(input, conv.stride[0]);
+    let input_row = row_of(input, stride[0]);
     let sink_rows =
         [Some(node.output), node.epilogue.residual].map(|id| id.map_or(0, |id| row_of(&values[id], 1)));
-    let pixel_step = conv.stride[1] * input.lanes;
+    let pixel_step = stride[1] * input.lanes;
+    let inside = |axis, at| conv.op.taps_inside(axis, at, [input.shape.height, input.shape.width][axis]);
+    let taps = |axis: usize, first: usize, count: usize| match (conv.view, axis) {
+        (View::Line, _) => Taps::new(0..1, 0..1),
+        (View::Images, 0) => Taps::new(inside(0, 0), inside(0, 0)),
+        _ => Taps::new(inside(axis, first), inside(axis, first + count - 1)),
+    };
 
     for (branch, packed) in conv.branches.iter().enumerate() {
         let (dtype, weights, scale) = match &packed.weights {
@@ -270,7 +312,7 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
         // weights have the lengths that the groups state.
         unsafe {
             let input_map = run.map(input, image, 0).add(conv.input_offsets[branch]);
-            let padding = conv.padding[0] * input.row_stride() + conv.padding[1] * input.lanes;
+            let padding = padding.top * input.row_stride() + padding.left * input.lanes;
             let input_first =
                 input_map.add(input.origin() - padding + group.input_blocks.start * input.block_stride());
             let sink = TileSink::new::<S>(run, node, image, branch, group.first_block, sink_rows);
@@ -278,6 +320,7 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
             while row < row_end {
                 let most = conv.tiling.tile.rows.min(row_end - row);
                 let tile_rows = ROWS.into_iter().find(|&r| r <= most).unwrap_or(1);
+                let row_taps = taps(0, row, tile_rows);
                 let mut column = first_column;
                 for &tile_columns in column_tiles {
                     let tile = ConvTile {
@@ -287,8 +330,9 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
                         input_block: input.block_stride(),
                         input_blocks: group.input_blocks.len(),
                         input_lanes: input.lanes,
-                        kernel: conv.kernel,
-                        tap_steps: [conv.dilation[0] * input.row_stride(), conv.dilation[1] * input.lanes],
+                        kernel,
+                        taps: [row_taps.clone(), taps(1, column, tile_columns)],
+                        tap_steps: [dilation[0] * input.row_stride(), dilation[1] * input.lanes],
                         weights,
                         bias: packed.bias.as_slice().as_ptr().add(group.first_block * S::LANES),
                         scale,

@@ -55,7 +55,7 @@ pub(super) fn cut(
     output: &Value,
     residual: Option<&Value>,
 ) -> ConvKernel {
-    let Conv2d { kernel, stride, padding, dilation, .. } = spec.conv;
+    let Conv2d { kernel, stride, padding, .. } = spec.conv;
     let none = Padding::default();
     let no_halos =
         [Some(input), Some(output), residual].into_iter().flatten().all(|value| value.halo == none);
@@ -83,10 +83,7 @@ pub(super) fn cut(
             View::Rows | View::Images => tiling.columns.len(),
         },
         tiling,
-        kernel,
-        stride,
-        dilation,
-        padding: [padding.top, padding.left],
+        op: spec.conv,
         input_offsets: spec.reads.iter().map(|&branch| input.branch_offset(branch)).collect(),
         branches: Vec::new(),
         groups: block_groups(spec, input, output, tile.blocks, kernel[0] * kernel[1]),

@@ -7,7 +7,7 @@ use super::value::{Value, ValueId};
 use super::winograd::WinogradTile;
 use crate::memory::AlignedBuffer;
 use crate::model::Gate;
-use crate::op::{Activation, Pool2d};
+use crate::op::{Activation, Conv2d, Pool2d};
 use crate::tensor::{Branch, DType};
 
 /// One launch: what of the model it computes, and how.
@@ -229,11 +229,7 @@ pub(crate) struct ConvKernel {
     pub task_rows: usize,
     /// Tiles of a row that one task computes.
     pub task_columns: usize,
-    pub kernel: [usize; 2],
-    pub stride: [usize; 2],
-    pub dilation: [usize; 2],
-    /// From a map's first pixel inside the halo back to the first that is read: rows and columns of padding.
-    pub padding: [usize; 2],
+    pub op: Conv2d,
     /// For each computed branch, where its input begins within an image.
     pub input_offsets: Vec<usize>,
     /// The computed branches' weights.
@@ -249,7 +245,7 @@ pub(crate) struct WinogradKernel {
     pub tiles: [usize; 2],
     /// The most tiles that one task computes, of those of all images one behind the other.
     pub most_tiles: usize,
-    /// As for [`ConvKernel`].
+    /// From a map's first pixel inside the halo back to the first that is read: rows and columns of padding.
     pub padding: [usize; 2],
     /// Channels in a block.
     pub lanes: usize,

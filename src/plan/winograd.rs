@@ -140,8 +140,10 @@ struct Costs {
     output: usize,
 }
 
-/// Bytes of weights that a core reads from memory in the time of a vector multiply-add.
-const BYTES_PER_MULTIPLY_ADD: usize = 3;
+/// The vector multiply-adds that take a core as long as so many bytes of weights take to come from memory.
+const fn multiply_adds(bytes: usize) -> usize {
+    bytes * 2 / 5
+}
 
 /// Which tile computes a convolution, `None` for the direct convolution.
 ///
@@ -164,18 +166,27 @@ pub(crate) fn choose(
         Conv2dAlgorithm::Auto => {
             let blocks = [input, output].map(|shape| shape.channels.div_ceil(isa.lanes()));
             let channels = blocks.map(|blocks| blocks * isa.lanes());
-            let cost = |taps: usize, positions: usize, transforms: usize| {
-                let positions = positions.saturating_mul(batch);
-                let products = positions.saturating_mul(taps * channels[0] * blocks[1]);
-                let weights = taps * channels[0] * channels[1] * size_of::<f32>() / BYTES_PER_MULTIPLY_ADD;
-                products.max(weights).saturating_add(positions.saturating_mul(transforms))
+            // Of products for a pair of channels in an image, weights for such a pair, and transforms of an image.
+            let cost = |products: usize, weights: usize, transforms: usize| {
+                let products = products.saturating_mul(batch).saturating_mul(channels[0] * blocks[1]);
+                let bytes = weights * channels[0] * channels[1] * size_of::<f32>();
+                products.max(multiply_adds(bytes)).saturating_add(transforms.saturating_mul(batch))
             };
             let tile_cost = |tile: WinogradTile| {
-                let (costs, elements, tiles) =
-                    (tile.costs(), tile.input() * tile.input(), tile.tiles(output));
-                cost(elements, tiles[0] * tiles[1], blocks[0] * costs.input + blocks[1] * costs.output)
+                let (costs, elements) = (tile.costs(), tile.input() * tile.input());
+                let tiles: usize = tile.tiles(output).iter().product();
+                let transforms = blocks[0] * costs.input + blocks[1] * costs.output;
+                cost(tiles.saturating_mul(elements), elements, tiles.saturating_mul(transforms))
             };
-            let direct = (cost(9, output.pixels(), 0), None);
+            // Along an axis, the outputs that each tap has an input for: the direct convolution leaves out the zeros.
+            let along = |before: usize, input: usize, output: usize| {
+                let end = |tap: usize| (before + input).saturating_sub(tap).min(output);
+                let outputs = |tap| end(tap).saturating_sub(before.saturating_sub(tap));
+                (0..3).map(outputs).fold(0, usize::saturating_add)
+            };
+            let rows = along(conv.padding.top, input.height, output.height);
+            let columns = along(conv.padding.left, input.width, output.width);
+            let direct = (cost(rows.saturating_mul(columns), 9, 0), None);
             let tiles = [WinogradTile::F2, WinogradTile::F4].map(|tile| (tile_cost(tile), Some(tile)));
             // The first of equals, so that the smaller error decides.
             [direct].into_iter().chain(tiles).min_by_key(|(cost, _)| *cost).and_then(|(_, tile)| tile)
@@ -267,7 +278,7 @@ impl WinogradKernel {
         let cost = |[tile_parts, group_parts]: [usize; 2]| {
             let (tiles, groups) = (all.div_ceil(tile_parts), self.groups.len().div_ceil(group_parts));
             let input = tiles * (self.channels / self.lanes) * costs.input;
-            let weights = self.lanes * size_of::<f32>() / BYTES_PER_MULTIPLY_ADD;
+            let weights = multiply_adds(self.lanes * size_of::<f32>());
             let products = self.elements() * self.channels * tiles.max(weights);
             let output = GROUP_BLOCKS * groups * (products + tiles * costs.output);
             (tile_parts * group_parts).div_ceil(threads) * (input + output)
@@ -374,7 +385,10 @@ mod tests {
     #[test]
     fn large_maps_take_large_tiles_and_small_ones_read_few_weights() {
         assert_eq!(chosen(1, 64, 56), Some(WinogradTile::F4));
-        assert_eq!(chosen(1, 512, 4), None, "as many weights as pixels: the direct convolution reads fewest");
+        assert_eq!(chosen(1, 128, 14), Some(WinogradTile::F2));
+        assert_eq!(chosen(8, 128, 14), Some(WinogradTile::F4), "many images read the weights once");
+        assert_eq!(chosen(1, 256, 7), None);
+        assert_eq!(chosen(1, 512, 4), None, "the direct convolution reads fewest weights");
         assert_eq!(chosen(8, 512, 4), Some(WinogradTile::F2));
         assert_eq!(chosen(1, 16, 1), None);
     }
