@@ -175,7 +175,7 @@ struct Measured {
 /// Times runs of one session after a warm-up.
 fn runs(args: &Args, model: Model, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measured, Failure> {
     let mut subject = Subject::new(args, model, batch)?;
-    let count = subject.warm_up(args, stopwatch)?;
+    let (count, _) = subject.warm_up(args, stopwatch)?;
     let times = repeat(count, || subject.run(args, stopwatch))?;
     let nodes = match args.nodes {
         true => node_lines(&mut subject.session, &subject.images, batch, count)?,
@@ -207,18 +207,18 @@ impl Subject {
         stopwatch.time(|| Ok(self.session.run(&self.images).map(|_| ())?))
     }
 
-    /// Runs until caches, clocks and threads have had their first turns; gives how many runs to measure.
-    fn warm_up(&mut self, args: &Args, stopwatch: &mut Stopwatch) -> Result<u32, Failure> {
+    /// Runs until caches, clocks and threads have had their first turns; gives how many runs to measure, and the seconds of one.
+    fn warm_up(&mut self, args: &Args, stopwatch: &mut Stopwatch) -> Result<(u32, f64), Failure> {
         let (mut times, started) = (Vec::new(), Instant::now());
         while times.len() < 3 || (started.elapsed() < Duration::from_millis(300) && times.len() < 1000) {
             times.push(self.run(args, stopwatch)?);
         }
         let typical = nearest_rank(&sorted(times), 0.5);
-        Ok(args.runs.unwrap_or_else(|| ((2.0 / typical) as u32).clamp(10, 1000)))
+        Ok((args.runs.unwrap_or_else(|| ((2.0 / typical) as u32).clamp(10, 1000)), typical))
     }
 }
 
-/// Times two models in turns of a few runs.
+/// Times two models in turns of a run or a few.
 ///
 /// What a machine does beside them changes within seconds, and so reaches both models of a turn alike. What is made
 /// first in a process may get the better memory: each model has two sessions, made in the order this, other, other,
@@ -229,23 +229,27 @@ fn turns(
     batch: u32,
     stopwatch: &mut Stopwatch,
 ) -> Result<Measured, Failure> {
-    /// Runs of a model in a turn, behind one that brings its weights back into the caches.
-    const TURN: u32 = 5;
+    /// Seconds that a model has in a turn, in at least one run and at most so many, behind one that brings its weights back
+    /// into the caches: long enough for a median, short enough that the machine is the same for both.
+    const TURN_S: f64 = 0.05;
+    const MOST_RUNS: f64 = 5.0;
     let [this, other] = models;
     let make = |model: &Model| Subject::new(args, model.clone(), batch);
     let mut subjects = [make(this)?, make(other)?, make(other)?, make(this)?];
-    let mut count = 0;
+    let (mut count, mut longest) = (0, 0.0_f64);
     for subject in &mut subjects {
-        count = count.max(subject.warm_up(args, stopwatch)?);
+        let (runs, seconds) = subject.warm_up(args, stopwatch)?;
+        (count, longest) = (count.max(runs), longest.max(seconds));
     }
+    let turn_runs = (TURN_S / longest).clamp(1.0, MOST_RUNS) as u32;
     let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
     const ORDERS: [[usize; 2]; 4] = [[0, 1], [2, 3], [3, 2], [1, 0]]; // each session first, and each behind
-    for turn in 0..(count.div_ceil(TURN) as usize).next_multiple_of(ORDERS.len()) {
+    for turn in 0..(count.div_ceil(turn_runs) as usize).next_multiple_of(ORDERS.len()) {
         let [first, second] = ORDERS[turn % ORDERS.len()];
         let mut medians = [0.0; 2];
         for index in [first, second] {
             subjects[index].run(args, stopwatch)?;
-            let of_turn = repeat(TURN, || subjects[index].run(args, stopwatch))?;
+            let of_turn = repeat(turn_runs, || subjects[index].run(args, stopwatch))?;
             let model = usize::from(index == 1 || index == 2);
             medians[model] = nearest_rank(&of_turn, 0.5);
             times[model].extend(of_turn);
