@@ -60,7 +60,7 @@ def markdown(results: dict[str, Any], picture_name: str) -> str:
             "## What AWS-Units cost",
             "",
             "The time with them over the time without: the median of the rounds' ratios, and the least and the most. "
-            "awsnet runs both networks in one process, a few runs of each in turn.",
+            "awsnet runs both networks in one process, a run or a few of each in turn.",
             "",
             *_unit_cost(cases, peers),
             "",

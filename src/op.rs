@@ -56,8 +56,8 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// The kernel rows that meet the input's `size` rows and not the zeros around them, where the row `output` of the output
-    /// is computed; columns for `axis` 1. Asks few of them where all do.
+    /// The kernel rows that meet the input's `size` rows and not the zeros around them, for the row `output` of the output;
+    /// columns for `axis` 1. Where all do, it asks few of them.
     #[inline]
     pub(crate) fn taps_inside(&self, axis: usize, output: usize, size: usize) -> Range<usize> {
         let before = [self.padding.top, self.padding.left][axis];

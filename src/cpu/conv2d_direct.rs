@@ -3,7 +3,8 @@
 //! A tile is `rows` x `columns` output pixels times `blocks` vectors of output channels. For every input channel
 //! and kernel element, in the order [input block][ky][kx][channel in block], it loads `blocks` vectors of weights
 //! and multiplies them with each of the pixels, broadcast. The order of additions is the same in every tile, so
-//! that the bits do not depend on how a map is cut.
+//! that the bits do not depend on how a map is cut. Narrow tiles leave out products with the zeros around the map, which
+//! change no sum (but perhaps the sign of a zero).
 //!
 //! A task computes some tiles of one group of output channels, first in the emotion branch, then in au, so that the
 //! AWS-Unit can be applied while both are in the nearest cache:
@@ -56,8 +57,8 @@ pub(super) struct ConvTile {
     pub sink: TileSink,
 }
 
-/// The kernel rows (or columns) that meet more than the zeros around the map, in a tile's rows (or columns). Products with
-/// those zeros add nothing; over a map of 4x4 pixels they are a third of all.
+/// The kernel rows (or columns) that meet more than the zeros around the map, in a tile's rows (or columns). Over a map of
+/// 4x4 pixels, products with those zeros are a third of all.
 #[derive(Clone)]
 pub(super) struct Taps {
     /// In any row.

@@ -229,6 +229,7 @@ pub(crate) struct ConvKernel {
     pub task_rows: usize,
     /// Tiles of a row that one task computes.
     pub task_columns: usize,
+    /// What is computed for each output pixel, whatever the view.
     pub op: Conv2d,
     /// For each computed branch, where its input begins within an image.
     pub input_offsets: Vec<usize>,

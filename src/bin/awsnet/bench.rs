@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long)]
     nodes: bool,
 
-    /// Measure this model too, a few runs of the one and of the other in turn, and the ratio of MODEL's time to this
+    /// Measure this model too, a run or a few of the one and of the other in turn, and the ratio of MODEL's time to this
     /// one's: the median of the turns' ratios, with its quartiles
     #[arg(long, value_name = "OTHER", conflicts_with_all = ["start_up", "nodes"])]
     against: Option<PathBuf>,
@@ -175,7 +175,7 @@ struct Measured {
 /// Times runs of one session after a warm-up.
 fn runs(args: &Args, model: Model, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measured, Failure> {
     let mut subject = Subject::new(args, model, batch)?;
-    let (count, _) = subject.warm_up(args, stopwatch)?;
+    let count = run_count(args, subject.warm_up(args, stopwatch)?);
     let times = repeat(count, || subject.run(args, stopwatch))?;
     let nodes = match args.nodes {
         true => node_lines(&mut subject.session, &subject.images, batch, count)?,
@@ -207,15 +207,19 @@ impl Subject {
         stopwatch.time(|| Ok(self.session.run(&self.images).map(|_| ())?))
     }
 
-    /// Runs until caches, clocks and threads have had their first turns; gives how many runs to measure, and the seconds of one.
-    fn warm_up(&mut self, args: &Args, stopwatch: &mut Stopwatch) -> Result<(u32, f64), Failure> {
+    /// Runs until caches, clocks and threads have had their first turns; gives the seconds of a run.
+    fn warm_up(&mut self, args: &Args, stopwatch: &mut Stopwatch) -> Result<f64, Failure> {
         let (mut times, started) = (Vec::new(), Instant::now());
         while times.len() < 3 || (started.elapsed() < Duration::from_millis(300) && times.len() < 1000) {
             times.push(self.run(args, stopwatch)?);
         }
-        let typical = nearest_rank(&sorted(times), 0.5);
-        Ok((args.runs.unwrap_or_else(|| ((2.0 / typical) as u32).clamp(10, 1000)), typical))
+        Ok(nearest_rank(&sorted(times), 0.5))
     }
+}
+
+/// How many runs to measure, of so many seconds each.
+fn run_count(args: &Args, seconds: f64) -> u32 {
+    args.runs.unwrap_or_else(|| ((2.0 / seconds) as u32).clamp(10, 1000))
 }
 
 /// Times two models in turns of a run or a few.
@@ -229,8 +233,8 @@ fn turns(
     batch: u32,
     stopwatch: &mut Stopwatch,
 ) -> Result<Measured, Failure> {
-    /// Seconds that a model has in a turn, in at least one run and at most so many, behind one that brings its weights back
-    /// into the caches: long enough for a median, short enough that the machine is the same for both.
+    /// Seconds that a model has in a turn, about: few enough that the machine is the same for both. It has at least one run,
+    /// behind one that brings its weights back into the caches, and at most [`MOST_RUNS`].
     const TURN_S: f64 = 0.05;
     const MOST_RUNS: f64 = 5.0;
     let [this, other] = models;
@@ -238,8 +242,8 @@ fn turns(
     let mut subjects = [make(this)?, make(other)?, make(other)?, make(this)?];
     let (mut count, mut longest) = (0, 0.0_f64);
     for subject in &mut subjects {
-        let (runs, seconds) = subject.warm_up(args, stopwatch)?;
-        (count, longest) = (count.max(runs), longest.max(seconds));
+        let seconds = subject.warm_up(args, stopwatch)?;
+        (count, longest) = (count.max(run_count(args, seconds)), longest.max(seconds));
     }
     let turn_runs = (TURN_S / longest).clamp(1.0, MOST_RUNS) as u32;
     let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
