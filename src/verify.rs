@@ -240,8 +240,8 @@ impl Added {
     }
 }
 
-/// A layer, which Winograd's algorithm computes where there is a `tile`, and the identities fused behind it; a dense
-/// or gate unit is a node of its own.
+/// A layer, which Winograd's algorithm computes where there is a `tile`, and the identities and the max pooling fused
+/// behind it; a dense or gate unit is a node of its own.
 fn layer_bounds(
     layers: &[&Layer],
     input: Pair,
@@ -270,8 +270,9 @@ fn layer_bounds(
             let lipschitz = layer.activation().lipschitz();
             let mut bound = s.map(|s| lipschitz * sum_bound(terms, s));
             if index > 0 {
-                // An identity: what was uncertain before it still is.
-                bound = bound.zip(&current.bound[t], |bound, before| bound + lipschitz * before);
+                // An identity, or a maximum: off by no more than the worst of what it reads.
+                let before = reference::operator_map(layer.op(), &current.bound[t], None);
+                bound = bound.zip(&before, |bound, before| bound + lipschitz * before);
             }
             next.value[t] = z.map(|v| reference::activate(layer.activation(), v));
             next.bound[t] = bound;

@@ -75,6 +75,7 @@ fn every_node_stays_within_its_error_bound() {
     println!("the worst error / bound of each kernel: {worst:#?}");
     let kernels = [
         "conv2d_direct",
+        "conv2d_max_pool",
         "conv2d_winograd",
         "conv2d_pointwise",
         "linear",
@@ -353,6 +354,11 @@ fn with(mut layer: Value, more: Value) -> Value {
     layer
 }
 
+/// Windows that overlap, and reach over the map.
+fn max_pool(name: &str) -> Value {
+    json!({"name": name, "op": "max_pool2d", "kernel": 3, "stride": 2, "padding": 1})
+}
+
 fn identity(name: &str, more: Value) -> Value {
     with(json!({"name": name, "op": "identity"}), more)
 }
@@ -413,6 +419,84 @@ fn fusions() -> Vec<Fusion> {
             &[with(conv("a"), json!({"aws": "gate"}))],
             ["a"; 2],
             &["a", "a means", "a squeeze", "a excite", "a"],
+        ),
+        fusion("max pooling", &[conv("a"), max_pool("b")], ["b"; 2], &["b"]),
+        fusion(
+            "activation, AWS-Unit and max pooling",
+            &[conv("a"), identity("b", json!({"activation": "silu", "aws": "channel"})), max_pool("c")],
+            ["c"; 2],
+            &["c"],
+        ),
+        fusion(
+            "max pooling of a convolution that Winograd's algorithm cannot compute",
+            &[conv("a"), with(conv("b"), json!({"stride": 2})), max_pool("c")],
+            ["c"; 2],
+            &["a", "c"],
+        ),
+        fusion(
+            "max pooling, and a dense unit of its own behind it",
+            &[conv("a"), with(max_pool("b"), json!({"aws": "dense"}))],
+            ["b"; 2],
+            &["b", "b"],
+        ),
+        fusion(
+            "max pooling of another name",
+            &[conv("a"), identity("b", json!({})), max_pool("c")],
+            ["c"; 2],
+            &["c"],
+        ),
+        fusion(
+            "not: max pooling of a convolution that Winograd's algorithm may compute",
+            &[conv("a"), conv("b"), max_pool("c")],
+            ["c"; 2],
+            &["a", "b", "c"],
+        ),
+        fusion("not: a head reads what is pooled", &[conv("a"), max_pool("b")], ["b", "a"], &["a", "b"]),
+        fusion(
+            "not: a layer reads what is pooled, by another name",
+            &[conv("a"), identity("b", json!({})), max_pool("c"), with(conv("d"), json!({"input": "b"}))],
+            ["c", "d"],
+            &["a", "c", "d"],
+        ),
+        fusion(
+            "not: a dense unit between convolution and max pooling",
+            &[with(conv("a"), json!({"aws": "dense"})), max_pool("b")],
+            ["b"; 2],
+            &["a", "a", "b"],
+        ),
+        fusion(
+            "not: a residual before max pooling",
+            &[conv("r"), with(conv("a"), json!({"input": "image", "residual": "r"})), max_pool("b")],
+            ["b"; 2],
+            &["r", "a", "b"],
+        ),
+        fusion(
+            "not: max pooling with an activation",
+            &[conv("a"), with(max_pool("b"), json!({"activation": "relu"}))],
+            ["b"; 2],
+            &["a", "b"],
+        ),
+        fusion(
+            "not: max pooling that skips rows",
+            &[conv("a"), with(max_pool("b"), json!({"kernel": [1, 2], "padding": 0}))],
+            ["b"; 2],
+            &["a", "b"],
+        ),
+        fusion(
+            "not: another step between convolution and max pooling",
+            &[
+                conv("a"),
+                with(conv("b"), json!({"input": "image"})),
+                with(max_pool("c"), json!({"input": "a"})),
+            ],
+            ["b", "c"],
+            &["a", "b", "c"],
+        ),
+        fusion(
+            "not: mean pooling",
+            &[conv("a"), with(max_pool("b"), json!({"op": "avg_pool2d"}))],
+            ["b"; 2],
+            &["a", "b"],
         ),
         fusion("an identity with nothing", &[conv("a"), identity("b", json!({}))], ["b", "a"], &["a"]),
         fusion("an identity with nothing on the image", &[identity("b", json!({}))], ["b"; 2], &[]),

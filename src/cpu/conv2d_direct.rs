@@ -26,7 +26,7 @@ use super::run::Run;
 use super::simd::Simd;
 use crate::op::Conv2d;
 use crate::plan::tile::{ROWS, max_sums};
-use crate::plan::{ConvKernel, CpuNode, Isa, StoredWeights, View};
+use crate::plan::{BlockGroup, ConvKernel, CpuNode, Isa, StoredWeights, Value, View};
 use crate::tensor::DType;
 
 /// Computes a tile of output pixels and stores it.
@@ -259,6 +259,25 @@ pub(super) fn task_count(conv: &ConvKernel, images: usize) -> usize {
     conv.groups.len() * images * rows.div_ceil(conv.task_rows) * column_tasks
 }
 
+/// Rows of tiles that a task computes in each branch.
+pub(super) struct Rows<'a> {
+    pub group: &'a BlockGroup,
+    pub image: usize,
+    /// Of the output, as the view has them.
+    pub rows: Range<usize>,
+    /// Where the tiles begin in each row.
+    pub first_column: usize,
+    pub column_tiles: &'a [usize],
+}
+
+/// From one row of a view to the next: of a map, or from image to image.
+fn row_of(conv: &ConvKernel, value: &Value, rows: usize) -> usize {
+    match conv.view {
+        View::Images => value.image_stride(),
+        View::Rows | View::Line => rows * value.row_stride(),
+    }
+}
+
 /// Computes one task: some rows of tiles of one group, in every branch that the node computes.
 ///
 /// # Safety
@@ -277,75 +296,17 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
     let column_tiles = conv.tiling.columns.chunks(conv.task_columns);
     let first_column: usize = column_tiles.clone().take(column_task).flatten().sum();
     let Some(column_tiles) = column_tiles.clone().nth(column_task) else { return };
+    let part = Rows { group, image, rows: first_row..row_end, first_column, column_tiles };
 
-    let Conv2d { kernel, stride, padding, dilation, .. } = conv.op;
     let values = &run.plan.values;
-    let (input, output) = (&values[node.input], &values[node.output]);
-    // From one row of the view to the next: of a map, or from image to image.
-    let row_of = |value: &crate::plan::Value, rows: usize| match conv.view {
-        View::Images => value.image_stride(),
-        View::Rows | View::Line => rows * value.row_stride(),
-    };
-    let input_row = row_of(input, stride[0]);
+    let output = &values[node.output];
     let sink_rows =
-        [Some(node.output), node.epilogue.residual].map(|id| id.map_or(0, |id| row_of(&values[id], 1)));
-    let pixel_step = stride[1] * input.lanes;
-    let inside = |axis, at| conv.op.taps_inside(axis, at, [input.shape.height, input.shape.width][axis]);
-    let taps = |axis: usize, first: usize, count: usize| match (conv.view, axis) {
-        (View::Line, _) => Taps::new(0..1, 0..1),
-        (View::Images, 0) => Taps::new(inside(0, 0), inside(0, 0)),
-        _ => Taps::new(inside(axis, first), inside(axis, first + count - 1)),
-    };
-
-    for (branch, packed) in conv.branches.iter().enumerate() {
-        let (dtype, weights, scale) = match &packed.weights {
-            StoredWeights::F32(weights) => {
-                let weights = weights.as_slice().as_ptr().wrapping_add(group.weights);
-                (DType::F32, weights.cast::<()>(), std::ptr::null())
-            }
-            StoredWeights::Narrow { dtype, bits, scale } => {
-                let bits = bits.as_slice().as_ptr().wrapping_add(group.weights);
-                (*dtype, bits.cast(), scale.as_slice().as_ptr().wrapping_add(group.first_block * S::LANES))
-            }
-        };
-        // SAFETY: the plan's offsets stay within the arena: the halo of the input is at least the padding, the
-        // windows end within the halo behind the map, and the groups' blocks are blocks of these values. The packed
-        // weights have the lengths that the groups state.
+        [Some(node.output), node.epilogue.residual].map(|id| id.map_or(0, |id| row_of(conv, &values[id], 1)));
+    for branch in 0..conv.branches.len() {
+        // SAFETY: the groups' blocks are blocks of these values, and the rows and columns are within them.
         unsafe {
-            let input_map = run.map(input, image, 0).add(conv.input_offsets[branch]);
-            let padding = padding.top * input.row_stride() + padding.left * input.lanes;
-            let input_first =
-                input_map.add(input.origin() - padding + group.input_blocks.start * input.block_stride());
             let sink = TileSink::new::<S>(run, node, image, branch, group.first_block, sink_rows);
-            let mut row = first_row;
-            while row < row_end {
-                let most = conv.tiling.tile.rows.min(row_end - row);
-                let tile_rows = ROWS.into_iter().find(|&r| r <= most).unwrap_or(1);
-                let row_taps = taps(0, row, tile_rows);
-                let mut column = first_column;
-                for &tile_columns in column_tiles {
-                    let tile = ConvTile {
-                        input: input_first.add(row * input_row + column * pixel_step),
-                        input_row,
-                        pixel_step,
-                        input_block: input.block_stride(),
-                        input_blocks: group.input_blocks.len(),
-                        input_lanes: input.lanes,
-                        kernel,
-                        taps: [row_taps.clone(), taps(1, column, tile_columns)],
-                        tap_steps: [dilation[0] * input.row_stride(), dilation[1] * input.lanes],
-                        weights,
-                        bias: packed.bias.as_slice().as_ptr().add(group.first_block * S::LANES),
-                        scale,
-                        sink: sink.at::<S>(row, column),
-                    };
-                    // A plan holds only tiles of the table; without one the run must fail, not go on.
-                    let compute = S::conv_tile(dtype, tile_rows, tile_columns, group.blocks, pixel_step);
-                    compute.expect("a tile of the table")(&tile);
-                    column += tile_columns;
-                }
-                row += tile_rows;
-            }
+            compute_rows::<S>(run, node, conv, branch, &part, |row, column| sink.at::<S>(row, column));
             let blocks = group.first_block..group.first_block + group.blocks;
             match conv.view {
                 View::Rows => run.zero_halo(output, image, branch, blocks, first_row..row_end),
@@ -356,6 +317,82 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, conv: &Con
                 }
                 View::Line => {}
             }
+        }
+    }
+}
+
+/// Computes rows of tiles in one of the branches that the node computes; `sink` says where a tile of a row and column
+/// goes.
+///
+/// # Safety
+///
+/// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
+#[inline(always)]
+pub(super) unsafe fn compute_rows<S: Compiled>(
+    run: &Run,
+    node: &CpuNode,
+    conv: &ConvKernel,
+    branch: usize,
+    part: &Rows,
+    sink: impl Fn(usize, usize) -> TileSink,
+) {
+    let Rows { group, image, ref rows, first_column, column_tiles } = *part;
+    let Conv2d { kernel, stride, padding, dilation, .. } = conv.op;
+    let input = &run.plan.values[node.input];
+    let input_row = row_of(conv, input, stride[0]);
+    let pixel_step = stride[1] * input.lanes;
+    let inside = |axis, at| conv.op.taps_inside(axis, at, [input.shape.height, input.shape.width][axis]);
+    let taps = |axis: usize, first: usize, count: usize| match (conv.view, axis) {
+        (View::Line, _) => Taps::new(0..1, 0..1),
+        (View::Images, 0) => Taps::new(inside(0, 0), inside(0, 0)),
+        _ => Taps::new(inside(axis, first), inside(axis, first + count - 1)),
+    };
+    let packed = &conv.branches[branch];
+    let (dtype, weights, scale) = match &packed.weights {
+        StoredWeights::F32(weights) => {
+            let weights = weights.as_slice().as_ptr().wrapping_add(group.weights);
+            (DType::F32, weights.cast::<()>(), std::ptr::null())
+        }
+        StoredWeights::Narrow { dtype, bits, scale } => {
+            let bits = bits.as_slice().as_ptr().wrapping_add(group.weights);
+            (*dtype, bits.cast(), scale.as_slice().as_ptr().wrapping_add(group.first_block * S::LANES))
+        }
+    };
+    // SAFETY: the plan's offsets stay within the arena: the halo of the input is at least the padding, and the
+    // windows end within the halo behind the map. The packed weights have the lengths that the groups state.
+    unsafe {
+        let input_map = run.map(input, image, 0).add(conv.input_offsets[branch]);
+        let padding = padding.top * input.row_stride() + padding.left * input.lanes;
+        let input_first =
+            input_map.add(input.origin() - padding + group.input_blocks.start * input.block_stride());
+        let mut row = rows.start;
+        while row < rows.end {
+            let most = conv.tiling.tile.rows.min(rows.end - row);
+            let tile_rows = ROWS.into_iter().find(|&r| r <= most).unwrap_or(1);
+            let row_taps = taps(0, row, tile_rows);
+            let mut column = first_column;
+            for &tile_columns in column_tiles {
+                let tile = ConvTile {
+                    input: input_first.add(row * input_row + column * pixel_step),
+                    input_row,
+                    pixel_step,
+                    input_block: input.block_stride(),
+                    input_blocks: group.input_blocks.len(),
+                    input_lanes: input.lanes,
+                    kernel,
+                    taps: [row_taps.clone(), taps(1, column, tile_columns)],
+                    tap_steps: [dilation[0] * input.row_stride(), dilation[1] * input.lanes],
+                    weights,
+                    bias: packed.bias.as_slice().as_ptr().add(group.first_block * S::LANES),
+                    scale,
+                    sink: sink(row, column),
+                };
+                // A plan holds only tiles of the table; without one the run must fail, not go on.
+                let compute = S::conv_tile(dtype, tile_rows, tile_columns, group.blocks, pixel_step);
+                compute.expect("a tile of the table")(&tile);
+                column += tile_columns;
+            }
+            row += tile_rows;
         }
     }
 }

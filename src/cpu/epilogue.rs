@@ -3,6 +3,7 @@
 use super::run::Run;
 use super::simd::{self, Simd};
 use crate::op::Activation;
+use crate::plan::conv_max_pool::Strip;
 use crate::plan::{CpuNode, Value};
 
 /// An activation of each lane.
@@ -46,6 +47,27 @@ struct TileMix {
     emotion: *mut f32,
 }
 
+impl TileMix {
+    /// That of a node whose output this is, if the tile's branch applies it.
+    ///
+    /// # Safety
+    ///
+    /// The block is one of the output.
+    #[inline(always)]
+    unsafe fn new<S: Simd>(
+        node: &CpuNode,
+        output: &Value,
+        branch: usize,
+        block: usize,
+        emotion: *mut f32,
+    ) -> Option<Self> {
+        let mix = node.epilogue.mix.as_ref().filter(|_| branch == 1)?;
+        // SAFETY: the packed AWS-Unit has four rows of all padded channels.
+        let weights = unsafe { mix.as_slice().as_ptr().add(block * S::LANES) };
+        Some(TileMix { weights, pair: output.blocks() * S::LANES, emotion })
+    }
+}
+
 impl TileSink {
     /// The sink of a node's tiles for an image and a branch, at the first pixel of a block of channels;
     /// `rows` are the strides of the output's and the residual's rows.
@@ -64,17 +86,11 @@ impl TileSink {
     ) -> Self {
         let output = &run.plan.values[node.output];
         let residual = node.epilogue.residual.map(|id| &run.plan.values[id]);
-        // SAFETY: the block lies within the values' maps, whose shapes are the same; the packed AWS-Unit has four
-        // rows of all padded channels.
+        // SAFETY: the block lies within the values' maps, whose shapes are the same.
         unsafe {
             let at = |value: &Value, branch: usize| {
                 run.pixels(value, image, branch).add(block * value.block_stride())
             };
-            let mix = node.epilogue.mix.as_ref().filter(|_| branch == 1).map(|mix| TileMix {
-                weights: mix.as_slice().as_ptr().add(block * S::LANES),
-                pair: output.blocks() * S::LANES,
-                emotion: at(output, 0),
-            });
             TileSink {
                 output: at(output, branch),
                 output_row: rows[0],
@@ -83,8 +99,36 @@ impl TileSink {
                 residual_row: rows[1],
                 residual_block: residual.map_or(0, Value::block_stride),
                 activation: node.epilogue.activation,
-                mix,
+                mix: TileMix::new::<S>(node, output, branch, block, at(output, 0)),
             }
+        }
+    }
+
+    /// The sink of a node's tiles for a branch, at the first pixel of a block, where both branches' rows lie in strips; there
+    /// is no residual.
+    ///
+    /// # Safety
+    ///
+    /// The block is one of the node's output.
+    #[inline(always)]
+    pub unsafe fn in_strip<S: Simd>(
+        node: &CpuNode,
+        output: &Value,
+        branch: usize,
+        block: usize,
+        strips: [*mut f32; 2],
+        layout: &Strip,
+    ) -> Self {
+        TileSink {
+            output: strips[branch],
+            output_row: layout.row,
+            output_block: layout.block,
+            residual: std::ptr::null(),
+            residual_row: 0,
+            residual_block: 0,
+            activation: node.epilogue.activation,
+            // SAFETY: the caller's promise.
+            mix: unsafe { TileMix::new::<S>(node, output, branch, block, strips[0]) },
         }
     }
 

@@ -6,7 +6,8 @@
 use super::run::Run;
 use super::simd::Simd;
 use super::{
-    aws_gate, conv2d_depthwise, conv2d_direct, conv2d_winograd, epilogue, identity, image_to_blocks, pool2d,
+    aws_gate, conv2d_depthwise, conv2d_direct, conv2d_max_pool, conv2d_winograd, epilogue, identity,
+    image_to_blocks, pool2d,
 };
 use crate::plan::{CpuNode, Kernel};
 use crate::tensor::DType;
@@ -43,6 +44,7 @@ pub(super) fn task_count(run: &Run, node: &CpuNode) -> usize {
     let (output, images) = (&run.plan.values[node.output], run.images);
     match &node.kernel {
         Kernel::Conv2d(conv) => conv2d_direct::task_count(conv, images),
+        Kernel::ConvMaxPool(both) => conv2d_max_pool::task_count(run, node, both),
         Kernel::Winograd(winograd) => conv2d_winograd::task_count(run, winograd),
         Kernel::Depthwise(_) => conv2d_depthwise::task_count(output, images),
         Kernel::MaxPool2d(_) | Kernel::AvgPool2d(_) | Kernel::GlobalAvgPool2d => {
@@ -64,6 +66,7 @@ pub(super) unsafe fn run_task<S: Compiled>(run: &Run, node: &CpuNode, task: usiz
     unsafe {
         match &node.kernel {
             Kernel::Conv2d(conv) => conv2d_direct::run_task::<S>(run, node, conv, task),
+            Kernel::ConvMaxPool(both) => conv2d_max_pool::run_task::<S>(run, node, both, task, scratch),
             Kernel::Winograd(winograd) => conv2d_winograd::run_task::<S>(run, node, winograd, task, scratch),
             Kernel::Depthwise(depthwise) => conv2d_depthwise::run_task::<S>(run, node, depthwise, task),
             Kernel::MaxPool2d(pool) => pool2d::run_max_task::<S>(run, node, pool, task),

@@ -6,6 +6,7 @@
 mod aws_gate;
 mod conv2d_depthwise;
 mod conv2d_direct;
+mod conv2d_max_pool;
 mod conv2d_winograd;
 mod epilogue;
 mod identity;

@@ -17,7 +17,13 @@ pub(super) fn task_count(output: &Value, images: usize) -> usize {
 
 /// The rows or columns of the map that a window meets.
 #[inline(always)]
-fn clipped(index: usize, stride: usize, before: usize, kernel: usize, size: usize) -> Range<usize> {
+pub(super) fn clipped(
+    index: usize,
+    stride: usize,
+    before: usize,
+    kernel: usize,
+    size: usize,
+) -> Range<usize> {
     let begin = index * stride;
     begin.saturating_sub(before)..(begin + kernel).saturating_sub(before).min(size)
 }
@@ -90,6 +96,35 @@ unsafe fn run_window_task<S: Simd>(
             }
         }
         task.zero_halo(run, output);
+    }
+}
+
+/// Pools a row of `output_width` windows, which meet the `rows` rows of `width` pixels at `from`, in one block of channels.
+///
+/// # Safety
+///
+/// The rows lie one behind the other; `to` begins a row of the output.
+#[inline(always)]
+pub(super) unsafe fn max_pool_row<S: Simd>(
+    pool: &Pool2d,
+    width: usize,
+    rows: usize,
+    from: *const f32,
+    output_width: usize,
+    to: *mut f32,
+) {
+    // SAFETY: clipped windows lie within the rows.
+    unsafe {
+        for x in 0..output_width {
+            let columns = clipped(x, pool.stride[1], pool.padding.left, pool.kernel[1], width);
+            let mut max = S::splat(f32::NEG_INFINITY);
+            for row in 0..rows {
+                for column in columns.clone() {
+                    max = S::max(S::load(from.add((row * width + column) * S::LANES)), max);
+                }
+            }
+            S::store(to.add(x * S::LANES), max);
+        }
     }
 }
 

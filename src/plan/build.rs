@@ -8,8 +8,8 @@ use super::arena::{self, Lifetime};
 use super::conv::{self, ConvSpec, ONE_BY_ONE, whole_map};
 use super::fuse::{Fused, Step, fuse};
 use super::node::{
-    ConvKernel, ConvWeights, CpuNode, DepthwiseKernel, Epilogue, Kernel, Node, StoredWeights, Work,
-    fused_words,
+    ConvKernel, ConvMaxPool, ConvWeights, CpuNode, DepthwiseKernel, Epilogue, Kernel, Node, StoredWeights,
+    Work, fused_words,
 };
 use super::pack;
 use super::target::Isa;
@@ -17,7 +17,7 @@ use super::value::{Value, ValueId};
 use super::winograd::{self, WinogradTile};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::model::{AwsUnit, Model, Source, Weights};
-use crate::op::{Activation, Conv2d, Op, Padding};
+use crate::op::{Activation, Conv2d, Op, Padding, Pool2d};
 use crate::tensor::{Branch, Shape};
 
 /// What [`build`] makes for the CPU backend.
@@ -271,7 +271,8 @@ impl<'a> Builder<'a> {
         let maps = [Some(input), Some(output), residual];
         let bytes = maps.into_iter().flatten().map(map_bytes).fold(weight_bytes, u64::saturating_add);
         let added: Vec<&str> = residual.iter().map(|&id| self.values[id].name.as_str()).collect();
-        let fused = fused_words(&added, node.epilogue.activation, node.epilogue.mix.is_some());
+        let pooled = matches!(node.kernel, Kernel::ConvMaxPool(_)).then_some("max_pool2d");
+        let fused = fused_words(&added, node.epilogue.activation, node.epilogue.mix.is_some(), pooled);
         self.nodes.push(Node {
             name: name.to_owned(),
             work,
@@ -336,6 +337,9 @@ impl<'a> Builder<'a> {
                 let conv = whole_map(input_shape);
                 self.conv(&name, work, conv, step.input, shape, halo_here, epilogue, flop, weights)?
             }
+            (Op::MaxPool2d(pool), _) if self.joins_last(step, &epilogue, pool)? => {
+                self.join_max_pool(&name, step, pool, shape, halo_here, flop)?
+            }
             (op, _) => {
                 let kernel = match op {
                     Op::MaxPool2d(pool) => Kernel::MaxPool2d(pool),
@@ -355,6 +359,60 @@ impl<'a> Builder<'a> {
         };
         self.of_layer[last] = Some(output);
         Ok(())
+    }
+
+    /// Whether a max pooling becomes part of the node before it, a convolution whose map nobody else reads, and which is
+    /// direct whatever the algorithm, so that every plan of a model has the same nodes.
+    fn joins_last(&self, step: &Step, epilogue: &Epilogue, pool: Pool2d) -> Result<bool> {
+        let Source::Layer(source) = step.input else { return Ok(false) };
+        let (Some(before), Some(told)) = (self.kernels.last(), self.nodes.last()) else { return Ok(false) };
+        let Kernel::Conv2d(conv) = &before.kernel else { return Ok(false) };
+        let map = &self.values[before.output];
+        let always_direct = before.input == self.image || !winograd::is_possible(&conv.op);
+        Ok(always_direct
+            && self.value_of(source)? == before.output
+            && before.output + 1 == self.values.len()
+            && self.fused.is_read_once(source)
+            && matches!(told.work, Work::Layers(_))
+            && before.epilogue.residual.is_none()
+            && epilogue.is_empty()
+            && ConvMaxPool::suits(conv, map.shape, map.lanes, pool))
+    }
+
+    /// Puts a max pooling into the last node, which it [joins](Self::joins_last).
+    fn join_max_pool(
+        &mut self,
+        name: &str,
+        step: &Step,
+        pool: Pool2d,
+        shape: Shape,
+        halo: Padding,
+        flop: u64,
+    ) -> Result<ValueId> {
+        let last = (self.kernels.pop(), self.nodes.pop(), self.values.pop());
+        let (
+            Some(CpuNode { kernel: Kernel::Conv2d(conv), input, epilogue, .. }),
+            Some(Node { work: Work::Layers(mut layers), flop: flop_before, .. }),
+            Some(map),
+        ) = last
+        else {
+            let expected = "a convolution before the max pooling that it joins";
+            return Err(Error::new(ErrorKind::Internal, "plan", expected, "another node"));
+        };
+        layers.extend(&step.layers);
+        let output = self.value(name, 2, shape, halo)?;
+        let kernel = ConvMaxPool { conv: *conv, map: map.shape, lanes: map.lanes, pool };
+        let kernel = Kernel::ConvMaxPool(Box::new(kernel));
+        self.push(
+            name,
+            Work::Layers(layers),
+            kernel,
+            input,
+            output,
+            epilogue,
+            flop_before.saturating_add(flop),
+        );
+        Ok(output)
     }
 
     /// A convolution, linear layer or the like with weights of its own for each branch.

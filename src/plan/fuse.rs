@@ -45,12 +45,19 @@ pub(crate) struct Fused {
     pub steps: Vec<Step>,
     /// What each layer's readers read: the image, or the last layer of a step.
     resolved: Vec<Source>,
+    /// How often steps and heads read each layer's value.
+    reads: Vec<usize>,
 }
 
 impl Fused {
     /// What to read for `source`.
     pub fn resolve(&self, source: Source) -> Source {
         resolve(&self.resolved, source)
+    }
+
+    /// Whether a single step or head reads the value of `layer`.
+    pub fn is_read_once(&self, layer: usize) -> bool {
+        self.reads[layer] == 1
     }
 }
 
@@ -122,5 +129,13 @@ pub(crate) fn fuse(model: &Model) -> Fused {
         resolved.push(Source::Layer(index));
         steps.push(Step { layers: vec![index], input, residual, activation: layer.activation(), aws });
     }
-    Fused { steps, resolved }
+    let mut reads = vec![0usize; layers.len()];
+    let by_steps = steps.iter().flat_map(|step| [Some(step.input), step.residual]).flatten();
+    let by_heads = model.heads.iter().map(|head| resolve(&resolved, head.input()));
+    for source in by_steps.chain(by_heads) {
+        if let Source::Layer(layer) = source {
+            reads[layer] += 1;
+        }
+    }
+    Fused { steps, resolved, reads }
 }

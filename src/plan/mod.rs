@@ -6,6 +6,7 @@
 mod arena;
 mod build;
 mod conv;
+pub(crate) mod conv_max_pool;
 #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the backend reads it"))]
 pub mod cuda;
 mod fuse;
@@ -21,7 +22,8 @@ use std::fmt;
 pub(crate) use cuda::CudaPlan;
 pub use cuda::Tuning;
 pub(crate) use node::{
-    BlockGroup, ConvKernel, CpuNode, DepthwiseKernel, Kernel, StoredWeights, View, WinogradKernel,
+    BlockGroup, ConvKernel, ConvMaxPool, CpuNode, DepthwiseKernel, Kernel, StoredWeights, View,
+    WinogradKernel,
 };
 pub use node::{Node, Work};
 pub use target::{Gpu, Isa, Precision, Target};

@@ -8,7 +8,7 @@ use super::winograd::WinogradTile;
 use crate::memory::AlignedBuffer;
 use crate::model::Gate;
 use crate::op::{Activation, Conv2d, Pool2d};
-use crate::tensor::{Branch, DType};
+use crate::tensor::{Branch, DType, Shape};
 
 /// One launch: what of the model it computes, and how.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Node {
         self.tuned
     }
 
-    /// What is fused behind the operator, in words: what is added, the activation, the AWS-Unit.
+    /// What is fused behind the operator, in words: what is added, the activation, the AWS-Unit, the pooling.
     pub fn fused(&self) -> &str {
         &self.fused
     }
@@ -76,8 +76,13 @@ impl Node {
     }
 }
 
-/// The stages of an epilogue in words; `added` names the maps that are added.
-pub(crate) fn fused_words(added: &[&str], activation: Activation, mixes: bool) -> String {
+/// What is fused behind an operator in words; `added` names the maps that are added.
+pub(crate) fn fused_words(
+    added: &[&str],
+    activation: Activation,
+    mixes: bool,
+    pooled: Option<&str>,
+) -> String {
     let mut stages: Vec<String> = added.iter().map(|name| format!("+ {name}")).collect();
     if activation != Activation::None {
         stages.push(activation.name().to_owned());
@@ -85,6 +90,7 @@ pub(crate) fn fused_words(added: &[&str], activation: Activation, mixes: bool) -
     if mixes {
         stages.push("aws".to_owned());
     }
+    stages.extend(pooled.map(str::to_owned));
     stages.join(", ")
 }
 
@@ -102,6 +108,7 @@ impl CpuNode {
     pub fn tile(&self) -> String {
         match &self.kernel {
             Kernel::Conv2d(conv) => conv.tiling.tile.to_string(),
+            Kernel::ConvMaxPool(both) => both.conv.tiling.tile.to_string(),
             Kernel::Winograd(winograd) => winograd.tile.to_string(),
             _ => "-".to_owned(),
         }
@@ -111,6 +118,7 @@ impl CpuNode {
     pub fn scratch_len(&self) -> usize {
         match &self.kernel {
             Kernel::Winograd(winograd) => winograd.scratch().len,
+            Kernel::ConvMaxPool(both) => both.strip().len(),
             _ => 0,
         }
     }
@@ -122,6 +130,7 @@ impl CpuNode {
         }
         let branches = match &self.kernel {
             Kernel::Conv2d(conv) => bytes(&conv.branches, StoredWeights::bytes),
+            Kernel::ConvMaxPool(both) => bytes(&both.conv.branches, StoredWeights::bytes),
             Kernel::Winograd(winograd) => bytes(&winograd.branches, AlignedBuffer::bytes),
             Kernel::Depthwise(depthwise) => bytes(&depthwise.branches, AlignedBuffer::bytes),
             _ => 0,
@@ -133,8 +142,8 @@ impl CpuNode {
 /// The part of the model that a node computes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
-    /// These layers, one behind the other; all but the first are identities fused into it. A dense or gate unit of
-    /// the last one is left to a node of its own.
+    /// These layers, one behind the other; those behind the first are identities fused into it, and on a CPU a max
+    /// pooling may be the last. A dense or gate unit of the last one is left to a node of its own.
     Layers(Vec<usize>),
     /// The same, and the layer `projection`, a 1x1 convolution that nothing but their addition reads. The node's
     /// residual is what that layer reads.
@@ -169,10 +178,17 @@ pub(crate) struct Epilogue {
     pub mix: Option<AlignedBuffer>,
 }
 
+impl Epilogue {
+    pub fn is_empty(&self) -> bool {
+        self.residual.is_none() && self.activation == Activation::None && self.mix.is_none()
+    }
+}
+
 /// The kernel that runs a node, with all it needs to know.
 #[derive(Debug)]
 pub(crate) enum Kernel {
     Conv2d(Box<ConvKernel>),
+    ConvMaxPool(Box<ConvMaxPool>),
     Winograd(Box<WinogradKernel>),
     Depthwise(Box<DepthwiseKernel>),
     MaxPool2d(Pool2d),
@@ -195,6 +211,7 @@ impl Kernel {
                 View::Line => "conv2d_pointwise",
                 View::Images => "linear",
             },
+            Kernel::ConvMaxPool(_) => "conv2d_max_pool",
             Kernel::Winograd(_) => "conv2d_winograd",
             Kernel::Depthwise(_) => "conv2d_depthwise",
             Kernel::MaxPool2d(_) => "max_pool2d",
@@ -236,6 +253,17 @@ pub(crate) struct ConvKernel {
     /// The computed branches' weights.
     pub branches: Vec<ConvWeights<StoredWeights>>,
     pub groups: Vec<BlockGroup>,
+}
+
+/// A direct convolution, epilogue included, and the max pooling of its map.
+#[derive(Debug)]
+pub(crate) struct ConvMaxPool {
+    pub conv: ConvKernel,
+    /// Of one branch of the convolution.
+    pub map: Shape,
+    /// Channels in a block.
+    pub lanes: usize,
+    pub pool: Pool2d,
 }
 
 /// A convolution by Winograd's minimal filtering.

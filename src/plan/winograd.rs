@@ -145,6 +145,11 @@ const fn multiply_adds(bytes: usize) -> usize {
     bytes * 2 / 5
 }
 
+/// Whether Winograd's algorithm computes such a convolution.
+pub(crate) fn is_possible(conv: &Conv2d) -> bool {
+    conv.kernel == [3, 3] && conv.stride == [1, 1] && conv.dilation == [1, 1] && conv.groups == 1
+}
+
 /// Which tile computes a convolution, `None` for the direct convolution.
 ///
 /// `Auto` compares costs, in vector multiply-adds: what is computed, or the time that the weights take to come from
@@ -157,10 +162,8 @@ pub(crate) fn choose(
     input: Shape,
     output: Shape,
 ) -> Option<WinogradTile> {
-    let possible =
-        conv.kernel == [3, 3] && conv.stride == [1, 1] && conv.dilation == [1, 1] && conv.groups == 1;
     match algorithm {
-        _ if !possible => None,
+        _ if !is_possible(conv) => None,
         Conv2dAlgorithm::Direct => None,
         Conv2dAlgorithm::Winograd(tile) => Some(tile),
         Conv2dAlgorithm::Auto => {

@@ -1,6 +1,6 @@
 //! The table of operators: what the layers of usual networks do, at their sizes for a face of 112x112 pixels.
 //!
-//! A case is one layer pair, computed in a network of its own:
+//! A case is one layer pair, or one and the pooling of its map, computed in a network of its own:
 //!
 //! ```text
 //! image --1x1 convolution--> source --the operator--> --1x1 convolution at one pixel--> heads
@@ -24,6 +24,8 @@ pub struct OpCase {
     input: Chw,
     reads_image: bool,
     layer: Value,
+    /// What pools the layer's map.
+    pool: Option<Value>,
     out_channels: usize,
     /// The type of the tensors.
     dtype: &'static str,
@@ -39,13 +41,20 @@ impl OpCase {
             network.layer(json!({"name": "source", "op": "conv2d", "kernel": 1}), channels);
         }
         if with_operator {
-            network.layer(self.layer.clone(), self.out_channels);
+            for layer in self.operator() {
+                network.layer(layer.clone(), self.out_channels);
+            }
         }
         let pixel = json!({"name": "pixel", "op": "conv2d", "kernel": 1, "stride": [height, width]});
         network.layer(pixel, 1);
         let mut file = network.heads(("pixel", 1), ("pixel", 1));
         file.tensors.iter_mut().for_each(|tensor| tensor.convert(self.dtype));
         file.model()
+    }
+
+    /// The layers that the case is about.
+    pub fn operator(&self) -> impl Iterator<Item = &Value> {
+        [&self.layer].into_iter().chain(&self.pool)
     }
 
     /// The worst error of any node of the network, as a share of its bound; at most 1 where all is well.
@@ -70,7 +79,16 @@ pub fn all() -> Vec<OpCase> {
         let [channels, height, width] = input;
         let what = format!("{what} {channels}x{height}x{width}");
         let reads_image = channels == 3;
-        cases.push(OpCase { op, what, input, reads_image, layer: named, out_channels, dtype: "F32" });
+        cases.push(OpCase {
+            op,
+            what,
+            input,
+            reads_image,
+            layer: named,
+            pool: None,
+            out_channels,
+            dtype: "F32",
+        });
     };
 
     let mut conv = |what: &str, input: Chw, out, more: Value| {
@@ -123,7 +141,17 @@ pub fn all() -> Vec<OpCase> {
     }
     add("aws_gate", "of", [128, 14, 14], 128, json!({"op": "identity", "aws": "gate"}));
 
-    // The same with narrow weights, which a small map keeps narrow.
+    // What most networks begin with, in one node.
+    let stem =
+        cases.iter().find(|case| case.what == "7x7 /2 to 64, 3x112x112").expect("the case above").clone();
+    let mut layer = stem.layer.clone();
+    layer["activation"] = json!("relu");
+    layer["aws"] = json!("channel");
+    let pool = json!({"name": "operator.pool", "op": "max_pool2d", "kernel": 3, "stride": 2, "padding": 1});
+    let what = stem.what.replace("to 64", "to 64, relu, aws channel, max pooling 3x3 /2");
+    cases.push(OpCase { what, layer, pool: Some(pool), ..stem });
+
+    // A convolution with narrow weights, which a small map keeps narrow.
     let small = cases.iter().find(|case| case.what == "3x3, 512x4x4").expect("the case above").clone();
     for dtype in ["F16", "BF16"] {
         cases.push(OpCase { what: format!("{}, {dtype} weights", small.what), dtype, ..small.clone() });

@@ -225,8 +225,8 @@ fn run_count(args: &Args, seconds: f64) -> u32 {
 /// Times two models in turns of a run or a few.
 ///
 /// What a machine does beside them changes within seconds, and so reaches both models of a turn alike. What is made
-/// first in a process may get the better memory: each model has two sessions, made in the order this, other, other,
-/// this, and a turn takes one of each.
+/// first in a process may get the better memory: in half of the turns that is this model, in the other half, for which both
+/// are made anew, the other one; a ratio is the geometric mean of one of either.
 fn turns(
     args: &Args,
     models: [&Model; 2],
@@ -237,37 +237,44 @@ fn turns(
     /// behind one that brings its weights back into the caches, and at most [`MOST_RUNS`].
     const TURN_S: f64 = 0.05;
     const MOST_RUNS: f64 = 5.0;
-    let [this, other] = models;
-    let make = |model: &Model| Subject::new(args, model.clone(), batch);
-    let mut subjects = [make(this)?, make(other)?, make(other)?, make(this)?];
-    let (mut count, mut longest) = (0, 0.0_f64);
-    for subject in &mut subjects {
-        let seconds = subject.warm_up(args, stopwatch)?;
-        (count, longest) = (count.max(run_count(args, seconds)), longest.max(seconds));
-    }
-    let turn_runs = (TURN_S / longest).clamp(1.0, MOST_RUNS) as u32;
-    let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
-    const ORDERS: [[usize; 2]; 4] = [[0, 1], [2, 3], [3, 2], [1, 0]]; // each session first, and each behind
-    for turn in 0..(count.div_ceil(turn_runs) as usize).next_multiple_of(ORDERS.len()) {
-        let [first, second] = ORDERS[turn % ORDERS.len()];
-        let mut medians = [0.0; 2];
-        for index in [first, second] {
-            subjects[index].run(args, stopwatch)?;
-            let of_turn = repeat(turn_runs, || subjects[index].run(args, stopwatch))?;
-            let model = usize::from(index == 1 || index == 2);
-            medians[model] = nearest_rank(&of_turn, 0.5);
-            times[model].extend(of_turn);
+    let (mut times, mut halves) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    let (mut turn_runs, mut turns, mut flop) = (1, 0, 0);
+    for (half, ratios) in halves.iter_mut().enumerate() {
+        let made = [half, 1 - half];
+        let mut make = |model: usize| -> Result<(Subject, f64), Failure> {
+            let mut subject = Subject::new(args, models[model].clone(), batch)?;
+            let seconds = subject.warm_up(args, stopwatch)?;
+            Ok((subject, seconds))
+        };
+        let [(first, first_s), (second, second_s)] = [make(made[0])?, make(made[1])?];
+        let mut subjects = [first, second];
+        if half == 0 {
+            let longest = first_s.max(second_s);
+            turn_runs = (TURN_S / longest).clamp(1.0, MOST_RUNS) as u32;
+            // As many with one of them ahead as with the other.
+            turns = run_count(args, longest).div_ceil(2 * turn_runs).next_multiple_of(2);
+            flop = subjects[0].engine.plan().flop();
         }
-        ratios.push(medians[0] / medians[1]);
+        for turn in 0..turns {
+            let mut medians = [0.0; 2];
+            for index in if turn % 2 == 0 { [0, 1] } else { [1, 0] } {
+                subjects[index].run(args, stopwatch)?;
+                let of_turn = repeat(turn_runs, || subjects[index].run(args, stopwatch))?;
+                medians[made[index]] = nearest_rank(&of_turn, 0.5);
+                times[made[index]].extend(of_turn);
+            }
+            ratios.push(medians[0] / medians[1]);
+        }
     }
     let [times, others] = times.map(sorted);
-    let ratios = sorted(ratios);
+    let [this_first, other_first] = halves;
+    let ratios = sorted(this_first.iter().zip(other_first).map(|(a, b)| (a * b).sqrt()).collect());
     let against = AgainstLine {
         median_ms: nearest_rank(&others, 0.5) * 1e3,
         ratio: nearest_rank(&ratios, 0.5),
         ratio_quartiles: [nearest_rank(&ratios, 0.25), nearest_rank(&ratios, 0.75)],
     };
-    Ok(Measured { times, flop: subjects[0].engine.plan().flop(), nodes: Vec::new(), against: Some(against) })
+    Ok(Measured { times, flop, nodes: Vec::new(), against: Some(against) })
 }
 
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {

@@ -363,7 +363,7 @@ impl Builder<'_> {
             kernel: operation.kernel().to_owned(),
             tile: operation.tile(),
             tuned: operation.is_tuned(),
-            fused: fused_words(&added, epilogue.activation, epilogue.mix != Mix::None),
+            fused: fused_words(&added, epilogue.activation, epilogue.mix != Mix::None, None),
             input,
             residual,
             output: output.unwrap_or(input),
