@@ -55,7 +55,8 @@ pub(super) unsafe fn run_task<S: Compiled>(
             for branch in 0..2 {
                 for block in 0..group.blocks {
                     let to = branches[branch].add(block * layout.block);
-                    to.copy_from(to.add((known.start - kept.start) * layout.row), known.len() * layout.row);
+                    let from = to.wrapping_add((known.start - kept.start) * layout.row);
+                    to.copy_from(from, known.len() * layout.row);
                 }
                 let first_block = group.first_block;
                 let sink = TileSink::in_strip::<S>(node, output, branch, first_block, branches, &layout);

@@ -202,7 +202,7 @@ const TASK_INPUT_LEN: usize = (1 << 20) / size_of::<f32>();
 
 /// Tiles that a task computes where there are as many, even if their input does not fit: with fewer, the weights, which
 /// every task reads, would come from memory too often.
-const TASK_TILES: usize = 56;
+const TASK_TILES: usize = 84;
 
 /// Blocks of output channels that are computed together.
 const GROUP_BLOCKS: usize = 2;
