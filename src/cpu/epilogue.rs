@@ -104,8 +104,8 @@ impl TileSink {
         }
     }
 
-    /// The sink of a node's tiles for a branch, at the first pixel of a block, where both branches' rows lie in strips; there
-    /// is no residual.
+    /// The sink of a node's tiles for a branch, at the first pixel of a block, where both branches' rows lie in strips;
+    /// there is no residual.
     ///
     /// # Safety
     ///

@@ -99,7 +99,8 @@ unsafe fn run_window_task<S: Simd>(
     }
 }
 
-/// Pools a row of `output_width` windows, which meet the `rows` rows of `width` pixels at `from`, in one block of channels.
+/// Pools a row of `output_width` windows, which meet the `rows` rows of `width` pixels at `from`, in one block of
+/// channels.
 ///
 /// # Safety
 ///

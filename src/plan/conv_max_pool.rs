@@ -2,9 +2,9 @@
 //! of all, is never stored.
 //!
 //! A task computes a band of pooled rows for a group of output channels, a few of them at a time. The rows of the
-//! convolution that their windows meet, behind activation and AWS-Unit, lie in a strip that stays in the second cache; the
-//! next windows keep those that they meet as well. Where windows overlap, neighbouring bands compute the rows between them
-//! twice.
+//! convolution that their windows meet, behind activation and AWS-Unit, lie in a strip that stays in the second cache;
+//! the next windows keep those that they meet as well. Where windows overlap, neighbouring bands compute the rows
+//! between them twice.
 
 use super::node::{ConvKernel, ConvMaxPool, View};
 use super::value::Value;

@@ -225,8 +225,8 @@ fn run_count(args: &Args, seconds: f64) -> u32 {
 /// Times two models in turns of a run or a few.
 ///
 /// What a machine does beside them changes within seconds, and so reaches both models of a turn alike. What is made
-/// first in a process may get the better memory: in half of the turns that is this model, in the other half, for which both
-/// are made anew, the other one; a ratio is the geometric mean of one of either.
+/// first in a process may get the better memory: in half of the turns that is this model, in the other half, for which
+/// both are made anew, the other one; a ratio is the geometric mean of one of either.
 fn turns(
     args: &Args,
     models: [&Model; 2],
