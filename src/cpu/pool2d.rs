@@ -28,15 +28,20 @@ pub(super) fn clipped(
     begin.saturating_sub(before)..(begin + kernel).saturating_sub(before).min(size)
 }
 
+/// The larger one of each lane; that of a NaN and a number is the number.
+#[inline(always)]
+unsafe fn larger<S: Simd>(max: S::V, x: S::V) -> S::V {
+    unsafe { S::max(x, max) }
+}
+
 /// # Safety
 ///
 /// As for [`Kernels::run_task`](super::kernels::Kernels::run_task).
 #[inline(always)]
 pub(super) unsafe fn run_max_task<S: Simd>(run: &Run, node: &CpuNode, pool: &Pool2d, task: usize) {
     unsafe {
-        // The maximum of a NaN and a number is the number.
         let lowest = S::splat(f32::NEG_INFINITY);
-        run_window_task::<S>(run, node, pool, task, lowest, |max, x| S::max(x, max), |max| max);
+        run_window_task::<S>(run, node, pool, task, lowest, |max, x| larger::<S>(max, x), |max| max);
     }
 }
 
@@ -121,7 +126,7 @@ pub(super) unsafe fn max_pool_row<S: Simd>(
             let mut max = S::splat(f32::NEG_INFINITY);
             for row in 0..rows {
                 for column in columns.clone() {
-                    max = S::max(S::load(from.add((row * width + column) * S::LANES)), max);
+                    max = larger::<S>(max, S::load(from.add((row * width + column) * S::LANES)));
                 }
             }
             S::store(to.add(x * S::LANES), max);

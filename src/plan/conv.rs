@@ -31,6 +31,11 @@ pub(super) const ONE_BY_ONE: Conv2d = Conv2d {
     groups: 1,
 };
 
+/// A convolution of 3x3 that keeps the size of its maps.
+#[cfg(test)]
+pub(super) const THREE_BY_THREE: Conv2d =
+    Conv2d { kernel: [3, 3], padding: Padding { top: 1, left: 1, bottom: 1, right: 1 }, ..ONE_BY_ONE };
+
 /// A linear layer over a map, as the convolution that it equals.
 pub(super) fn whole_map(input: Shape) -> Conv2d {
     Conv2d { kernel: [input.height, input.width], ..ONE_BY_ONE }

@@ -84,9 +84,9 @@ fn strip_rows(conv: &ConvKernel, pool: Pool2d) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Conv2d, Padding};
+    use crate::op::Padding;
     use crate::plan::Isa;
-    use crate::plan::conv::{self, ConvSpec};
+    use crate::plan::conv::{self, ConvSpec, THREE_BY_THREE};
 
     /// 64 channels of `size` rows and columns from an image, and pooled rows.
     fn joined(isa: Isa, size: usize, kernel: usize, stride: usize) -> (ConvMaxPool, Value) {
@@ -98,14 +98,7 @@ mod tests {
             halo: Padding::uniform(1),
             offset: 0,
         };
-        let conv = Conv2d {
-            kernel: [3, 3],
-            stride: [1, 1],
-            padding: Padding::uniform(1),
-            dilation: [1, 1],
-            groups: 1,
-        };
-        let spec = ConvSpec { conv, input_channels: 3, reads: vec![0, 1] };
+        let spec = ConvSpec { conv: THREE_BY_THREE, input_channels: 3, reads: vec![0, 1] };
         let pool = Pool2d { kernel: [kernel; 2], stride: [stride; 2], padding: Padding::default() };
         let (image, map) = (value(3, 1, size), value(64, isa.lanes(), size));
         let conv = conv::cut(isa, 1, &spec, &image, &map, None);

@@ -359,6 +359,7 @@ fn dot<const LANES: usize>(a: &[f64], b: [&[f64; LANES]; 3]) -> [f64; LANES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::conv::THREE_BY_THREE;
 
     /// The sum over rows and columns of the three matrices for one product of an input and a weight in one output:
     /// 1 where the convolution multiplies the two, else 0. In one dimension; two are its square.
@@ -378,11 +379,10 @@ mod tests {
         }
     }
 
-    /// A convolution of 3x3 with padding 1.
+    /// For a convolution of 3x3 with padding 1.
     fn chosen(batch: usize, channels: usize, size: usize) -> Option<WinogradTile> {
-        let (padding, shape) = (Padding::uniform(1), Shape::new(channels, size, size));
-        let conv = Conv2d { kernel: [3, 3], stride: [1, 1], padding, dilation: [1, 1], groups: 1 };
-        choose(Conv2dAlgorithm::Auto, Isa::Avx512, batch, &conv, shape, shape)
+        let shape = Shape::new(channels, size, size);
+        choose(Conv2dAlgorithm::Auto, Isa::Avx512, batch, &THREE_BY_THREE, shape, shape)
     }
 
     #[test]
@@ -406,17 +406,10 @@ mod tests {
             halo: Padding::uniform(1),
             offset: 0,
         };
-        let conv = Conv2d {
-            kernel: [3, 3],
-            stride: [1, 1],
-            padding: Padding::uniform(1),
-            dilation: [1, 1],
-            groups: 1,
-        };
         for (channels, size) in [(3, 1), (64, 56), (80, 28), (256, 14), (512, 7), (2048, 7)] {
             for batch in [1, 3, 8] {
                 let map = value(channels, size);
-                let spec = ConvSpec { conv, input_channels: channels, reads: vec![0, 1] };
+                let spec = ConvSpec { conv: THREE_BY_THREE, input_channels: channels, reads: vec![0, 1] };
                 let kernel = super::cut(WinogradTile::F4, batch, &spec, &map, &map);
                 for (images, threads) in [(1, 1), (batch, 2), (batch, 7), (1, 64)] {
                     let Cut { tiles, groups, parts } = kernel.cut(images, threads);

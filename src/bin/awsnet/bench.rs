@@ -238,7 +238,7 @@ fn turns(
     const TURN_S: f64 = 0.05;
     const MOST_RUNS: f64 = 5.0;
     let (mut times, mut halves) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    let (mut turn_runs, mut turns, mut flop) = (1, 0, 0);
+    let (mut turn_runs, mut turns) = (1, 0);
     for (half, ratios) in halves.iter_mut().enumerate() {
         let made = [half, 1 - half];
         let mut make = |model: usize| -> Result<(Subject, f64), Failure> {
@@ -253,7 +253,6 @@ fn turns(
             turn_runs = (TURN_S / longest).clamp(1.0, MOST_RUNS) as u32;
             // As many with one of them ahead as with the other.
             turns = run_count(args, longest).div_ceil(2 * turn_runs).next_multiple_of(2);
-            flop = subjects[0].engine.plan().flop();
         }
         for turn in 0..turns {
             let mut medians = [0.0; 2];
@@ -274,7 +273,7 @@ fn turns(
         ratio: nearest_rank(&ratios, 0.5),
         ratio_quartiles: [nearest_rank(&ratios, 0.25), nearest_rank(&ratios, 0.75)],
     };
-    Ok(Measured { times, flop, nodes: Vec::new(), against: Some(against) })
+    Ok(Measured { times, flop: models[0].flop(), nodes: Vec::new(), against: Some(against) })
 }
 
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {
