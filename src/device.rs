@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::cuda;
 use crate::error::{Error, ErrorKind, Result, quoted};
-use crate::plan::{Gpu, Isa, Target};
+use crate::graph::target::{Gpu, Isa, Target};
 
 /// A device as a user names it: `auto`, `cpu`, `reference`, `cuda`, `cuda:N` or `cuda:sm_NN`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

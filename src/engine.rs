@@ -8,8 +8,9 @@ use crate::cuda;
 #[cfg(feature = "cuda")]
 use crate::cuda::{CudaEngine, CudaSession};
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::node::{ValueId, Work};
 use crate::pixels::{self, ImagesU8, Normalised, Pixels, check_stride_sizes, check_strides};
-use crate::plan::{BackendPlan, Plan, Target, ValueId, Work};
+use crate::plan::{BackendPlan, Plan, Target};
 use crate::predictions::{PredictionBuffers, Predictions};
 use crate::reference;
 use crate::tensor::{Branch, Shape};
@@ -60,6 +61,10 @@ impl Engine {
             let expected = format!("a processor with {isa}, for which the plan was made");
             return Err(Error::new(ErrorKind::Device, "cpu", expected, "one without"));
         }
+        if plan.backend.is_none() {
+            let expected = "a plan with weights, as `Plan::build` makes it";
+            return Err(Error::new(ErrorKind::Input, "plan", expected, "an outline"));
+        }
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(cpu::MAX_THREADS),
             threads => threads,
@@ -70,11 +75,11 @@ impl Engine {
         }
         #[cfg(feature = "cuda")]
         let cuda = match &mut plan.backend {
-            BackendPlan::Cuda(plan) => Some(Arc::new(CudaEngine::new(plan)?)),
+            Some(BackendPlan::Cuda(plan)) => Some(Arc::new(CudaEngine::new(plan)?)),
             _ => None,
         };
         #[cfg(not(feature = "cuda"))]
-        if let BackendPlan::Cuda(_) = &plan.backend {
+        if let Some(BackendPlan::Cuda(_)) = &plan.backend {
             let expected = "awsnet with the feature `cuda`";
             return Err(Error::new(ErrorKind::Device, "cuda", expected, "a build without it"));
         }
@@ -103,8 +108,8 @@ impl Engine {
     pub fn session(&self) -> Result<Session> {
         let plan = &*self.plan;
         let backend = match &plan.backend {
-            BackendPlan::Reference(_) => BackendSession::Reference,
-            BackendPlan::Cpu(cpu_plan) => {
+            Some(BackendPlan::Reference(_)) => BackendSession::Reference,
+            Some(BackendPlan::Cpu(cpu_plan)) => {
                 let bytes = plan.arena_bytes();
                 if let Some(available) =
                     crate::memory::available_bytes().filter(|&available| available < bytes)
@@ -121,13 +126,14 @@ impl Engine {
                 BackendSession::Cpu(Box::new(CpuSession::new(cpu_plan, self.threads)?))
             }
             #[cfg(feature = "cuda")]
-            BackendPlan::Cuda(cuda_plan) => {
+            Some(BackendPlan::Cuda(cuda_plan)) => {
                 let engine = self.cuda.as_ref().ok_or_else(|| broken("an engine with its device", "none"))?;
                 let capture = self.graphs == Graphs::AtStart;
                 BackendSession::Cuda(Box::new(CudaSession::new(cuda_plan, engine, capture)?))
             }
             #[cfg(not(feature = "cuda"))]
-            BackendPlan::Cuda(_) => return Err(broken("a backend of this build", "cuda")),
+            Some(BackendPlan::Cuda(_)) => return Err(broken("a backend of this build", "cuda")),
+            None => return Err(broken("a plan with weights", "an outline")),
         };
         let heads = Branch::BOTH.map(|branch| plan.head(branch));
         let predictions = PredictionBuffers::new(heads, plan.batch())?;
@@ -248,10 +254,10 @@ impl Session {
         }
         let heads = Branch::BOTH.map(|branch| self.plan.head(branch));
         let result = match (&mut self.backend, &self.plan.backend) {
-            (BackendSession::Cpu(session), BackendPlan::Cpu(plan)) => {
+            (BackendSession::Cpu(session), Some(BackendPlan::Cpu(plan))) => {
                 session.run(plan, images, count, &mut self.predictions, times)
             }
-            (BackendSession::Reference, BackendPlan::Reference(model)) => {
+            (BackendSession::Reference, Some(BackendPlan::Reference(model))) => {
                 for index in 0..count {
                     let evaluation = reference::evaluate(model, &images.image(model.input().shape, index));
                     for branch in Branch::BOTH {
@@ -271,7 +277,7 @@ impl Session {
     /// Runs what is staged on a GPU.
     #[cfg(feature = "cuda")]
     fn replay(&mut self, u8: bool, count: usize, deadline: Option<Instant>) -> Result<Predictions<'_>> {
-        let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
+        let (BackendSession::Cuda(session), Some(BackendPlan::Cuda(plan))) =
             (&mut self.backend, &self.plan.backend)
         else {
             return Err(broken("the backend of its plan", "another"));
@@ -307,7 +313,7 @@ impl Session {
     ) -> Result<()> {
         self.check_device_run(&images, &predictions)?;
         #[cfg(feature = "cuda")]
-        if let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
+        if let (BackendSession::Cuda(session), Some(BackendPlan::Cuda(plan))) =
             (&mut self.backend, &self.plan.backend)
         {
             // SAFETY: the caller's promise.
@@ -337,7 +343,7 @@ impl Session {
     ) -> Result<cuda::Bound> {
         self.check_device_run(&images, &predictions)?;
         #[cfg(feature = "cuda")]
-        if let (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) =
+        if let (BackendSession::Cuda(session), Some(BackendPlan::Cuda(plan))) =
             (&mut self.backend, &self.plan.backend)
         {
             // SAFETY: the caller's promise.
@@ -430,12 +436,12 @@ impl Session {
     /// The shape and elements of a value of the plan, if it is still there.
     pub(crate) fn read(&self, value: ValueId, image: usize, branch: Branch) -> Result<(Shape, Vec<f32>)> {
         match (&self.backend, &self.plan.backend) {
-            (BackendSession::Cpu(session), BackendPlan::Cpu(plan)) => {
+            (BackendSession::Cpu(session), Some(BackendPlan::Cpu(plan))) => {
                 let value = &plan.values[value];
                 Ok((value.shape, session.map(value, image, branch)))
             }
             #[cfg(feature = "cuda")]
-            (BackendSession::Cuda(session), BackendPlan::Cuda(plan)) => {
+            (BackendSession::Cuda(session), Some(BackendPlan::Cuda(plan))) => {
                 let value = &plan.values[value];
                 Ok((value.shape, session.map(plan, value, image, branch)?))
             }

@@ -52,11 +52,13 @@ pub mod cuda;
 mod device;
 mod engine;
 mod error;
+mod graph;
 #[cfg(feature = "image")]
 pub mod image;
 mod memory;
 pub mod model;
 pub mod op;
+mod parallel;
 mod pixels;
 pub mod plan;
 mod predictions;

@@ -29,6 +29,11 @@ impl Padding {
         Padding { top: pixels, left: pixels, bottom: pixels, right: pixels }
     }
 
+    /// Whether this is at least as much on every side.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        self.max(other) == self
+    }
+
     /// The larger of two paddings on each side.
     pub fn max(self, other: Self) -> Self {
         Padding {
@@ -56,6 +61,18 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
+    /// The zeros around an input that the windows of this output reach, at most the padding.
+    pub(crate) fn reach(&self, input: Shape, output: Shape) -> Padding {
+        let behind = |axis: usize, before: usize, input: usize, output: usize| {
+            let last = (output - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis];
+            (last + 1).saturating_sub(before + input)
+        };
+        let Padding { top, left, .. } = self.padding;
+        let (bottom, right) =
+            (behind(0, top, input.height, output.height), behind(1, left, input.width, output.width));
+        Padding { top, left, bottom, right }
+    }
+
     /// The kernel rows that meet the input's `size` rows and not the zeros around them, for the row `output` of the output;
     /// columns for `axis` 1. Where all do, it asks few of them.
     #[inline]

@@ -1,8 +1,15 @@
 //! What a run gives: logits and probabilities of both heads, and how they are read.
 
 use crate::error::Result;
-use crate::plan::HeadLabels;
 use crate::tensor::Branch;
+
+/// The scores that a head gives, and how they are read.
+#[derive(Clone, Debug)]
+pub(crate) struct HeadLabels {
+    pub labels: Vec<String>,
+    /// Empty for the emotion head.
+    pub thresholds: Vec<f32>,
+}
 
 /// Where a session keeps its results from one run to the next.
 #[derive(Debug)]

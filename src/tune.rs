@@ -85,10 +85,10 @@ pub fn measure(
     how: &Measurement,
     mut told: impl FnMut(&Outcome) -> bool,
 ) -> Result<Tuning> {
-    use crate::plan::cuda::{Entry, Problem};
+    use crate::cuda::plan::{Entry, Problem};
 
     let target = options.target;
-    let BackendPlan::Cuda(plan) = Plan::build(model, options)?.backend else {
+    let Some(BackendPlan::Cuda(plan)) = Plan::build(model, options)?.backend else {
         return Err(Error::new(ErrorKind::Device, "tuning", "a GPU", target.to_string()));
     };
     let (capability, multiprocessors) = (plan.gpu.capability, plan.gpu.multiprocessors);
@@ -158,7 +158,7 @@ pub fn algorithms(
     let plan = |conv2d| Plan::build(model.clone(), &PlanOptions { conv2d, ..options.clone() });
     let auto = plan(Conv2dAlgorithm::Auto)?;
     let algorithm = |plan: &Plan, node: usize| {
-        plan.winograd_tile(node).map_or(Conv2dAlgorithm::Direct, Conv2dAlgorithm::Winograd)
+        plan.nodes()[node].winograd.map_or(Conv2dAlgorithm::Direct, Conv2dAlgorithm::Winograd)
     };
     let mut sessions = Vec::new();
     for conv2d in Conv2dAlgorithm::ALL {
@@ -168,7 +168,7 @@ pub fn algorithms(
     // Those whose kernel follows the option; every plan has the same nodes.
     let nodes = auto.nodes().len();
     let choices: Vec<usize> = (0..nodes)
-        .filter(|&node| sessions.iter().any(|session| session.plan().winograd_tile(node).is_some()))
+        .filter(|&node| sessions.iter().any(|session| session.plan().nodes()[node].winograd.is_some()))
         .collect();
 
     // No value is special, zero least of all.

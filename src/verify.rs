@@ -13,13 +13,17 @@
 //! values, with |A|. An error above its bound is a fault, not noise. Winograd's minimal filtering has an S and a K of
 //! its own.
 
+// An operator or an instruction set that nobody handles is an error of the compiler.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod winograd;
 
 use crate::engine::{Engine, EngineOptions, Session};
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::node::ValueId;
 use crate::model::{AwsUnit, Gate, Layer, Model, Weights};
 use crate::op::Op;
-use crate::plan::{Plan, PlanOptions, Precision, Target, ValueId, WinogradTile, Work};
+use crate::plan::{Plan, PlanOptions, Precision, Target, WinogradTile, Work};
 use crate::reference::{self, Map, Pair};
 use crate::tensor::{Branch, DType, Shape};
 
@@ -92,7 +96,7 @@ pub fn layers_with(
     };
 
     let mut agreements = Vec::new();
-    for (index, node) in engine.plan().nodes().iter().enumerate() {
+    for node in engine.plan().nodes() {
         let mut worst = NodeAgreement {
             name: node.name().to_owned(),
             kernel: node.kernel().to_owned(),
@@ -110,7 +114,7 @@ pub fn layers_with(
                 Work::Layers(indices) => {
                     let layers: Vec<&Layer> = indices.iter().map(|&index| &model.layers()[index]).collect();
                     let residual = node.residual.map(read).transpose()?.map(Added::map);
-                    let tile = engine.plan().winograd_tile(index);
+                    let tile = node.winograd;
                     layer_bounds(&layers, read(node.input)?, residual, tile)
                 }
                 Work::Projected { layers, projection } => {

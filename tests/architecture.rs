@@ -1,7 +1,7 @@
 //! The direction of the arrows between modules.
 //!
 //! ```text
-//! error <- tensor <- op <- model <- plan <- { reference | cpu | cuda } <- engine <- { capi | bin }
+//! error <- tensor <- op <- model <- graph <- { reference | cpu | cuda } <- plan <- engine <- { capi | bin }
 //! ```
 //!
 //! An arrow reads "is used by". Each module may name the ones listed for it and nothing else of this crate.
@@ -16,16 +16,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tensor", &["error"]),
     ("op", &["error", "tensor"]),
     ("model", &["error", "tensor", "op"]),
-    ("plan", &["error", "memory", "tensor", "op", "model"]),
+    ("parallel", &["error"]),
+    ("graph", &["error", "tensor", "op", "model"]),
     ("reference", &["op", "tensor", "model"]),
-    ("predictions", &["error", "tensor", "plan"]),
+    ("predictions", &["error", "tensor"]),
     ("pixels", &["error", "tensor", "model"]),
-    ("cpu", &["error", "memory", "tensor", "op", "model", "plan", "pixels", "predictions"]),
-    ("cuda", &["error", "tensor", "op", "model", "plan", "predictions"]),
-    ("engine", &["error", "memory", "tensor", "plan", "pixels", "predictions", "reference", "cpu", "cuda"]),
+    ("cpu", &["error", "memory", "parallel", "tensor", "op", "model", "graph", "pixels", "predictions"]),
+    ("cuda", &["error", "parallel", "tensor", "op", "model", "graph", "predictions"]),
+    ("plan", &["error", "tensor", "model", "graph", "cpu", "cuda", "predictions"]),
+    (
+        "engine",
+        &["error", "memory", "tensor", "graph", "plan", "pixels", "predictions", "reference", "cpu", "cuda"],
+    ),
     ("tune", &["error", "model", "plan", "engine", "cuda"]),
-    ("device", &["error", "plan", "cuda"]),
-    ("verify", &["error", "tensor", "op", "model", "plan", "reference", "engine"]),
+    ("device", &["error", "graph", "cuda"]),
+    ("verify", &["error", "tensor", "op", "model", "graph", "plan", "reference", "engine"]),
     ("image", &["error", "pixels"]),
 ];
 

@@ -1,33 +1,35 @@
 //! The CPU backend: fp32, one algorithm an operator, compiled for each instruction set.
 //!
-//! [`kernels`] leads from a node to its kernel; each operator has a file; [`simd`] holds what differs between
-//! instruction sets; [`team`] runs a node's tasks on several threads.
+//! ```text
+//! Graph --plan--> CpuPlan --schedule--> tasks, functions --team--> kernels --simd--> instructions
+//! ```
+//!
+//! [`plan`] decides, places and packs; [`schedule`] cuts the nodes for a session's threads; [`team`] runs their tasks;
+//! [`kernels`] has a file an operator; [`simd`] holds what differs between instruction sets.
 
-mod aws_gate;
-mod conv2d_depthwise;
-mod conv2d_direct;
-mod conv2d_max_pool;
-mod conv2d_winograd;
-mod epilogue;
-mod identity;
-mod image_to_blocks;
+// An operator or an instruction set that nobody handles is an error of the compiler.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod kernels;
-mod pool2d;
+pub(crate) mod plan;
 mod run;
+mod schedule;
 mod scratch;
 mod simd;
 mod team;
 
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::memory::AlignedBuffer;
 use crate::pixels::Pixels;
-use crate::plan::{CpuPlan, Value};
 use crate::predictions::PredictionBuffers;
 use crate::tensor::Branch;
-use kernels::Kernels;
+use kernels::dispatch::{self, Kernels};
+use plan::CpuPlan;
+use plan::value::Value;
 use run::Run;
+use schedule::Schedule;
 use scratch::Scratches;
 use team::{Job, Team};
 
@@ -36,6 +38,8 @@ pub(crate) use team::MAX_THREADS;
 /// The mutable part of one caller: arena, threads, and memory for each thread.
 pub(crate) struct CpuSession {
     arena: AlignedBuffer,
+    kernels: &'static Kernels,
+    schedule: Schedule,
     scratches: Scratches,
     team: Team,
 }
@@ -44,6 +48,7 @@ pub(crate) struct CpuSession {
 struct NodeJob<'a> {
     run: Run<'a>,
     kernels: &'static Kernels,
+    schedule: &'a Schedule,
     scratches: &'a Scratches,
 }
 
@@ -53,15 +58,17 @@ impl Job for NodeJob<'_> {
     }
 
     fn tasks(&self, step: usize) -> usize {
-        kernels::task_count(&self.run, &self.run.plan.nodes[step])
+        self.schedule.nodes()[step].tasks
     }
 
     unsafe fn run_task(&self, step: usize, task: usize, member: usize) {
+        let (node, schedule) = (&self.run.plan.nodes[step], &self.schedule.nodes()[step]);
         // SAFETY: `CpuSession::new` needs a processor that has the plan's instruction set, and has made the scratch
-        // memory; the team computes each task once, in the order of the nodes, and a member is one thread.
+        // memory; `CpuSession::run` has cut the schedule for the run's images; the team computes each task once, in the
+        // order of the nodes, and a member is one thread.
         unsafe {
             let scratch = self.scratches.of(member);
-            (self.kernels.run_task)(&self.run, &self.run.plan.nodes[step], task, scratch)
+            (self.kernels.run_task)(&self.run, node, schedule, task, scratch)
         }
     }
 }
@@ -88,12 +95,17 @@ impl Job for Only<'_> {
 }
 
 impl CpuSession {
-    /// A session of a plan whose instruction set the processor has.
+    /// A session of a plan. Errors: an instruction set that the processor does not have; not enough memory or threads.
     pub(crate) fn new(plan: &CpuPlan, threads: usize) -> Result<Self> {
-        assert!(plan.isa.is_available(), "{}", plan.isa);
+        let kernels = dispatch::kernels(plan.isa).filter(|kernels| kernels.isa.is_available());
+        let kernels = kernels.ok_or_else(|| {
+            let expected = format!("a processor with {}, for which the plan was made", plan.isa);
+            Error::new(ErrorKind::Device, "cpu", expected, "one without")
+        })?;
+        let schedule = Schedule::new(plan, kernels, threads)?;
         let arena = AlignedBuffer::zeros(plan.arena_len, "arena")?;
         let scratches = Scratches::new(threads, plan.scratch_len)?;
-        Ok(CpuSession { arena, scratches, team: Team::new(threads, plan.nodes.len())? })
+        Ok(CpuSession { arena, kernels, schedule, scratches, team: Team::new(threads, plan.nodes.len())? })
     }
 
     /// Runs `count` images, at most the plan's batch, pass by pass, and writes their logits.
@@ -115,9 +127,10 @@ impl CpuSession {
                 write_image(image, index, &images, first + index, self.arena.as_mut_slice());
             }
             let arena = self.arena.as_mut_slice().as_mut_ptr();
-            let run = Run { plan, arena, images: pass, threads: self.team.members() };
-            let kernels = simd::kernels(plan.isa);
-            let job = NodeJob { run, kernels, scratches: &self.scratches };
+            self.schedule.cut(plan, pass);
+            let run = Run { plan, arena, images: pass };
+            let (schedule, scratches) = (&self.schedule, &self.scratches);
+            let job = NodeJob { run, kernels: self.kernels, schedule, scratches };
             match &mut times {
                 None => self.team.run(&job)?,
                 Some(times) => {

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::plan::{CpuPlan, Value};
+use super::plan::CpuPlan;
+use super::plan::value::Value;
 
 /// A plan running on a session's arena.
 #[derive(Clone, Copy)]
@@ -12,8 +13,6 @@ pub(super) struct Run<'a> {
     pub arena: *mut f32,
     /// Images of this run, at most the plan's pass.
     pub images: usize,
-    /// Threads that share its tasks.
-    pub threads: usize,
 }
 
 // SAFETY: tasks of a node write disjoint elements of the arena, and read only what earlier nodes have written; the
@@ -31,6 +30,15 @@ impl Run<'_> {
         let offset = value.offset + image * value.image_stride() + value.branch_offset(branch);
         // SAFETY: the plan has placed the value, for a whole pass, within the arena.
         unsafe { self.arena.add(offset) }
+    }
+
+    /// Whether so many elements from an address on are those of a value's images of this run: what kernels assert of what
+    /// they read where assertions are on.
+    pub fn holds(&self, value: &Value, from: *const f32, len: usize) -> bool {
+        let element = size_of::<f32>();
+        let begin = self.arena.addr() + value.offset * element;
+        let end = begin + self.images * value.image_stride() * element;
+        begin <= from.addr() && from.addr() + len * element <= end
     }
 
     /// The first pixel of the map's first block, behind the halo.

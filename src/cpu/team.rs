@@ -105,11 +105,6 @@ impl Team {
         Ok(team)
     }
 
-    /// How many threads there are, the caller included.
-    pub(super) fn members(&self) -> usize {
-        self.shared.members
-    }
-
     /// Runs a job to its end. An error means that a task has panicked; the team must not be used again.
     pub(super) fn run(&mut self, job: &dyn Job) -> Result<()> {
         let shared = &*self.shared;

@@ -7,7 +7,7 @@ use std::mem::{offset_of, size_of};
 /// An address in device memory; 0 where the kernel takes none.
 pub type DevicePointer = u64;
 
-pub use super::variants::{VECTOR, pitch};
+pub use super::plan::variants::{VECTOR, pitch};
 
 /// What a parameter struct of a kernel is: plain bytes that the driver copies.
 ///

@@ -7,8 +7,8 @@ use super::driver::{Context, DeviceMemory, Function, Module, PinnedMemory};
 use super::launch::Launch;
 use super::node::{Addresses, prepare};
 use super::stream::Stream;
+use crate::cuda::plan::CudaPlan;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::cuda::CudaPlan;
 
 /// The immutable part: the loaded kernels and the weights. Sessions share it.
 #[derive(Debug)]

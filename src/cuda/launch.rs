@@ -5,7 +5,8 @@
 //! find: the figures here are exact.
 
 use super::abi::{self, VECTOR};
-use super::variants::{self, DirectVariant, Element, GemmVariant};
+use super::plan::variants::{self, DirectVariant, Element, GemmVariant};
+pub use super::plan::variants::{Splitting, splitting};
 
 /// A kernel and the shape it is launched with. Blocks are one-dimensional.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,15 +15,6 @@ pub struct Launch {
     pub grid: [usize; 3],
     pub threads: usize,
     pub shared_bytes: usize,
-}
-
-/// What a launch with split-K needs beside its operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Splitting {
-    /// Bytes of the workspace.
-    pub workspace_bytes: usize,
-    /// Tickets, 4 bytes each, zero before the first launch.
-    pub tickets: usize,
 }
 
 /// Blocks of `threads` threads that each handle one vector of one position.
@@ -41,18 +33,6 @@ fn dual_gemm(op: &str, variant: &GemmVariant, positions: usize, channels: usize,
         grid: [positions.div_ceil(variant.tile_m), channels.div_ceil(variant.tile_n), splits],
         threads: variant.threads(),
         shared_bytes: variant.shared_bytes,
-    }
-}
-
-/// What `splits` parts of each tile's reduction need: nothing for one.
-pub fn splitting(variant: &GemmVariant, positions: usize, channels: usize, splits: usize) -> Splitting {
-    if splits <= 1 {
-        return Splitting { workspace_bytes: 0, tickets: 0 };
-    }
-    let tiles = positions.div_ceil(variant.tile_m) * channels.div_ceil(variant.tile_n);
-    Splitting {
-        workspace_bytes: splits * tiles * 2 * variant.tile_m * variant.tile_n * size_of::<f32>(),
-        tickets: tiles,
     }
 }
 

@@ -4,12 +4,15 @@
 //! nvcc and [`image`] embeds the result. From there to a running network:
 //!
 //! ```text
-//! plan::cuda --node::prepare--> launch, parameters --stream::Stream::capture--> graph --Session::run--> results
+//! CudaPlan --node::prepare--> launch, parameters --stream::Stream::capture--> graph --Session::run--> results
 //! ```
 //!
 //! `kernels/abi.h` is the border in C, `abi` holds the same bytes; `launch` goes from parameters to a grid; `node` from
 //! a node of the plan to parameters; `driver` and `stream` own what the driver gives; `engine` has kernels and weights,
 //! `session` memory, stream and graphs; `bound` is a run with nothing left to decide; `tune` measures tiles.
+
+// An operator or an instruction set that nobody handles is an error of the compiler.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
@@ -28,6 +31,7 @@ pub mod image;
 pub mod launch;
 #[cfg(feature = "cuda")]
 mod node;
+pub(crate) mod plan;
 mod probe;
 #[cfg(feature = "cuda")]
 mod session;
@@ -36,12 +40,12 @@ mod stream;
 #[cfg(feature = "cuda")]
 mod tune;
 
-#[doc(hidden)]
-pub use crate::plan::cuda::{pack, variants};
 #[cfg(feature = "cuda")]
 pub use bound::Bound;
 #[cfg(feature = "cuda")]
 pub(crate) use engine::CudaEngine;
+#[doc(hidden)]
+pub use plan::{pack, variants};
 #[cfg(feature = "cuda")]
 pub(crate) use session::CudaSession;
 #[cfg(feature = "cuda")]

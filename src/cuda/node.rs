@@ -2,12 +2,12 @@
 
 use super::abi::{self, DevicePointer, Params};
 use super::launch::{self, Launch};
+use super::plan::variants::Element;
 use super::stream::PARAMS_WORDS;
-use super::variants::Element;
 use super::{DeviceImages, PixelFormat};
+use crate::cuda::plan::{Algorithm, CudaNode, CudaPlan, IMAGE, Mix, Operation};
+use crate::graph::node::ValueId;
 use crate::op::{Activation, Conv2d, Pool2d};
-use crate::plan::ValueId;
-use crate::plan::cuda::{Algorithm, CudaNode, CudaPlan, IMAGE, Mix, Operation};
 use crate::tensor::Shape;
 
 /// Where everything lies on the device.

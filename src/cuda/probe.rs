@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 use libloading::Library;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::Gpu;
+use crate::graph::target::Gpu;
 
 /// The NVIDIA driver and the devices it offers.
 #[derive(Clone, Debug)]

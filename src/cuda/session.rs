@@ -12,8 +12,8 @@ use super::engine::CudaEngine;
 use super::node::{Addresses, decode, image_params, prepare};
 use super::stream::{Event, Graph, KernelCall, Stream, context_of, is_capturing};
 use super::{DeviceImages, DevicePredictions, PixelFormat};
+use crate::cuda::plan::{CudaPlan, CudaValue};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::cuda::{CudaPlan, CudaValue};
 use crate::predictions::PredictionBuffers;
 use crate::tensor::Branch;
 
@@ -448,7 +448,7 @@ impl CudaSession {
             }
             let bytes = &self.staging.bytes()[image * shape.len() * size_of::<f32>()..];
             let pixels = decode(super::variants::Element::F32, &bytes[..shape.len() * size_of::<f32>()]);
-            return Ok(decode(plan.element, &super::pack::encode(plan.element, &pixels)));
+            return Ok(decode(plan.element, &super::plan::pack::encode(plan.element, &pixels)));
         }
         let mut bytes = vec![0; value.image_bytes];
         let offset = value.branch_offset(branch as usize, plan.batch) + image * value.image_bytes;

@@ -6,9 +6,9 @@
 
 use super::engine::CudaEngine;
 use super::session::CudaSession;
+use crate::cuda::plan::{CudaPlan, Problem, Tile, candidates};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::init::Random;
-use crate::plan::cuda::{CudaPlan, Problem, Tile, candidates};
 
 /// How tiles are measured.
 #[derive(Clone, Copy, Debug)]

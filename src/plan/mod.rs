@@ -1,37 +1,29 @@
 //! Every decision about how a model runs, made once: fusion, kernels, tiles, memory, packed weights.
 //!
 //! [`Plan::build`] is pure: no file, no device, and what it gives depends on its arguments alone. Behind it nobody
-//! chooses. `println!("{plan}")` shows what was chosen.
+//! chooses. `println!("{plan}")` shows what was chosen. Its phases are those of a backend's own plan module:
+//!
+//! ```text
+//! model --graph--> steps --decide--> kernels, tiles, values --place--> offsets --pack--> weights
+//! ```
+//!
+//! All but the last are [`Plan::outline`].
 
-mod arena;
-mod build;
-mod conv;
-pub(crate) mod conv_max_pool;
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the backend reads it"))]
-pub mod cuda;
-mod fuse;
-mod node;
-mod pack;
-mod target;
-pub mod tile;
-mod value;
-pub(crate) mod winograd;
+// An operator or an instruction set that nobody handles is an error of the compiler.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
 
-pub(crate) use cuda::CudaPlan;
-pub use cuda::Tuning;
-pub(crate) use node::{
-    BlockGroup, ConvKernel, ConvMaxPool, CpuNode, DepthwiseKernel, Kernel, StoredWeights, View,
-    WinogradKernel,
-};
-pub use node::{Node, Work};
-pub use target::{Gpu, Isa, Precision, Target};
-pub use value::{Value, ValueId};
-pub use winograd::WinogradTile;
+pub use crate::cuda::plan::Tuning;
+pub use crate::graph::node::{Node, Work};
+pub use crate::graph::target::{Conv2dAlgorithm, Gpu, Isa, Precision, Target};
+pub use crate::graph::winograd::WinogradTile;
 
+use crate::cpu::plan::{self as cpu_plan, CpuOptions, CpuPlan};
+use crate::cuda::plan::{self as cuda_plan, CudaOptions, CudaPlan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Input, Model};
+use crate::predictions::HeadLabels;
 use crate::tensor::Branch;
 
 /// How a model is to run.
@@ -66,45 +58,6 @@ impl Default for PlanOptions {
     }
 }
 
-/// How to compute a convolution with a 3x3 kernel of stride 1 and dilation 1 in one group; there is one way for others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Conv2dAlgorithm {
-    /// What should take the least time, by a model of its cost. It knows shapes and the batch alone.
-    #[default]
-    Auto,
-    /// A sum of products: the smallest rounding error.
-    Direct,
-    /// Winograd's minimal filtering, with larger rounding errors, some ten times with F4.
-    Winograd(WinogradTile),
-}
-
-impl Conv2dAlgorithm {
-    /// Every way, without [`Auto`](Self::Auto).
-    pub const ALL: [Conv2dAlgorithm; 3] = [
-        Conv2dAlgorithm::Direct,
-        Conv2dAlgorithm::Winograd(WinogradTile::F2),
-        Conv2dAlgorithm::Winograd(WinogradTile::F4),
-    ];
-}
-
-impl fmt::Display for Conv2dAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Conv2dAlgorithm::Auto => f.write_str("auto"),
-            Conv2dAlgorithm::Direct => f.write_str("direct"),
-            Conv2dAlgorithm::Winograd(tile) => tile.fmt(f),
-        }
-    }
-}
-
-/// The scores that a head gives, and how they are read.
-#[derive(Clone, Debug)]
-pub(crate) struct HeadLabels {
-    pub labels: Vec<String>,
-    /// Empty for the emotion head.
-    pub thresholds: Vec<f32>,
-}
-
 /// A model prepared for one backend: what to launch, in which order, on which memory.
 #[derive(Debug)]
 pub struct Plan {
@@ -116,7 +69,12 @@ pub struct Plan {
     keep_values: bool,
     nodes: Vec<Node>,
     precision: Precision,
-    pub(crate) backend: BackendPlan,
+    /// Images that run together.
+    pass: usize,
+    arena_bytes: u64,
+    weight_bytes: u64,
+    /// None in an outline, and once an engine has taken it.
+    pub(crate) backend: Option<BackendPlan>,
 }
 
 /// What a plan holds for its backend.
@@ -128,20 +86,21 @@ pub(crate) enum BackendPlan {
     Cuda(Box<CudaPlan>),
 }
 
-/// Nodes and memory for the CPU backend.
-#[derive(Debug)]
-pub(crate) struct CpuPlan {
-    pub isa: Isa,
-    pub nodes: Vec<CpuNode>,
-    pub values: Vec<Value>,
-    pub image: ValueId,
-    pub head_logits: [ValueId; 2],
-    /// Images that go through the nodes together; a batch takes as many passes as it needs.
-    pub pass: usize,
-    /// Elements of f32 in the arena, for one pass.
-    pub arena_len: usize,
-    /// Elements of f32 that each thread needs for itself.
-    pub scratch_len: usize,
+/// What a backend has decided on and placed; packing its weights makes a plan of it.
+enum Outline {
+    Reference,
+    Cpu(cpu_plan::Outline),
+    Cuda(Box<cuda_plan::Outline>),
+}
+
+impl Outline {
+    fn pack(self, model: Model) -> Result<BackendPlan> {
+        Ok(match self {
+            Outline::Reference => BackendPlan::Reference(Box::new(model)),
+            Outline::Cpu(outline) => BackendPlan::Cpu(outline.pack(model)?),
+            Outline::Cuda(outline) => BackendPlan::Cuda(Box::new(outline.pack(model)?)),
+        })
+    }
 }
 
 /// The largest batch: beyond it, indices of images and tasks could overflow.
@@ -150,11 +109,24 @@ const MAX_BATCH: usize = 1 << 20;
 impl Plan {
     /// Makes the plan for `model`.
     ///
-    /// Takes the model, and frees its weights layer by layer as they are packed; clone it first, which is cheap, to
-    /// keep it. For a CPU both branches are packed at once, one of them on a thread that ends with the layer. Errors:
-    /// a batch of 0 or above 1048576, a precision that the backend does not have, feature maps beyond the address
-    /// space, a tuning with a tile that the GPU has no room for.
+    /// Takes the model, and frees its weights as they are packed; clone it first, which is cheap, to keep it. Layers are
+    /// packed on a few threads, which end with it. Errors: those of [`outline`](Self::outline); weights that the precision
+    /// cannot hold; not enough memory.
     pub fn build(model: Model, options: &PlanOptions) -> Result<Self> {
+        let (mut plan, outline) = Self::decide(&model, options)?;
+        plan.backend = Some(outline.pack(model)?);
+        Ok(plan)
+    }
+
+    /// A plan without weights: everything that it says of itself, in a moment. No engine takes it.
+    ///
+    /// Errors: a batch of 0 or above 1048576, a precision that the backend does not have, feature maps beyond the address
+    /// space, a tuning with a tile that the GPU has no room for.
+    pub fn outline(model: &Model, options: &PlanOptions) -> Result<Self> {
+        Self::decide(model, options).map(|(plan, _)| plan)
+    }
+
+    fn decide(model: &Model, options: &PlanOptions) -> Result<(Self, Outline)> {
         let PlanOptions { target, precision, batch, keep_values, conv2d, ref tuning } = *options;
         if batch == 0 || batch > MAX_BATCH {
             let expected = format!("from 1 to {MAX_BATCH} images");
@@ -162,33 +134,53 @@ impl Plan {
         }
         let precision = match (target, precision) {
             (Target::Cuda(_), precision) => precision.unwrap_or(Precision::F16),
-            (_, None | Some(Precision::F32)) => Precision::F32,
-            (_, Some(other)) => {
+            (Target::Cpu(_) | Target::Reference, None | Some(Precision::F32)) => Precision::F32,
+            (Target::Cpu(_) | Target::Reference, Some(other @ (Precision::F16 | Precision::BF16))) => {
                 let expected = format!("f32, the precision of {target}");
                 return Err(Error::new(ErrorKind::Plan, "precision", expected, other.to_string()));
             }
         };
-        let input = model.input().clone();
-        let flop = model.flop();
         let heads = Branch::BOTH.map(|branch| {
             let head = model.head(branch);
             HeadLabels { labels: head.labels().to_vec(), thresholds: head.thresholds().to_vec() }
         });
-        let (nodes, backend) = match target {
-            Target::Reference => (Vec::new(), BackendPlan::Reference(Box::new(model))),
+        let mut plan = Plan {
+            target,
+            batch,
+            input: model.input().clone(),
+            heads,
+            flop: model.flop(),
+            keep_values,
+            nodes: Vec::new(),
+            precision,
+            pass: batch,
+            arena_bytes: 0,
+            weight_bytes: 0,
+            backend: None,
+        };
+        let outline = match target {
+            Target::Reference => {
+                plan.weight_bytes = model.parameters() * size_of::<f32>() as u64;
+                return Ok((plan, Outline::Reference));
+            }
             Target::Cpu(isa) => {
-                let build::Built { nodes, kernels, values, image, head_logits, pass, arena_len, scratch_len } =
-                    build::build(model, isa, batch, conv2d, keep_values)?;
-                let plan =
-                    CpuPlan { isa, nodes: kernels, values, image, head_logits, pass, arena_len, scratch_len };
-                (nodes, BackendPlan::Cpu(plan))
+                let options = CpuOptions { isa, batch, conv2d, keep_values };
+                let outline = cpu_plan::Outline::new(model, options)?;
+                plan.nodes = outline.nodes().to_vec();
+                plan.pass = outline.pass();
+                plan.arena_bytes = outline.arena_bytes() as u64;
+                Outline::Cpu(outline)
             }
             Target::Cuda(gpu) => {
-                let (nodes, plan) = cuda::build(model, gpu, precision, batch, keep_values, tuning)?;
-                (nodes, BackendPlan::Cuda(Box::new(plan)))
+                let options = CudaOptions { gpu, precision, batch, keep_values, tuning };
+                let outline = cuda_plan::Outline::new(model, options)?;
+                plan.nodes = outline.nodes().to_vec();
+                plan.arena_bytes = outline.arena_bytes() as u64;
+                Outline::Cuda(Box::new(outline))
             }
         };
-        Ok(Plan { target, batch, input, heads, flop, keep_values, nodes, precision, backend })
+        plan.weight_bytes = plan.nodes.iter().map(|node| node.weight_bytes).sum();
+        Ok((plan, outline))
     }
 
     /// The backend the plan is made for.
@@ -220,17 +212,6 @@ impl Plan {
         &self.heads[branch as usize]
     }
 
-    /// The tile of a node that Winograd's algorithm computes.
-    pub(crate) fn winograd_tile(&self, node: usize) -> Option<WinogradTile> {
-        match &self.backend {
-            BackendPlan::Cpu(plan) => match &plan.nodes[node].kernel {
-                Kernel::Winograd(winograd) => Some(winograd.tile),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
     pub(crate) fn keeps_values(&self) -> bool {
         self.keep_values
     }
@@ -252,21 +233,12 @@ impl Plan {
 
     /// Bytes of feature maps that a session owns, for as many images as run together.
     pub fn arena_bytes(&self) -> u64 {
-        match &self.backend {
-            BackendPlan::Reference(_) => 0,
-            BackendPlan::Cpu(plan) => (plan.arena_len * size_of::<f32>()) as u64,
-            BackendPlan::Cuda(plan) => plan.arena_bytes as u64,
-        }
+        self.arena_bytes
     }
 
     /// Bytes of packed weights.
     pub fn weight_bytes(&self) -> u64 {
-        match &self.backend {
-            BackendPlan::Reference(model) => model.parameters() * size_of::<f32>() as u64,
-            BackendPlan::Cpu(_) | BackendPlan::Cuda(_) => {
-                self.nodes.iter().map(|node| node.weight_bytes).sum()
-            }
-        }
+        self.weight_bytes
     }
 }
 
@@ -313,9 +285,9 @@ impl fmt::Display for Plan {
 impl Plan {
     /// How a batch is cut, in words, where it is.
     fn passes(&self) -> String {
-        match &self.backend {
-            BackendPlan::Cpu(plan) if plan.pass < self.batch => format!(", {} images at a time", plan.pass),
-            _ => String::new(),
+        match self.pass < self.batch {
+            true => format!(", {} images at a time", self.pass),
+            false => String::new(),
         }
     }
 }

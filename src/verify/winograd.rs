@@ -18,9 +18,9 @@
 //!
 //! which is larger than that of the direct convolution, since what cancels in exact arithmetic is rounded before.
 
+use crate::graph::winograd::WinogradTile;
 use crate::model::Weights;
 use crate::op::Conv2d;
-use crate::plan::WinogradTile;
 use crate::reference::Map;
 use crate::tensor::Shape;
 

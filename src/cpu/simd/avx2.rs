@@ -3,11 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
-use crate::cpu::kernels::entry_points;
-use crate::plan::Isa;
+use crate::graph::target::Isa;
 
 #[derive(Clone, Copy)]
-pub(super) struct Avx2;
+pub(in crate::cpu) struct Avx2;
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
@@ -78,5 +77,3 @@ impl Simd for Avx2 {
         }
     }
 }
-
-entry_points!(Isa::Avx2, Avx2, #[target_feature(enable = "avx2,fma,f16c")]);

@@ -3,11 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
-use crate::cpu::kernels::entry_points;
-use crate::plan::Isa;
+use crate::graph::target::Isa;
 
 #[derive(Clone, Copy)]
-pub(super) struct Avx512;
+pub(in crate::cpu) struct Avx512;
 
 impl Simd for Avx512 {
     const LANES: usize = 16;
@@ -76,5 +75,3 @@ impl Simd for Avx512 {
         unsafe { _mm512_scalef_ps(v, n) }
     }
 }
-
-entry_points!(Isa::Avx512, Avx512, #[target_feature(enable = "avx512f")]);

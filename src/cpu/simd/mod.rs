@@ -5,13 +5,12 @@
 //! intrinsics end up inside functions that have those features.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
-mod portable;
+pub(super) mod avx512;
+pub(super) mod portable;
 
-use super::kernels::Kernels;
-use crate::plan::Isa;
+use crate::graph::target::Isa;
 
 /// One instruction set's vector of f32.
 ///
@@ -82,17 +81,21 @@ pub(super) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
     }
 }
 
-/// The kernels compiled for an instruction set.
-pub(super) fn kernels(isa: Isa) -> &'static Kernels {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => &avx512::KERNELS,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => &avx2::KERNELS,
-        // The others are refused where they are not available, before any kernel is looked up.
-        _ => &portable::KERNELS,
-    }
+/// The body for each column of a tile, written out: a loop of this length may stay one, and then an index that the
+/// compiler does not know keeps the sums out of the registers.
+macro_rules! each_column {
+    ($columns:ident, $column:ident, $body:expr) => {
+        each_column!(@ $columns, $column, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $columns:ident, $column:ident, $body:expr, $($index:literal)*) => {
+        $(if $index < $columns {
+            let $column = $index;
+            $body
+        })*
+    };
 }
+
+pub(super) use each_column;
 
 #[cfg(test)]
 mod tests {

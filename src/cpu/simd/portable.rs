@@ -1,11 +1,10 @@
 //! 8 lanes as an array, in whatever registers the compiler finds for them.
 
 use super::Simd;
-use crate::cpu::kernels::entry_points;
-use crate::plan::Isa;
+use crate::graph::target::Isa;
 
 #[derive(Clone, Copy)]
-pub(super) struct Portable;
+pub(in crate::cpu) struct Portable;
 
 #[inline(always)]
 fn each(a: [f32; 8], b: [f32; 8], f: impl Fn(f32, f32) -> f32) -> [f32; 8] {
@@ -83,5 +82,3 @@ impl Simd for Portable {
         each(v, n, |v, n| v * f32::from_bits(((n as i32 + 127) as u32) << 23))
     }
 }
-
-entry_points!(Isa::Portable, Portable,);

@@ -1,0 +1,532 @@
+//! The choices for a GPU: which kernel launches compute a step, with which tile, between which values.
+//!
+//! Every choice is a pure function of shapes, GPU and options, and is made here and nowhere else. No weight is touched:
+//! what will be packed is [reserved](Reserved), so that its place is known.
+
+use super::constants::{Constants, Content, Packing};
+use super::pack::Oihw;
+use super::select::{self, DirectChoice, GemmChoice, Problem, Tile, TiledOp};
+use super::variants::{self, Element, VECTOR, pitch};
+use super::{
+    Algorithm, Constant, CudaEpilogue, CudaNode, CudaOptions, CudaValue, IMAGE, Mix, Operation, Projection,
+    Tuning, direct_reduction, gemm_reduction,
+};
+use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::graph::node::{Node, ValueId, Work, fused_words};
+use crate::graph::target::{Gpu, Precision};
+use crate::graph::{Graph, LayerValues, ONE_BY_ONE, Step, is_depthwise, whole_map};
+use crate::model::{AwsUnit, Model, Source};
+use crate::op::{Conv2d, Op, Pool2d};
+use crate::tensor::{Branch, Shape};
+
+/// The most images of a batch: what a grid's second dimension counts.
+const MAX_BATCH: usize = 65_535;
+
+/// Vectors of a map in one launch, and its positions: counted in 32 bits.
+const MOST_VECTORS: usize = i32::MAX as usize;
+
+/// Launches and values, before they have a place and weights.
+pub(super) struct Decisions {
+    pub element: Element,
+    /// The batch sizes that tiles are chosen for.
+    pub sizes: Vec<usize>,
+    pub nodes: Vec<CudaNode>,
+    /// What each node says of itself.
+    pub told: Vec<Node>,
+    pub values: Vec<CudaValue>,
+    pub constants: Constants,
+}
+
+/// The batch sizes to choose for: powers of two below the batch, and the batch.
+fn sizes(batch: usize) -> Vec<usize> {
+    let powers = std::iter::successors(Some(1), |&size: &usize| size.checked_mul(2));
+    powers.take_while(|&size| size < batch).chain([batch]).collect()
+}
+
+/// Decides on the launches of a model.
+///
+/// Errors: more images than a grid counts, a GPU that is too old, a map or window beyond 32 bits, a tuning's tile that the
+/// GPU has no room for.
+pub(super) fn decide(model: &Model, graph: &Graph, options: &CudaOptions<'_>) -> Result<Decisions> {
+    let CudaOptions { gpu, precision, batch, tuning, .. } = *options;
+    if batch > MAX_BATCH {
+        let expected = format!("from 1 to {MAX_BATCH} images on a GPU");
+        return Err(Error::new(ErrorKind::Plan, "batch", expected, batch.to_string()));
+    }
+    if gpu.capability < 80 {
+        let expected = "a GPU of compute capability 8.0 or newer";
+        let found = format!("{}.{}", gpu.capability / 10, gpu.capability % 10);
+        return Err(Error::new(ErrorKind::Device, "cuda", expected, found));
+    }
+    let element = match precision {
+        Precision::F32 => Element::F32,
+        Precision::F16 => Element::F16,
+        Precision::BF16 => Element::Bf16,
+    };
+    let image =
+        CudaValue { name: "image".into(), branches: 1, shape: model.input.shape, image_bytes: 0, offset: 0 };
+    let decided = Decisions {
+        element,
+        sizes: sizes(batch),
+        nodes: Vec::new(),
+        told: Vec::new(),
+        values: vec![image],
+        constants: Constants::default(),
+    };
+    let layer_values = LayerValues::new(model);
+    let mut decider =
+        Decider { model, graph, gpu, tuning, element, batch, decided, image_map: None, layer_values };
+    let pooled = pooled_by_heads(model, graph);
+    let projected: Vec<Option<&Step>> =
+        graph.steps.iter().map(|step| projection_beside(model, graph, step)).collect();
+    for (step, projection) in graph.steps.iter().zip(&projected) {
+        let elsewhere = projected.iter().flatten().any(|other| other.last() == step.last());
+        if pooled != Some(step.last()) && !elsewhere {
+            decider.step(step, *projection)?;
+        }
+    }
+    decider.heads(pooled)?;
+    Ok(decider.decided)
+}
+
+/// The global average pooling that both heads and nothing else read: the head's kernel computes it on the way.
+fn pooled_by_heads(model: &Model, graph: &Graph) -> Option<usize> {
+    let [emotion, au] = Branch::BOTH.map(|branch| graph.head(branch));
+    let step = graph.step(emotion)?;
+    let layer = step.last();
+    let alone = step.layers.len() == 1 && step.is_plain() && step.input != Source::Image;
+    let pools = model.layers[layer].op == Op::GlobalAvgPool2d;
+    (alone && pools && au == emotion && graph.readers(layer) == 2).then_some(layer)
+}
+
+/// Sizes of a window are counted in 32 bits, and so are the positions that it reaches, borders included.
+fn check_window(name: &str, op: &Op, input: Shape) -> Result<()> {
+    const MOST: usize = 1 << 30;
+    let (kernel, stride, padding, dilation) = match op {
+        Op::Conv2d(conv) => (conv.kernel, conv.stride, conv.padding, conv.dilation),
+        Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => (pool.kernel, pool.stride, pool.padding, [1, 1]),
+        Op::GlobalAvgPool2d | Op::Linear | Op::Identity => return Ok(()),
+    };
+    let reach = |size: usize, before: usize, after: usize, axis: usize| {
+        let window = dilation[axis].checked_mul(kernel[axis])?;
+        let all = size.checked_add(before)?.checked_add(after)?.checked_add(window)?;
+        (all.max(stride[axis]) < MOST).then_some(())
+    };
+    let rows = reach(input.height, padding.top, padding.bottom, 0);
+    let columns = reach(input.width, padding.left, padding.right, 1);
+    if rows.is_none() || columns.is_none() {
+        let place = format!("layer {}", quoted(name));
+        let expected = format!("a window and a padded map below {MOST} pixels on a GPU");
+        return Err(Error::new(ErrorKind::Plan, place, expected, format!("{op:?} over {input}")));
+    }
+    Ok(())
+}
+
+/// The step whose result `step`, a convolution, adds and nobody else reads, where that is a 1x1 convolution: both are
+/// one sum, which one launch computes.
+fn projection_beside<'a>(model: &Model, graph: &'a Graph, step: &Step) -> Option<&'a Step> {
+    let projection = graph.step(step.residual?)?;
+    let layer = projection.last();
+    let one_by_one = match model.layers[layer].op {
+        Op::Conv2d(conv) => conv.kernel == [1, 1] && conv.groups == 1 && conv.padding == ONE_BY_ONE.padding,
+        Op::Linear | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool2d | Op::Identity => false,
+    };
+    let beside = matches!(model.layers[step.first()].op, Op::Conv2d(conv) if conv.groups == 1);
+    let mapped = step.input != Source::Image && projection.input != Source::Image;
+    let foldable = projection.layers.len() == 1 && projection.is_plain() && one_by_one && beside && mapped;
+    (foldable && graph.readers(layer) == 1).then_some(projection)
+}
+
+/// A projection in the convolution beside it.
+struct Beside {
+    layer: usize,
+    projection: Projection,
+    channels: usize,
+}
+
+struct Decider<'a> {
+    model: &'a Model,
+    graph: &'a Graph,
+    gpu: Gpu,
+    tuning: &'a Tuning,
+    element: Element,
+    batch: usize,
+    decided: Decisions,
+    image_map: Option<ValueId>,
+    layer_values: LayerValues,
+}
+
+/// A launch to be, as far as it does not follow from its values.
+struct Emit<'a> {
+    name: &'a str,
+    work: Work,
+    epilogue: CudaEpilogue,
+    flop: u64,
+    /// Bytes of the constants before those of this launch.
+    constants_before: usize,
+}
+
+impl<'a> Decider<'a> {
+    /// A place for `len` values of the plan's element type.
+    fn weights(&mut self, content: Content, len: usize) -> Result<Constant> {
+        self.decided.constants.reserve(content, self.element, len)
+    }
+
+    /// A place for `len` values that every plan keeps in f32.
+    fn f32s(&mut self, content: Content, len: usize) -> Result<Constant> {
+        self.decided.constants.reserve(content, Element::F32, len)
+    }
+
+    /// A launch with nothing behind its operator; its constants are those from here on.
+    fn plain<'n>(&self, name: &'n str, work: Work, flop: u64) -> Emit<'n> {
+        let constants_before = self.decided.constants.bytes();
+        Emit { name, work, epilogue: CudaEpilogue::default(), flop, constants_before }
+    }
+
+    /// A new value with `len` elements of `element` an image and branch.
+    fn value(
+        &mut self,
+        name: &str,
+        branches: usize,
+        shape: Shape,
+        element: Element,
+        len: usize,
+    ) -> Result<ValueId> {
+        let vectors = shape.channels.div_ceil(VECTOR);
+        let fits = |count: usize| {
+            let positions = shape.height.checked_mul(shape.width)?.checked_mul(count)?;
+            positions.checked_mul(vectors).filter(|&vectors| vectors < MOST_VECTORS)
+        };
+        if fits(self.batch).is_none() || len > isize::MAX as usize / 4 / self.batch {
+            let place = format!("value {}", quoted(name));
+            let expected = format!("a feature map of fewer than {MOST_VECTORS} vectors of {VECTOR} channels");
+            let found = format!("{shape} for {} images", self.batch);
+            return Err(Error::new(ErrorKind::Plan, place, expected, found));
+        }
+        let image_bytes = len * element.bytes();
+        let values = &mut self.decided.values;
+        values.push(CudaValue { name: name.to_owned(), branches, shape, image_bytes, offset: 0 });
+        Ok(values.len() - 1)
+    }
+
+    /// A new pair of maps.
+    fn map(&mut self, name: &str, branches: usize, shape: Shape) -> Result<ValueId> {
+        let len = shape.height.saturating_mul(shape.width).saturating_mul(pitch(shape.channels));
+        self.value(name, branches, shape, self.element, len)
+    }
+
+    /// The value of a source as a map.
+    fn mapped(&mut self, source: Source) -> Result<ValueId> {
+        if let Source::Layer(layer) = source {
+            return self.layer_values.of(layer);
+        }
+        if let Some(map) = self.image_map {
+            return Ok(map);
+        }
+        let output = self.map("image", 1, self.model.input.shape)?;
+        self.push(self.plain("image", Work::ImageBlocks, 0), Operation::ImageToNhwc, IMAGE, Some(output));
+        self.image_map = Some(output);
+        Ok(output)
+    }
+
+    fn push(&mut self, emit: Emit, operation: Operation, input: ValueId, output: Option<ValueId>) {
+        let Emit { name, work, epilogue, flop, constants_before } = emit;
+        let values = &self.decided.values;
+        let map_bytes = |id: ValueId| {
+            let value = &values[id];
+            let image = (value.shape.len() * size_of::<f32>()) as u64; // where it is the caller's own
+            if id == IMAGE { image } else { (value.image_bytes * value.branches) as u64 }
+        };
+        let projected = operation.projection().map(|projection| projection.input);
+        let residual = epilogue.residual.or(projected);
+        let added = residual
+            .map(|id| format!("{}{}", if projected.is_some() { "1x1 of " } else { "" }, values[id].name));
+        let added: Vec<&str> = added.iter().map(String::as_str).collect();
+        let weight_bytes = (self.decided.constants.bytes() - constants_before) as u64;
+        let maps = [Some(input), output, residual];
+        let bytes = maps.into_iter().flatten().map(map_bytes).fold(weight_bytes, u64::saturating_add);
+        self.decided.told.push(Node {
+            name: name.to_owned(),
+            work,
+            kernel: operation.kernel().to_owned(),
+            tile: operation.tile(),
+            tuned: operation.is_tuned(),
+            fused: fused_words(&added, epilogue.activation, epilogue.mix != Mix::None, None),
+            winograd: None,
+            input,
+            residual,
+            output: output.unwrap_or(input),
+            flop,
+            bytes,
+            weight_bytes,
+        });
+        self.decided.nodes.push(CudaNode { operation, input, output, epilogue });
+    }
+
+    fn step(&mut self, step: &Step, projection: Option<&Step>) -> Result<()> {
+        let model = self.model;
+        let (first, last) = (&model.layers[step.first()], &model.layers[step.last()]);
+        let (name, shape, input_shape) = (last.name.as_str(), last.output_shape, first.input_shape);
+        let operator_flop = first.op.flop(input_shape, first.output_shape).saturating_mul(2);
+        let mut emit = self.plain(name, Work::Layers(step.layers.clone()), operator_flop);
+        let unit = step.aws.and_then(|layer| model.layers[layer].aws().map(|unit| (layer, unit)));
+        let (mix, apart) = match unit {
+            Some((layer, AwsUnit::Layer(a))) => {
+                (Mix::Layer(self.f32s(Content::MixLayer(layer), a.len())?), None)
+            }
+            Some((layer, AwsUnit::Channel(_))) => {
+                (Mix::Channel(self.f32s(Content::MixChannel(layer), 4 * pitch(shape.channels))?), None)
+            }
+            Some((layer, unit @ (AwsUnit::Dense(_) | AwsUnit::Gate { .. }))) => {
+                (Mix::None, Some((layer, unit)))
+            }
+            None => (Mix::None, None),
+        };
+        let beside = projection.map(|projection| self.beside(projection)).transpose()?.flatten();
+        if let Some(beside) = &beside {
+            let flop = 4 * (beside.channels * shape.len()) as u64;
+            emit.flop = emit.flop.saturating_add(flop);
+            emit.work = Work::Projected { layers: step.layers.clone(), projection: beside.layer };
+        } else {
+            emit.epilogue.residual = step.residual.map(|source| self.mapped(source)).transpose()?;
+        }
+        if mix != Mix::None {
+            emit.flop = emit.flop.saturating_add(8 * shape.len() as u64);
+        }
+        (emit.epilogue.activation, emit.epilogue.mix) = (step.activation, mix);
+
+        check_window(name, &first.op, input_shape)?;
+        let (operation, input) = match first.op {
+            Op::Conv2d(conv) => self.conv(step, conv, shape, beside, &mut emit.epilogue)?,
+            Op::Linear => self.conv(step, whole_map(input_shape), shape, None, &mut emit.epilogue)?,
+            Op::MaxPool2d(pool) => (Operation::MaxPool2d(pool), self.mapped(step.input)?),
+            Op::AvgPool2d(pool) => (Operation::AvgPool2d(pool), self.mapped(step.input)?),
+            Op::GlobalAvgPool2d => {
+                let kernel = [input_shape.height, input_shape.width];
+                let pool = Pool2d { kernel, stride: [1, 1], padding: ONE_BY_ONE.padding };
+                (Operation::AvgPool2d(pool), self.mapped(step.input)?)
+            }
+            Op::Identity => (Operation::Identity, self.mapped(step.input)?),
+        };
+        let output = self.map(name, 2, shape)?;
+        self.push(emit, operation, input, Some(output));
+        let output = match apart {
+            Some((layer, unit)) => self.unit(name, layer, unit, output, shape)?,
+            None => output,
+        };
+        self.layer_values.set(step.last(), output);
+        Ok(())
+    }
+
+    /// What of a projection its neighbour needs; what it reads is there, since layers read earlier ones only.
+    fn beside(&mut self, step: &Step) -> Result<Option<Beside>> {
+        let layer = &self.model.layers[step.last()];
+        let stride = match layer.op {
+            Op::Conv2d(conv) => conv.stride,
+            Op::Linear | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool2d | Op::Identity => {
+                return Ok(None);
+            }
+        };
+        let projection = Projection { input: self.mapped(step.input)?, stride };
+        Ok(Some(Beside { layer: step.last(), projection, channels: layer.input_shape.channels }))
+    }
+
+    /// A convolution or a linear layer: its algorithm, weights and what it reads; bias into the epilogue.
+    fn conv(
+        &mut self,
+        step: &Step,
+        conv: Conv2d,
+        output: Shape,
+        beside: Option<Beside>,
+        epilogue: &mut CudaEpilogue,
+    ) -> Result<(Operation, ValueId)> {
+        let layer = step.first();
+        let input = self.model.layers[layer].input_shape;
+        let stem_bytes = variants::stem_shared_bytes(conv.kernel, conv.stride, conv.dilation, input.channels);
+        let tensor = self.element != Element::F32;
+        let stem =
+            step.input == Source::Image && tensor && conv.groups == 1 && stem_bytes <= self.gpu.shared_bytes;
+        let projected = beside.as_ref().map(|beside| beside.channels);
+        let gemm = if tensor && conv.groups == 1 && !stem {
+            self.gemm(TiledOp::ImplicitGemm, output, gemm_reduction(&conv, input, projected))?
+        } else {
+            None
+        };
+        let algorithm = match gemm {
+            _ if stem => Algorithm::Stem,
+            _ if is_depthwise(&conv, input, output) => Algorithm::Depthwise,
+            Some(choices) => Algorithm::ImplicitGemm(choices),
+            None => Algorithm::Direct(self.direct(output, direct_reduction(&conv, input, projected))?),
+        };
+        let packing = match &algorithm {
+            Algorithm::Stem => Packing::Stem,
+            Algorithm::ImplicitGemm(_) => Packing::ImplicitGemm,
+            Algorithm::Direct(_) | Algorithm::Depthwise => Packing::Direct,
+        };
+        let shape = Oihw { out: output.channels, input: input.channels / conv.groups, kernel: conv.kernel };
+        let projection = beside.as_ref().map(|beside| (beside.layer, beside.channels));
+        let len = packing.len(shape, projected.unwrap_or(0));
+        let mut weights = [0; 2];
+        for branch in Branch::BOTH {
+            let content = Content::Operator { layer, branch, packing, shape, projection };
+            weights[branch as usize] = self.weights(content, len)?;
+            let content = Content::Bias { layer, branch, projection: projection.map(|(layer, _)| layer) };
+            epilogue.bias[branch as usize] = Some(self.f32s(content, pitch(output.channels))?);
+        }
+        let projection = beside.map(|beside| beside.projection);
+        let input = if stem { IMAGE } else { self.mapped(step.input)? };
+        Ok((Operation::Conv2d { algorithm, conv, weights, projection }, input))
+    }
+
+    /// A tile for each size, where the GPU has room for one.
+    fn tiles(&self, op: TiledOp, output: Shape, reduction: usize) -> Result<Option<Vec<Tile>>> {
+        let choose = |&images: &usize| {
+            let (positions, channels) = (images * output.pixels(), output.channels);
+            let problem = Problem { op, element: self.element, positions, channels, reduction };
+            select::choose(&problem, &self.gpu, self.tuning).transpose()
+        };
+        self.decided.sizes.iter().map(choose).collect::<Option<Result<_>>>().transpose()
+    }
+
+    fn gemm(&self, op: TiledOp, output: Shape, reduction: usize) -> Result<Option<Vec<GemmChoice>>> {
+        let gemm = |tile: &Tile| match tile {
+            Tile::Gemm(choice) => Some(*choice),
+            Tile::Direct(_) => None,
+        };
+        Ok(self.tiles(op, output, reduction)?.and_then(|tiles| tiles.iter().map(gemm).collect()))
+    }
+
+    fn direct(&self, output: Shape, reduction: usize) -> Result<Vec<DirectChoice>> {
+        let direct = |tile: Tile| match tile {
+            Tile::Direct(choice) => Some(choice),
+            Tile::Gemm(_) => None,
+        };
+        let tiles = self.tiles(TiledOp::Direct, output, reduction)?.unwrap_or_default();
+        Ok(tiles.into_iter().filter_map(direct).collect())
+    }
+
+    /// A dense or gate unit behind `input`, which is u of both branches.
+    fn unit(
+        &mut self,
+        name: &str,
+        layer: usize,
+        unit: &AwsUnit,
+        input: ValueId,
+        shape: Shape,
+    ) -> Result<ValueId> {
+        match unit {
+            AwsUnit::Dense(_) => self.dense(name, layer, input, shape),
+            AwsUnit::Gate { .. } => self.gate(name, layer, unit, input, shape),
+            // Fused into the operator before them.
+            AwsUnit::Layer(_) | AwsUnit::Channel(_) => Ok(input),
+        }
+    }
+
+    fn dense(&mut self, name: &str, layer: usize, input: ValueId, shape: Shape) -> Result<ValueId> {
+        let c = shape.channels;
+        let flop = (8 * shape.len() as u64).saturating_mul(c as u64);
+        let emit = self.plain(name, Work::AwsUnit(layer), flop);
+        let choices = match self.element {
+            Element::F32 => None,
+            Element::F16 | Element::Bf16 => {
+                let choices = self.gemm(TiledOp::AwsUnitDense, shape, 2 * pitch(c))?;
+                Some(choices.ok_or_else(|| {
+                    let expected = "a GPU with shared memory for a dense AWS-Unit's tile";
+                    let found = format!("{} bytes a block", self.gpu.shared_bytes);
+                    Error::new(ErrorKind::Device, "cuda", expected, found)
+                })?)
+            }
+        };
+        let mut weights = [0; 2];
+        for (to, constant) in weights.iter_mut().enumerate() {
+            *constant = self.weights(Content::Dense { layer, to }, 2 * c * pitch(c))?;
+        }
+        let output = self.map(name, 2, shape)?;
+        self.push(emit, Operation::AwsUnitDense { weights, choices }, input, Some(output));
+        Ok(output)
+    }
+
+    fn gate(
+        &mut self,
+        name: &str,
+        layer: usize,
+        unit: &AwsUnit,
+        input: ValueId,
+        shape: Shape,
+    ) -> Result<ValueId> {
+        let AwsUnit::Gate { gate, squeeze_weight, squeeze_bias, excite_weight, excite_bias } = unit else {
+            return Ok(input);
+        };
+        let part = || Work::GatePart(layer);
+        let (c, one) = (shape.channels, Shape::new(shape.channels, 1, 1));
+        let means_name = format!("{name} means");
+        let means = self.value(&means_name, 1, one, Element::F32, 2 * pitch(c))?;
+        let emit = self.plain(&means_name, part(), 2 * shape.len() as u64);
+        self.push(emit, Operation::AwsUnitGateMeans, input, Some(means));
+
+        let coefficients_name = format!("{name} coefficients");
+        let flop = 2 * (squeeze_weight.len() + excite_weight.len()) as u64;
+        let emit = self.plain(&coefficients_name, part(), flop);
+        let operation = Operation::AwsUnitGateCoefficients {
+            squeeze_weight: self.f32s(Content::SqueezeWeight(layer), squeeze_weight.len() / c * pitch(c))?,
+            squeeze_bias: self.f32s(Content::SqueezeBias(layer), squeeze_bias.len())?,
+            excite_weight: self.f32s(Content::ExciteWeight(layer), excite_weight.len())?,
+            excite_bias: self.f32s(Content::ExciteBias(layer), excite_bias.len())?,
+            squeezed: squeeze_bias.len(),
+            gate: *gate,
+        };
+        let coefficients = self.value(&coefficients_name, 1, one, Element::F32, 4 * pitch(c))?;
+        self.push(emit, operation, means, Some(coefficients));
+
+        let output = self.map(name, 2, shape)?;
+        let emit = self.plain(name, Work::AwsUnit(layer), 8 * shape.len() as u64);
+        self.push(emit, Operation::AwsUnitGateMix { coefficients }, input, Some(output));
+        Ok(output)
+    }
+
+    /// The heads: in one launch where they read maps of one shape.
+    fn heads(&mut self, pooled: Option<usize>) -> Result<()> {
+        let mut inputs = [IMAGE; 2];
+        for branch in Branch::BOTH {
+            let head = self.graph.head(branch);
+            let source = match pooled {
+                Some(_) => self.graph.step(head).map_or(head, |pooling| pooling.input),
+                None => head,
+            };
+            inputs[branch as usize] = self.mapped(source)?;
+        }
+        let groups = match inputs[0] == inputs[1] {
+            true => vec![Branch::BOTH.to_vec()],
+            false => Branch::BOTH.map(|branch| vec![branch]).to_vec(),
+        };
+        for branches in groups {
+            let input = inputs[branches[0] as usize];
+            let shape = self.decided.values[input].shape;
+            let channels = shape.channels;
+            let positions = if pooled.is_some() { 1 } else { shape.pixels() };
+            let names: Vec<String> =
+                branches.iter().map(|branch| format!("{} head", branch.name())).collect();
+            let name = names.join(", ");
+            let mut emit = self.plain(&name, Work::Heads { branches: branches.clone(), pooled }, 0);
+            let mut heads = [None; 2];
+            for branch in branches {
+                let head = self.model.head(branch);
+                let labels = head.labels().len();
+                let bytes = variants::head_shared_bytes(channels, pooled.is_some(), labels);
+                if bytes > self.gpu.shared_bytes {
+                    let place = format!("{} head", branch.name());
+                    let expected =
+                        format!("features and labels in {} bytes of shared memory", self.gpu.shared_bytes);
+                    return Err(Error::new(ErrorKind::Plan, place, expected, format!("{bytes} bytes")));
+                }
+                emit.flop += 2 * head.weights().weight().len() as u64;
+                let content = Content::HeadWeight { branch, channels, positions };
+                let weight = self.f32s(content, labels * positions * pitch(channels))?;
+                let bias = self.f32s(Content::HeadBias(branch), head.weights().bias().len())?;
+                heads[branch as usize] = Some([weight, bias]);
+            }
+            self.push(emit, Operation::Heads { heads, pooled: pooled.is_some() }, input, None);
+        }
+        Ok(())
+    }
+}

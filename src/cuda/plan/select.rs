@@ -1,0 +1,339 @@
+//! Which tile, and how many blocks share its reduction: a pure function of shape, type, GPU and tuning.
+//!
+//! A tuning that has measured the problem decides. Otherwise the time of a launch is estimated in clocks of a
+//! multiprocessor: blocks run in waves, one block a multiprocessor
+//! at a time; a block fills its ring, runs its k tiles, each bound by products, by bytes or by the latency of a stage,
+//! and stores; behind a split reduction the last block of each tile reads the sums of all. The constants are those of
+//! an H100's data sheet and of its manual's instruction latencies: estimates, made to rank candidates, not to predict.
+
+use std::fmt;
+
+use super::tuning::Tuning;
+use super::variants::{
+    AWS_UNIT_DENSE, CONV2D_DIRECT, CONV2D_IMPLICIT_GEMM, DirectVariant, Element, GemmVariant, VECTOR,
+};
+use crate::error::Result;
+use crate::graph::target::Gpu;
+
+/// A kernel that there are several tiles of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TiledOp {
+    ImplicitGemm,
+    Direct,
+    AwsUnitDense,
+}
+
+impl TiledOp {
+    pub const ALL: [TiledOp; 3] = [TiledOp::ImplicitGemm, TiledOp::Direct, TiledOp::AwsUnitDense];
+
+    /// The kernel's name, which is that of its file.
+    pub const fn kernel(self) -> &'static str {
+        match self {
+            TiledOp::ImplicitGemm => "conv2d_implicit_gemm",
+            TiledOp::Direct => "conv2d_direct",
+            TiledOp::AwsUnitDense => "aws_unit_dense",
+        }
+    }
+
+    /// Matrices A that are multiplied: 2, or 1 where both targets share it.
+    fn inputs(self) -> usize {
+        if self == TiledOp::AwsUnitDense { 1 } else { 2 }
+    }
+
+    /// The tiles of the tensor cores.
+    fn gemm_variants(self) -> &'static [GemmVariant] {
+        match self {
+            TiledOp::ImplicitGemm => CONV2D_IMPLICIT_GEMM,
+            TiledOp::AwsUnitDense => AWS_UNIT_DENSE,
+            TiledOp::Direct => &[],
+        }
+    }
+}
+
+/// What a launch computes, as far as the choice of its tile depends on it: the GEMM of one branch; a launch computes it
+/// for both.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Problem {
+    pub op: TiledOp,
+    pub element: Element,
+    /// gemm_m
+    pub positions: usize,
+    /// gemm_n
+    pub channels: usize,
+    /// gemm_k
+    pub reduction: usize,
+}
+
+impl Problem {
+    /// Every tile that a kernel has in its type.
+    fn tiles(&self) -> impl Iterator<Item = Tile> {
+        let element = self.element;
+        let gemm = self.op.gemm_variants().iter().filter(move |variant| variant.element == element);
+        let direct = CONV2D_DIRECT.iter().filter(move |variant| variant.element == element);
+        let direct = direct.filter(|_| self.op == TiledOp::Direct);
+        gemm.map(|variant| Tile::Gemm(GemmChoice { variant, splits: 1, tuned: false }))
+            .chain(direct.map(|variant| Tile::Direct(DirectChoice { variant, tuned: false })))
+    }
+}
+
+/// A tile of the dual GEMM and the number of blocks that share its reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GemmChoice {
+    pub variant: &'static GemmVariant,
+    pub splits: usize,
+    /// By a tuning.
+    pub tuned: bool,
+}
+
+/// The positions that a thread of the direct convolution computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DirectChoice {
+    pub variant: &'static DirectVariant,
+    /// By a tuning.
+    pub tuned: bool,
+}
+
+/// How a launch is cut.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Tile {
+    Gemm(GemmChoice),
+    Direct(DirectChoice),
+}
+
+impl Tile {
+    /// The tile of a problem by its name; the error says what of it is wrong, and what is expected there.
+    pub fn named(problem: &Problem, name: &str, splits: usize) -> Result<Tile, (&'static str, String)> {
+        let Some(tile) = problem.tiles().find(|tile| tile.name() == name) else {
+            let names: Vec<String> = problem.tiles().map(|tile| tile.name()).collect();
+            return Err(match names.split_last() {
+                None => ("precision", "f16 or bf16, which the kernel has tiles in".to_owned()),
+                Some((last, others)) => ("tile", format!("{} or {last}", others.join(", "))),
+            });
+        };
+        match tile {
+            Tile::Direct(_) if splits > 1 => {
+                Err(("splits", "1 of a kernel that does not split its reduction".to_owned()))
+            }
+            Tile::Direct(_) => Ok(tile),
+            Tile::Gemm(choice) => {
+                let k_tiles = problem.reduction.div_ceil(choice.variant.tile_k);
+                match splits <= most_splits(k_tiles) && is_useful(splits, k_tiles) {
+                    true => Ok(Tile::Gemm(GemmChoice { splits, ..choice })),
+                    false => {
+                        let most = most_splits(k_tiles);
+                        let parts = format!("each with a part of a reduction of {k_tiles} parts");
+                        Err(("splits", format!("from 1 to {most} blocks, {parts}")))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Positions x channels of a block, or of a thread of the direct convolution.
+    pub fn name(&self) -> String {
+        match self {
+            Tile::Gemm(choice) => format!("{}x{}", choice.variant.tile_m, choice.variant.tile_n),
+            Tile::Direct(choice) => format!("{}x{VECTOR}", choice.variant.positions),
+        }
+    }
+
+    pub fn splits(&self) -> usize {
+        match self {
+            Tile::Gemm(choice) => choice.splits,
+            Tile::Direct(_) => 1,
+        }
+    }
+
+    pub fn shared_bytes(&self) -> usize {
+        match self {
+            Tile::Gemm(choice) => choice.variant.shared_bytes,
+            Tile::Direct(_) => 0,
+        }
+    }
+
+    /// The same by a tuning.
+    pub fn tuned(self) -> Tile {
+        match self {
+            Tile::Gemm(choice) => Tile::Gemm(GemmChoice { tuned: true, ..choice }),
+            Tile::Direct(choice) => Tile::Direct(DirectChoice { tuned: true, ..choice }),
+        }
+    }
+
+    pub fn is_tuned(&self) -> bool {
+        match self {
+            Tile::Gemm(choice) => choice.tuned,
+            Tile::Direct(choice) => choice.tuned,
+        }
+    }
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())?;
+        if self.splits() > 1 {
+            write!(f, "/{}", self.splits())?;
+        }
+        Ok(())
+    }
+}
+
+/// Multiply-adds of 16-bit numbers that a multiprocessor does in a clock with `mma.sync`.
+const PRODUCTS_PER_CLOCK: usize = 1024;
+/// Bytes that a multiprocessor reads from the L2 cache in a clock.
+const BYTES_PER_CLOCK: usize = 64;
+/// Clocks from one barrier of the main loop to the next at least.
+const STAGE_CLOCKS: usize = 150;
+/// Clocks of a block beside its k tiles: launch, the first loads, the epilogue.
+const BLOCK_CLOCKS: usize = 2000;
+/// Clocks that a split reduction adds at least: fences, tickets, the last block's wait.
+const REDUCTION_CLOCKS: usize = 1500;
+/// The most blocks that share a reduction.
+const MOST_SPLITS: usize = 16;
+
+fn most_splits(k_tiles: usize) -> usize {
+    MOST_SPLITS.min(k_tiles.max(1))
+}
+
+/// Whether every block gets a k tile: shares are rounded up, so that the last may otherwise come out empty.
+fn is_useful(splits: usize, k_tiles: usize) -> bool {
+    splits == 1 || (splits - 1) * k_tiles.div_ceil(splits) < k_tiles
+}
+
+fn clocks(choice: &GemmChoice, problem: &Problem, gpu: &Gpu) -> usize {
+    let GemmVariant { tile_m, tile_n, tile_k, .. } = *choice.variant;
+    let tiles = problem.positions.div_ceil(tile_m) * problem.channels.div_ceil(tile_n);
+    let waves = (tiles * choice.splits).div_ceil(gpu.multiprocessors.max(1));
+    let k_tiles = problem.reduction.div_ceil(tile_k).div_ceil(choice.splits);
+    let products = 2 * tile_m * tile_n * tile_k / PRODUCTS_PER_CLOCK;
+    let bytes = 2 * (problem.op.inputs() * tile_m + 2 * tile_n) * tile_k / BYTES_PER_CLOCK;
+    let main_loop = k_tiles * products.max(bytes).max(STAGE_CLOCKS);
+    let sum_bytes = 2 * tile_m * tile_n * size_of::<f32>();
+    let reduction = match choice.splits {
+        1 => 0,
+        splits => REDUCTION_CLOCKS + (splits + 1) * sum_bytes / BYTES_PER_CLOCK,
+    };
+    waves * (BLOCK_CLOCKS + main_loop + reduction)
+}
+
+/// Where a tile of the direct convolution stands: the most positions a thread that still give every multiprocessor a
+/// block come first, and behind them the fewest.
+fn direct_rank(variant: &DirectVariant, problem: &Problem, gpu: &Gpu) -> (bool, usize) {
+    let threads = problem.positions.div_ceil(variant.positions) * problem.channels.div_ceil(VECTOR);
+    let busy = threads >= variant.threads * gpu.multiprocessors;
+    (!busy, if busy { usize::MAX - variant.positions } else { variant.positions })
+}
+
+/// Every tile that the GPU has room for, with every useful split, the best by estimate first.
+pub(crate) fn candidates(problem: &Problem, gpu: &Gpu) -> Vec<Tile> {
+    let fitting = problem.tiles().filter(|tile| tile.shared_bytes() <= gpu.shared_bytes);
+    let mut all: Vec<((bool, usize), Tile)> = Vec::new();
+    for tile in fitting {
+        match tile {
+            Tile::Direct(choice) => all.push((direct_rank(choice.variant, problem, gpu), tile)),
+            Tile::Gemm(choice) => {
+                let k_tiles = problem.reduction.div_ceil(choice.variant.tile_k);
+                for splits in (1..=most_splits(k_tiles)).filter(|&splits| is_useful(splits, k_tiles)) {
+                    let choice = GemmChoice { splits, ..choice };
+                    all.push(((false, clocks(&choice, problem, gpu)), Tile::Gemm(choice)));
+                }
+            }
+        }
+    }
+    all.sort_by_key(|(rank, _)| *rank); // stable: of equals the first of the table
+    all.into_iter().map(|(_, tile)| tile).collect()
+}
+
+/// The tile that a plan takes: the tuning's, or the first candidate; none where the GPU has room for none.
+///
+/// Errors: a tuning whose tile the GPU has no room for.
+pub(super) fn choose(problem: &Problem, gpu: &Gpu, tuning: &Tuning) -> Result<Option<Tile>> {
+    Ok(match tuning.tile(problem, gpu)? {
+        Some(tile) => Some(tile),
+        None => candidates(problem, gpu).first().copied(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const F16: Problem = Problem {
+        op: TiledOp::ImplicitGemm,
+        element: Element::F16,
+        positions: 100,
+        channels: 64,
+        reduction: 576,
+    };
+
+    fn untuned(problem: &Problem, gpu: &Gpu) -> Option<Tile> {
+        choose(problem, gpu, &Tuning::default()).expect("no tuning, no error")
+    }
+
+    fn choice(positions: usize, channels: usize, reduction: usize) -> GemmChoice {
+        let gpu = Gpu::typical(90).expect("a known GPU");
+        match untuned(&Problem { positions, channels, reduction, ..F16 }, &gpu) {
+            Some(Tile::Gemm(choice)) => choice,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn small_maps_split_their_reduction_and_large_ones_do_not() {
+        assert!(choice(16, 512, 4608).splits > 1); // layer 4 at 112x112
+        assert_eq!(choice(64 * 56 * 56, 64, 576).splits, 1);
+    }
+
+    #[test]
+    fn every_block_of_a_split_has_work() {
+        for reduction in 1..3000 {
+            let choice = choice(16, 64, reduction);
+            let k_tiles = reduction.div_ceil(choice.variant.tile_k);
+            assert!(
+                (choice.splits - 1) * k_tiles.div_ceil(choice.splits) < k_tiles,
+                "{reduction}: {choice:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_thread_takes_several_positions_where_they_are_many() {
+        let gpu = Gpu::typical(90).expect("a known GPU");
+        for (positions, tile) in [(1, "1x8"), (64 * 56 * 56, "4x8")] {
+            let problem = Problem { op: TiledOp::Direct, positions, ..F16 };
+            assert_eq!(untuned(&problem, &gpu).map(|tile| tile.name()).as_deref(), Some(tile));
+        }
+    }
+
+    #[test]
+    fn a_gpu_with_little_shared_memory_gets_a_tile_that_fits() {
+        let small = Gpu { shared_bytes: 70_000, ..Gpu::typical(86).expect("a known GPU") };
+        let tile = untuned(&F16, &small).expect("a tile");
+        assert!(tile.shared_bytes() <= 70_000);
+        let none = Gpu { shared_bytes: 1024, ..small };
+        assert_eq!(untuned(&F16, &none), None);
+    }
+
+    #[test]
+    fn a_tuning_decides_for_its_gpu_and_its_problem_only() {
+        let gpu = Gpu::typical(86).expect("a known GPU");
+        let last = *candidates(&F16, &gpu).last().expect("a candidate");
+        let mut tuning = Tuning::default();
+        let (capability, multiprocessors) = (gpu.capability, gpu.multiprocessors);
+        let entry = super::super::tuning::Entry {
+            capability,
+            multiprocessors,
+            problem: F16,
+            tile: last,
+            network_us: None,
+        };
+        tuning.push(entry);
+        assert_eq!(choose(&F16, &gpu, &tuning).expect("a tile"), Some(last.tuned()));
+        let other_shape = Problem { positions: 99, ..F16 };
+        let other_gpu = Gpu { multiprocessors: multiprocessors + 1, ..gpu };
+        for (problem, gpu) in [(&other_shape, &gpu), (&F16, &other_gpu)] {
+            assert_eq!(choose(problem, gpu, &tuning).expect("a tile"), untuned(problem, gpu));
+        }
+        let error = choose(&F16, &Gpu { shared_bytes: 1024, ..gpu }, &tuning).expect_err("no room");
+        assert!(error.place().contains("entry 0") && error.expected().contains("1024"), "{error}");
+    }
+}

@@ -1,0 +1,246 @@
+//! The table of kernel variants: types, tiles, stages, threads, shared memory.
+//!
+//! `kernels/variants.h` is the same table for the kernels; a test compares the two line by line.
+
+/// Channels that a thread loads and stores at once; the pitch of a map is its channels rounded up to it.
+pub const VECTOR: usize = 8;
+
+/// The distance between two positions of a map, in elements.
+pub const fn pitch(channels: usize) -> usize {
+    channels.div_ceil(VECTOR) * VECTOR
+}
+
+/// The storage type of maps and weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Element {
+    pub const ALL: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
+    /// The types that the tensor cores multiply.
+    pub const TENSOR: [Element; 2] = [Element::F16, Element::Bf16];
+
+    /// As kernel names spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+            Element::Bf16 => "bf16",
+        }
+    }
+
+    pub const fn bytes(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::F16 | Element::Bf16 => 2,
+        }
+    }
+}
+
+/// A tile of the dual GEMM: `tile_m` positions by `tile_n` channels of both branches, `tile_k` of the reduction a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GemmVariant {
+    pub name: &'static str,
+    pub element: Element,
+    pub tile_m: usize,
+    pub tile_n: usize,
+    pub tile_k: usize,
+    pub stages: usize,
+    pub warps_m: usize,
+    pub warps_n: usize,
+    pub shared_bytes: usize,
+}
+
+impl GemmVariant {
+    pub const fn threads(&self) -> usize {
+        32 * self.warps_m * self.warps_n
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // a row of the table
+const fn gemm(
+    name: &'static str,
+    element: Element,
+    tile_m: usize,
+    tile_n: usize,
+    tile_k: usize,
+    stages: usize,
+    warps_m: usize,
+    warps_n: usize,
+    shared_bytes: usize,
+) -> GemmVariant {
+    GemmVariant { name, element, tile_m, tile_n, tile_k, stages, warps_m, warps_n, shared_bytes }
+}
+
+/// A direct convolution: a thread computes `positions` neighbouring positions of one vector of channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectVariant {
+    pub name: &'static str,
+    pub element: Element,
+    pub positions: usize,
+    pub threads: usize,
+}
+
+const fn direct(name: &'static str, element: Element, positions: usize, threads: usize) -> DirectVariant {
+    DirectVariant { name, element, positions, threads }
+}
+
+use Element::{Bf16, F16, F32};
+
+#[rustfmt::skip]
+pub const CONV2D_IMPLICIT_GEMM: &[GemmVariant] = &[
+    gemm("f16_128x64", F16, 128, 64, 32, 4, 4, 2, 98304),
+    gemm("f16_64x64", F16, 64, 64, 64, 3, 2, 2, 98304),
+    gemm("f16_64x32", F16, 64, 32, 64, 4, 2, 2, 98304),
+    gemm("f16_32x32", F16, 32, 32, 64, 4, 2, 2, 65536),
+    gemm("f16_16x64", F16, 16, 64, 64, 4, 1, 4, 81920),
+    gemm("bf16_128x64", Bf16, 128, 64, 32, 4, 4, 2, 98304),
+    gemm("bf16_64x64", Bf16, 64, 64, 64, 3, 2, 2, 98304),
+    gemm("bf16_64x32", Bf16, 64, 32, 64, 4, 2, 2, 98304),
+    gemm("bf16_32x32", Bf16, 32, 32, 64, 4, 2, 2, 65536),
+    gemm("bf16_16x64", Bf16, 16, 64, 64, 4, 1, 4, 81920),
+];
+
+#[rustfmt::skip]
+pub const AWS_UNIT_DENSE: &[GemmVariant] = &[
+    gemm("f16_64x64", F16, 64, 64, 64, 3, 2, 2, 73728),
+    gemm("f16_16x64", F16, 16, 64, 64, 4, 1, 4, 73728),
+    gemm("bf16_64x64", Bf16, 64, 64, 64, 3, 2, 2, 73728),
+    gemm("bf16_16x64", Bf16, 16, 64, 64, 4, 1, 4, 73728),
+];
+
+pub const CONV2D_DIRECT: &[DirectVariant] = &[
+    direct("f32_x4", F32, 4, 128),
+    direct("f32_x1", F32, 1, 128),
+    direct("f16_x4", F16, 4, 128),
+    direct("f16_x1", F16, 1, 128),
+    direct("bf16_x4", Bf16, 4, 128),
+    direct("bf16_x1", Bf16, 1, 128),
+];
+
+pub const VECTOR_THREADS: usize = 128;
+pub const GATE_MEANS_THREADS: usize = 128;
+pub const GATE_MEANS_VECTORS: usize = 8;
+pub const GATE_COEFFICIENTS_THREADS: usize = 256;
+pub const HEAD_THREADS: usize = 256;
+pub const STEM_PATCH_H: usize = 8;
+pub const STEM_PATCH_W: usize = 8;
+pub const STEM_CHANNELS: usize = 64;
+pub const STEM_THREADS: usize = 128;
+
+/// The length of a row of the stem's packed weights.
+pub fn stem_k(kernel: [usize; 2], image_channels: usize) -> usize {
+    (kernel[0] * kernel[1] * image_channels).next_multiple_of(16)
+}
+
+/// Shared memory of `conv2d_stem`; kernels/conv2d_stem.cu lists its parts.
+pub fn stem_shared_bytes(
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    image_channels: usize,
+) -> usize {
+    const ELEMENT_BYTES: usize = 2; // f16 or bf16
+    let k = stem_k(kernel, image_channels);
+    let weights = 2 * STEM_CHANNELS * (k + VECTOR) * ELEMENT_BYTES;
+    let offsets = k * size_of::<i32>();
+    let extent = |i: usize, patch: usize| (patch - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1;
+    let window = extent(0, STEM_PATCH_H) * extent(1, STEM_PATCH_W) * image_channels * ELEMENT_BYTES;
+    let sums = 2 * STEM_PATCH_H * STEM_PATCH_W * (STEM_CHANNELS + 4) * size_of::<f32>();
+    (weights + offsets + window).max(sums)
+}
+
+/// Shared memory of `head`: the pooled features, then the logits.
+pub fn head_shared_bytes(channels: usize, pooled: bool, labels: usize) -> usize {
+    (if pooled { pitch(channels) } else { 0 } + labels) * size_of::<f32>()
+}
+
+/// What a launch with split-K needs beside its operands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Splitting {
+    /// Bytes of the workspace.
+    pub workspace_bytes: usize,
+    /// Tickets, 4 bytes each, zero before the first launch.
+    pub tickets: usize,
+}
+
+/// What `splits` parts of each tile's reduction need: nothing for one.
+pub fn splitting(variant: &GemmVariant, positions: usize, channels: usize, splits: usize) -> Splitting {
+    if splits <= 1 {
+        return Splitting { workspace_bytes: 0, tickets: 0 };
+    }
+    let tiles = positions.div_ceil(variant.tile_m) * channels.div_ceil(variant.tile_n);
+    Splitting {
+        workspace_bytes: splits * tiles * 2 * variant.tile_m * variant.tile_n * size_of::<f32>(),
+        tickets: tiles,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = include_str!("../../../kernels/variants.h");
+
+    /// The rows `X(...)` of one table of the header, blanks removed.
+    fn rows(table: &str) -> Vec<String> {
+        let start = HEADER.find(&format!("#define AWSNET_{table}(X)")).expect("the table");
+        HEADER[start..]
+            .lines()
+            .skip(1)
+            .map(|line| line.replace([' ', '\\'], ""))
+            .take_while(|line| line.starts_with("X("))
+            .collect()
+    }
+
+    fn gemm_row(v: &GemmVariant) -> String {
+        let GemmVariant { name, element, tile_m, tile_n, tile_k, stages, warps_m, warps_n, shared_bytes } = v;
+        let element = element.name();
+        format!("X({name},{element},{tile_m},{tile_n},{tile_k},{stages},{warps_m},{warps_n},{shared_bytes})")
+    }
+
+    #[test]
+    fn the_header_holds_the_same_table() {
+        let conv: Vec<String> = CONV2D_IMPLICIT_GEMM.iter().map(gemm_row).collect();
+        assert_eq!(rows("CONV2D_IMPLICIT_GEMM_VARIANTS"), conv);
+        let dense: Vec<String> = AWS_UNIT_DENSE.iter().map(gemm_row).collect();
+        assert_eq!(rows("AWS_UNIT_DENSE_VARIANTS"), dense);
+        let direct: Vec<String> = CONV2D_DIRECT
+            .iter()
+            .map(|v| format!("X({},{},{},{})", v.name, v.element.name(), v.positions, v.threads))
+            .collect();
+        assert_eq!(rows("CONV2D_DIRECT_VARIANTS"), direct);
+        let elements = |all: &[Element]| all.iter().map(|e| format!(" X({})", e.name())).collect::<String>();
+        assert!(HEADER.contains(&format!("#define AWSNET_ELEMENTS(X){}\n", elements(&Element::ALL))));
+        assert!(
+            HEADER
+                .contains(&format!("#define AWSNET_CONV2D_STEM_ELEMENTS(X){}\n", elements(&Element::TENSOR)))
+        );
+    }
+
+    #[test]
+    fn the_header_holds_the_same_constants() {
+        let found: Vec<String> = HEADER
+            .lines()
+            .filter_map(|line| line.strip_prefix("#define AWSNET_"))
+            .filter(|line| !line.contains('('))
+            .map(str::to_owned)
+            .collect();
+        let expected = [
+            ("VECTOR_THREADS", VECTOR_THREADS),
+            ("GATE_MEANS_THREADS", GATE_MEANS_THREADS),
+            ("GATE_MEANS_VECTORS", GATE_MEANS_VECTORS),
+            ("GATE_COEFFICIENTS_THREADS", GATE_COEFFICIENTS_THREADS),
+            ("HEAD_THREADS", HEAD_THREADS),
+            ("STEM_PATCH_H", STEM_PATCH_H),
+            ("STEM_PATCH_W", STEM_PATCH_W),
+            ("STEM_CHANNELS", STEM_CHANNELS),
+            ("STEM_THREADS", STEM_THREADS),
+        ]
+        .map(|(name, value)| format!("{name} {value}"));
+        assert_eq!(found, expected);
+    }
+}
