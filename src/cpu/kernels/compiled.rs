@@ -100,19 +100,21 @@ pub(in crate::cpu) struct TileKernel {
 /// Whether a tile is compiled for weights of a type and a pixel step, 0 being any.
 ///
 /// A step that is known lets all pixels of a row be addressed from one register. That of neighbours in blocks of channels
-/// is worth a function in every tile; that of stride 2, and of the planes of an image, where sums fill the registers, as
-/// they do in all but small maps. One column has no step.
+/// is worth a function for every tile of more than one column; that of stride 2, and those of the planes of an image, where
+/// the sums take at least half of the registers, as they do over all but the smallest maps. Narrow weights are for small maps
+/// in blocks of channels. What runs on any processor is not compiled for speed.
 pub(super) const fn is_compiled(isa: Isa, tile: Tile, weights: DType, step: usize) -> bool {
     if !exists(isa, tile) {
         return false;
     }
-    let fills = 4 * tile.rows * tile.columns * tile.blocks >= 3 * max_sums(isa);
+    let fills = 2 * tile.rows * tile.columns * tile.blocks >= max_sums(isa);
     match (isa, weights) {
         (_, DType::F32 | DType::F16 | DType::BF16) if step == 0 => true,
         (Isa::Avx512 | Isa::Avx2, DType::F32) => tile.columns > 1 && (step == isa.lanes() || fills),
-        // Narrow weights are for small maps, where they and not the pixels are what is waited for; what runs on any
-        // processor is not compiled for speed.
-        (Isa::Avx512 | Isa::Avx2, DType::F16 | DType::BF16) | (Isa::Portable, _) => false,
+        (Isa::Avx512 | Isa::Avx2, DType::F16 | DType::BF16) => {
+            tile.columns > 1 && step == isa.lanes() && fills
+        }
+        (Isa::Portable, DType::F32 | DType::F16 | DType::BF16) => false,
     }
 }
 
