@@ -60,11 +60,13 @@ impl<T: Pod> AlignedBuffer<T> {
         size_of_val(self.as_slice()) as u64
     }
 
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[T] {
         // SAFETY: `zeros` has allocated and filled so many, and any bits are a number.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
+    #[inline]
     pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: `zeros` has allocated and filled so many, and they are borrowed as the buffer is.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }

@@ -56,6 +56,7 @@ impl Run<'_> {
     /// # Safety
     ///
     /// As for [`map`](Self::map), and nobody else uses these blocks' rows.
+    #[inline]
     pub unsafe fn zero_halo(
         &self,
         value: &Value,

@@ -23,12 +23,17 @@ pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &CpuNode, gate: Gate, lo
     // SAFETY: input and output have the same shape; the logits are 1x1 maps of four times the padded channels.
     unsafe {
         let first = run.pixels(logits, task.image, 0).add(task.block * S::LANES);
-        let logit = |t: usize, s: usize| S::load(first.add((t * 2 + s) * output.blocks() * S::LANES));
-        let weight = |t: usize, s: usize| match gate {
-            Gate::Softmax => sigmoid::<S>(S::sub(logit(t, s), logit(t, 1 - s))),
-            Gate::Sigmoid => sigmoid::<S>(logit(t, s)),
-        };
-        let a = [[weight(0, 0), weight(0, 1)], [weight(1, 0), weight(1, 1)]];
+        let mut a = [[S::splat(0.0); 2]; 2];
+        for (t, row) in a.iter_mut().enumerate() {
+            let logits = first.add(2 * t * output.padded_channels());
+            let logits = [S::load(logits), S::load(logits.add(output.padded_channels()))];
+            for (s, a) in row.iter_mut().enumerate() {
+                *a = match gate {
+                    Gate::Softmax => sigmoid::<S>(S::sub(logits[s], logits[1 - s])),
+                    Gate::Sigmoid => sigmoid::<S>(logits[s]),
+                };
+            }
+        }
         let block = |value: &Value, branch| {
             run.pixels(value, task.image, branch).add(task.block * value.block_stride())
         };

@@ -15,6 +15,7 @@ pub(in crate::cpu) struct BlockTask {
 const TASK_ELEMENTS: usize = 4096;
 
 impl BlockTask {
+    #[inline]
     fn rows_per_task(output: &Value) -> usize {
         (TASK_ELEMENTS / (output.shape.width * output.lanes).max(1)).clamp(1, output.shape.height)
     }
@@ -25,6 +26,7 @@ impl BlockTask {
     }
 
     /// The task of a number below [`count`](Self::count).
+    #[inline]
     pub fn new(output: &Value, task: usize) -> Self {
         let rows = Self::rows_per_task(output);
         let row_tasks = output.shape.height.div_ceil(rows);
@@ -42,6 +44,7 @@ impl BlockTask {
     /// # Safety
     ///
     /// The task is one of this output of the run's plan.
+    #[inline]
     pub unsafe fn zero_halo(&self, run: &Run, output: &Value) {
         for branch in 0..output.branches {
             // SAFETY: the task's block and rows are the caller's alone.

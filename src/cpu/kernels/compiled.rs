@@ -50,6 +50,7 @@ pub(in crate::cpu) struct ConvTile {
 
 impl ConvTile {
     /// The elements that a tile of such a size reads, as distances from `input`; none where all products are with zeros.
+    #[inline]
     pub fn reads(&self, rows: usize, columns: usize) -> Option<Range<usize>> {
         let [ky, kx] = self.taps.each_ref().map(|taps| taps.any.clone());
         if ky.is_empty() || kx.is_empty() {
@@ -80,6 +81,7 @@ pub(in crate::cpu) struct Taps {
 
 impl Taps {
     /// From those of the tile's first row, and of its last.
+    #[inline]
     pub fn new(first: Range<usize>, last: Range<usize>) -> Self {
         Taps { any: last.start..first.end, first_from: first.start, last_to: last.end }
     }

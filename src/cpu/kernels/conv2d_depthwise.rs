@@ -11,7 +11,7 @@ use crate::cpu::plan::conv2d_depthwise::DepthwiseKernel;
 use crate::cpu::plan::node::CpuNode;
 use crate::cpu::plan::value::Value;
 use crate::cpu::run::Run;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Simd, each_column};
 
 /// Pixels summed at once: with both branches 8 sums, which hide the latency of their additions.
 const PIXELS: usize = 4;
@@ -34,28 +34,20 @@ pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &CpuNode, kernel: &Depth
         let from = [window(0), window(1)];
         let weights = [0, 1]
             .map(|b| node.weights.branches[b].weights.wide().as_ptr().add(task.block * taps * S::LANES));
-        let bias = [0, 1]
-            .map(|b| S::load(node.weights.branches[b].bias.as_slice().as_ptr().add(task.block * S::LANES)));
+        let bias = [0, 1].map(|b| node.weights.branches[b].bias.as_slice()[task.block * S::LANES..].as_ptr());
+        let bias = [S::load(bias[0]), S::load(bias[1])];
         let sink = PairSink::new::<S>(run, node, task.image, task.block);
         for y in task.rows.clone() {
             let row = y * kernel.op.stride[0] * input.row_stride();
+            let from = [from[0].add(row), from[1].add(row)];
             let width = output.shape.width;
             let mut x = 0;
             while x + PIXELS <= width {
-                pixels::<S, PIXELS>(
-                    kernel,
-                    input,
-                    from.map(|from| from.add(row)),
-                    weights,
-                    bias,
-                    &sink,
-                    y,
-                    x,
-                );
+                pixels::<S, PIXELS>(kernel, input, from, weights, bias, &sink, y, x);
                 x += PIXELS;
             }
             for x in x..width {
-                pixels::<S, 1>(kernel, input, from.map(|from| from.add(row)), weights, bias, &sink, y, x);
+                pixels::<S, 1>(kernel, input, from, weights, bias, &sink, y, x);
             }
         }
         task.zero_halo(run, output);
@@ -84,17 +76,14 @@ unsafe fn pixels<S: Simd, const N: usize>(
                     + kx * kernel.op.dilation[1] * S::LANES
                     + x * step;
                 let tap = (ky * kernel.op.kernel[1] + kx) * S::LANES;
-                for (branch, sums) in sums.iter_mut().enumerate() {
-                    let w = S::load(weights[branch].add(tap));
-                    for (pixel, sum) in sums.iter_mut().enumerate() {
-                        *sum = S::mul_add(S::load(row[branch].add(at + pixel * step)), w, *sum);
-                    }
-                }
+                let w = [S::load(weights[0].add(tap)), S::load(weights[1].add(tap))];
+                each_column!(N, pixel, {
+                    let at = at + pixel * step;
+                    sums[0][pixel] = S::mul_add(S::load(row[0].add(at)), w[0], sums[0][pixel]);
+                    sums[1][pixel] = S::mul_add(S::load(row[1].add(at)), w[1], sums[1][pixel]);
+                });
             }
         }
-        let [emotion, au] = sums;
-        for (pixel, z) in emotion.into_iter().zip(au).enumerate() {
-            sink.put::<S>(y, x + pixel, [z.0, z.1]);
-        }
+        each_column!(N, pixel, sink.put::<S>(y, x + pixel, [sums[0][pixel], sums[1][pixel]]));
     }
 }

@@ -159,7 +159,8 @@ pub(super) unsafe fn tile<
         }
         if W::SCALED {
             for block in 0..BLOCKS {
-                let [bias, scale] = [t.bias, t.scale].map(|from| S::load(from.add(block * S::LANES)));
+                let bias = S::load(t.bias.add(block * S::LANES));
+                let scale = S::load(t.scale.add(block * S::LANES));
                 for row in &mut sums {
                     each_column!(COLUMNS, column, {
                         row[column][block] = S::mul_add(row[column][block], scale, bias);
@@ -201,6 +202,7 @@ pub(super) struct Rows<'a> {
 }
 
 /// From one row of a view to the next: of a map, or from image to image.
+#[inline]
 fn row_of(conv: &ConvKernel, value: &Value, rows: usize) -> usize {
     match conv.view {
         View::Images => value.image_stride(),
@@ -324,10 +326,13 @@ pub(super) unsafe fn compute_rows<S: Compiled>(
                     scale,
                     sink: sink(row, column),
                 };
-                if let Some(reads) = tile.reads(tile_rows, tile_columns) {
-                    let first = tile.input.wrapping_add(reads.start);
-                    debug_assert!(run.holds(input, first, reads.len()), "{}", input.name);
-                }
+                debug_assert!(
+                    tile.reads(tile_rows, tile_columns).is_none_or(|reads| {
+                        run.holds(input, tile.input.wrapping_add(reads.start), reads.len())
+                    }),
+                    "{}",
+                    input.name
+                );
                 tiles.of(tile_rows, tile_columns, group.blocks)(&tile);
                 column += tile_columns;
             }

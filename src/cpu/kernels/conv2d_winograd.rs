@@ -208,8 +208,10 @@ pub(super) unsafe fn products<S: Simd, const COLUMNS: usize, const BLOCKS: usize
                     ahead = ahead.wrapping_add(S::LANES);
                 }
                 for _ in 0..S::LANES {
-                    let w: [S::V; BLOCKS] =
-                        std::array::from_fn(|block| S::load(weights.add(block * S::LANES)));
+                    let mut w = [S::splat(0.0); BLOCKS];
+                    for (block, w) in w.iter_mut().enumerate() {
+                        *w = S::load(weights.add(block * S::LANES));
+                    }
                     each_column!(COLUMNS, column, {
                         let x = S::splat(*from.add(column * S::LANES));
                         for (sum, w) in sums[column].iter_mut().zip(w) {
@@ -295,6 +297,13 @@ unsafe fn finish<S: Compiled, const M: usize>(
 #[repr(align(64))]
 struct Finished([MaybeUninit<f32>; 4 * 4 * 16]);
 
+/// factor * a + b
+#[inline(always)]
+unsafe fn times<S: Simd>(factor: f32, a: S::V, b: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { S::mul_add(S::splat(factor), a, b) }
+}
+
 /// Bt d, in the first M + 2 elements.
 #[inline(always)]
 unsafe fn input_line<S: Simd, const M: usize>(d: [S::V; MOST_INPUT]) -> [S::V; MOST_INPUT] {
@@ -310,16 +319,15 @@ unsafe fn input_line<S: Simd, const M: usize>(d: [S::V; MOST_INPUT]) -> [S::V; M
                 zero,
             ];
         }
-        let times = |factor: f32, a, b| S::mul_add(S::splat(factor), a, b);
-        let (even, odd) = (times(-4.0, d[2], d[4]), times(-4.0, d[1], d[3]));
+        let (even, odd) = (times::<S>(-4.0, d[2], d[4]), times::<S>(-4.0, d[1], d[3]));
         let (even_2, odd_2) = (S::sub(d[4], d[2]), S::sub(d[3], d[1]));
         [
-            times(4.0, d[0], times(-5.0, d[2], d[4])),
+            times::<S>(4.0, d[0], times::<S>(-5.0, d[2], d[4])),
             S::add(even, odd),
             S::sub(even, odd),
-            times(2.0, odd_2, even_2),
-            times(-2.0, odd_2, even_2),
-            times(4.0, d[1], times(-5.0, d[3], d[5])),
+            times::<S>(2.0, odd_2, even_2),
+            times::<S>(-2.0, odd_2, even_2),
+            times::<S>(4.0, d[1], times::<S>(-5.0, d[3], d[5])),
         ]
     }
 }
@@ -328,20 +336,19 @@ unsafe fn input_line<S: Simd, const M: usize>(d: [S::V; MOST_INPUT]) -> [S::V; M
 #[inline(always)]
 unsafe fn output_line<S: Simd, const M: usize>(m: [S::V; MOST_INPUT]) -> [S::V; 4] {
     unsafe {
-        let times = |factor: f32, a, b| S::mul_add(S::splat(factor), a, b);
         let (sum, difference) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
         if M == 2 {
             let zero = S::splat(0.0);
-            return [times(0.5, sum, m[0]), S::sub(S::mul(S::splat(0.5), difference), m[3]), zero, zero];
+            return [times::<S>(0.5, sum, m[0]), S::sub(S::mul(S::splat(0.5), difference), m[3]), zero, zero];
         }
         const SIXTH: f32 = 1.0 / 6.0;
         let (sum_2, difference_2) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-        let [sum, difference] = [sum, difference].map(|v| S::mul(S::splat(-SIXTH), v));
+        let (sum, difference) = (S::mul(S::splat(-SIXTH), sum), S::mul(S::splat(-SIXTH), difference));
         [
-            times(SIXTH / 4.0, sum_2, times(0.25, m[0], sum)),
-            times(SIXTH / 2.0, difference_2, difference),
-            times(SIXTH, sum_2, sum),
-            S::add(times(2.0 * SIXTH, difference_2, difference), m[5]),
+            times::<S>(SIXTH / 4.0, sum_2, times::<S>(0.25, m[0], sum)),
+            times::<S>(SIXTH / 2.0, difference_2, difference),
+            times::<S>(SIXTH, sum_2, sum),
+            S::add(times::<S>(2.0 * SIXTH, difference_2, difference), m[5]),
         ]
     }
 }

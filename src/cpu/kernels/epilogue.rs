@@ -170,10 +170,19 @@ pub(super) unsafe fn finish_tile<S: Simd>(
 ) {
     unsafe {
         for block in 0..blocks {
-            let mix = sink.mix.as_ref().map(|mix| {
-                let a = |pair: usize| S::load(mix.weights.add(pair * mix.pair + block * S::LANES));
-                ([a(0), a(1), a(2), a(3)], mix.emotion)
-            });
+            let mix = match &sink.mix {
+                Some(mix) => {
+                    let first = mix.weights.add(block * S::LANES);
+                    let a = [
+                        S::load(first),
+                        S::load(first.add(mix.pair)),
+                        S::load(first.add(2 * mix.pair)),
+                        S::load(first.add(3 * mix.pair)),
+                    ];
+                    Some((a, mix.emotion))
+                }
+                None => None,
+            };
             for row in 0..rows {
                 for column in 0..columns {
                     let mut u = S::load(sums.add(((row * columns + column) * blocks + block) * S::LANES));
@@ -247,22 +256,22 @@ impl PairSink {
     #[inline(always)]
     pub unsafe fn put<S: Simd>(&self, y: usize, x: usize, z: [S::V; 2]) {
         unsafe {
-            let mut u = z;
+            let [mut u_emotion, mut u_au] = z;
             if let Some((residual, row)) = self.residual {
-                for (u, residual) in u.iter_mut().zip(residual) {
-                    *u = S::add(*u, S::load(residual.add(y * row + x * S::LANES)));
-                }
+                let at = y * row + x * S::LANES;
+                u_emotion = S::add(u_emotion, S::load(residual[0].add(at)));
+                u_au = S::add(u_au, S::load(residual[1].add(at)));
             }
-            for u in &mut u {
-                *u = activate::<S>(self.activation, *u);
-            }
-            if let Some(a) = self.mix {
-                let mixed = |t: usize| S::mul_add(S::load(a[t][1]), u[1], S::mul(S::load(a[t][0]), u[0]));
-                u = [mixed(0), mixed(1)];
+            u_emotion = activate::<S>(self.activation, u_emotion);
+            u_au = activate::<S>(self.activation, u_au);
+            if let Some([emotion, au]) = self.mix {
+                let y_emotion = S::mul_add(S::load(emotion[1]), u_au, S::mul(S::load(emotion[0]), u_emotion));
+                u_au = S::mul_add(S::load(au[1]), u_au, S::mul(S::load(au[0]), u_emotion));
+                u_emotion = y_emotion;
             }
             let at = y * self.output_row + x * S::LANES;
-            S::store(self.output[0].add(at), u[0]);
-            S::store(self.output[1].add(at), u[1]);
+            S::store(self.output[0].add(at), u_emotion);
+            S::store(self.output[1].add(at), u_au);
         }
     }
 }

@@ -36,10 +36,8 @@ unsafe fn larger<S: Simd>(max: S::V, x: S::V) -> S::V {
 /// As for [`Kernels::run_task`](super::dispatch::Kernels::run_task).
 #[inline(always)]
 pub(super) unsafe fn run_max_task<S: Simd>(run: &Run, node: &CpuNode, pool: &Pool2d, task: usize) {
-    unsafe {
-        let lowest = S::splat(f32::NEG_INFINITY);
-        run_window_task::<S>(run, node, pool, task, lowest, |max, x| larger::<S>(max, x), |max| max);
-    }
+    // SAFETY: the caller's promise.
+    unsafe { run_window_task::<S, true>(run, node, pool, task) }
 }
 
 /// # Safety
@@ -47,37 +45,24 @@ pub(super) unsafe fn run_max_task<S: Simd>(run: &Run, node: &CpuNode, pool: &Poo
 /// As for [`Kernels::run_task`](super::dispatch::Kernels::run_task).
 #[inline(always)]
 pub(super) unsafe fn run_avg_task<S: Simd>(run: &Run, node: &CpuNode, pool: &Pool2d, task: usize) {
-    unsafe {
-        let elements = S::splat((pool.kernel[0] * pool.kernel[1]) as f32);
-        let zero = S::splat(0.0);
-        run_window_task::<S>(
-            run,
-            node,
-            pool,
-            task,
-            zero,
-            |sum, x| S::add(sum, x),
-            |sum| S::div(sum, elements),
-        );
-    }
+    // SAFETY: the caller's promise.
+    unsafe { run_window_task::<S, false>(run, node, pool, task) }
 }
 
-/// Folds each window of a block of channels in both branches.
+/// The maximum, or the mean, of each window of a block of channels in both branches.
+///
+/// # Safety
+///
+/// As for [`Kernels::run_task`](super::dispatch::Kernels::run_task).
 #[inline(always)]
-unsafe fn run_window_task<S: Simd>(
-    run: &Run,
-    node: &CpuNode,
-    pool: &Pool2d,
-    task: usize,
-    first: S::V,
-    fold: impl Fn(S::V, S::V) -> S::V,
-    finish: impl Fn(S::V) -> S::V,
-) {
+unsafe fn run_window_task<S: Simd, const MAX: bool>(run: &Run, node: &CpuNode, pool: &Pool2d, task: usize) {
     let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
     let task = BlockTask::new(output, task);
     let Pool2d { kernel, stride, padding } = *pool;
     // SAFETY: clipped windows lie within the input's map.
     unsafe {
+        let elements = S::splat((kernel[0] * kernel[1]) as f32);
+        let first = S::splat(if MAX { f32::NEG_INFINITY } else { 0.0 });
         let map = |branch| run.pixels(input, task.image, branch).add(task.block * input.block_stride());
         let maps = [map(0), map(1)];
         let sink = PairSink::new::<S>(run, node, task.image, task.block);
@@ -89,12 +74,18 @@ unsafe fn run_window_task<S: Simd>(
                 for iy in rows.clone() {
                     for ix in columns.clone() {
                         for (folded, map) in folded.iter_mut().zip(maps) {
-                            *folded =
-                                fold(*folded, S::load(map.add(iy * input.row_stride() + ix * S::LANES)));
+                            let pixel = S::load(map.add(iy * input.row_stride() + ix * S::LANES));
+                            *folded = match MAX {
+                                true => larger::<S>(*folded, pixel),
+                                false => S::add(*folded, pixel),
+                            };
                         }
                     }
                 }
-                sink.put::<S>(y, x, folded.map(&finish));
+                if !MAX {
+                    folded = [S::div(folded[0], elements), S::div(folded[1], elements)];
+                }
+                sink.put::<S>(y, x, folded);
             }
         }
         task.zero_halo(run, output);

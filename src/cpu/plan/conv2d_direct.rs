@@ -68,6 +68,7 @@ impl ConvKernel {
     }
 
     /// Images that are cut into rows of their own, and rows in each, in a run of so many.
+    #[inline]
     pub fn images_and_rows(&self, images: usize) -> (usize, usize) {
         match self.view {
             View::Rows | View::Line => (images, self.rows),
@@ -83,6 +84,7 @@ impl ConvKernel {
     }
 
     /// From one output column's input to the next one's, in elements.
+    #[inline]
     pub fn pixel_step(&self) -> usize {
         self.op.stride[1] * self.lanes[0]
     }

@@ -36,41 +36,49 @@ pub(crate) struct Value {
 
 impl Value {
     /// Channels of one branch, padded to whole blocks.
+    #[inline]
     pub fn padded_channels(&self) -> usize {
         self.blocks() * self.lanes
     }
 
     /// Blocks of channels in one branch.
+    #[inline]
     pub fn blocks(&self) -> usize {
         self.shape.channels.div_ceil(self.lanes)
     }
 
     /// Elements from one row to the next.
+    #[inline]
     pub fn row_stride(&self) -> usize {
         (self.halo.left + self.shape.width + self.halo.right) * self.lanes
     }
 
     /// Elements from one block of channels to the next.
+    #[inline]
     pub fn block_stride(&self) -> usize {
         (self.halo.top + self.shape.height + self.halo.bottom) * self.row_stride()
     }
 
     /// Elements from the emotion branch to the au branch.
+    #[inline]
     pub fn branch_stride(&self) -> usize {
         self.blocks() * self.block_stride()
     }
 
     /// Elements from one image of the batch to the next.
+    #[inline]
     pub fn image_stride(&self) -> usize {
         self.branches * self.branch_stride()
     }
 
     /// Elements from the beginning of a block to its first pixel inside the halo.
+    #[inline]
     pub fn origin(&self) -> usize {
         self.halo.top * self.row_stride() + self.halo.left * self.lanes
     }
 
     /// Where the map that `branch` reads begins, behind the beginning of the image.
+    #[inline]
     pub fn branch_offset(&self, branch: usize) -> usize {
         if self.branches == 2 { branch * self.branch_stride() } else { 0 }
     }
