@@ -32,10 +32,14 @@ pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &CpuNode, kernel: &Depth
             map.add(input.origin() - padding).cast_const()
         };
         let from = [window(0), window(1)];
-        let weights = [0, 1]
-            .map(|b| node.weights.branches[b].weights.wide().as_ptr().add(task.block * taps * S::LANES));
-        let bias = [0, 1].map(|b| node.weights.branches[b].bias.as_slice()[task.block * S::LANES..].as_ptr());
-        let bias = [S::load(bias[0]), S::load(bias[1])];
+        let [emotion, au] = [&node.weights.branches[0], &node.weights.branches[1]];
+        let first = task.block * taps * S::LANES;
+        let weights = [emotion.weights.wide()[first..].as_ptr(), au.weights.wide()[first..].as_ptr()];
+        let first = task.block * S::LANES;
+        let bias = [
+            S::load(emotion.bias.as_slice()[first..].as_ptr()),
+            S::load(au.bias.as_slice()[first..].as_ptr()),
+        ];
         let sink = PairSink::new::<S>(run, node, task.image, task.block);
         for y in task.rows.clone() {
             let row = y * kernel.op.stride[0] * input.row_stride();
