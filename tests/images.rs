@@ -162,7 +162,7 @@ fn what_is_no_image_says_what_it_is() {
     let expected = "expected a JPEG, PNG, WebP or BMP image";
     for (bytes, found) in [
         (&b""[..], "found an empty file"),
-        (b"GIF89a\x01\0\x01\0\0\0\0;", "found Gif"),
+        (b"GIF89a\x01\0\x01\0\0\0\0;", "found GIF"),
         (b"x", "found bytes that begin with [78]"),
         (b"plain text, and more", "found bytes that begin with [70, 6c, 61, 69, 6e, 20, 74, 65]"),
     ] {
