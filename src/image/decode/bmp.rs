@@ -249,3 +249,150 @@ fn field<const BYTES: usize>(file: &[u8], at: usize) -> Result<[u8; BYTES]> {
 fn truncated() -> Error {
     refused("a whole BMP image", "a truncated one")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PALETTE_AT: usize = 54;
+
+    /// A BMP with a header of 40 bytes, `behind` it, which is masks or a palette, and then the pixels.
+    fn file(width: u32, height: u32, bits: u16, compression: u32, behind: &[u32], pixels: &[u8]) -> Vec<u8> {
+        let pixels_at = (PALETTE_AT + 4 * behind.len()) as u32;
+        let mut file = b"BM".to_vec();
+        let mut append =
+            |numbers: &[u32]| file.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        append(&[0, 0, pixels_at, 40, width, height, 1 | u32::from(bits) << 16, compression, 0, 0, 0, 0, 0]);
+        append(behind);
+        file.extend(pixels);
+        file
+    }
+
+    fn samples(file: &[u8]) -> Result<Vec<u8>> {
+        decode(file, &Limits::default()).map(|raw| raw.samples)
+    }
+
+    fn found(file: &[u8]) -> String {
+        let error = samples(file).unwrap_err().to_string();
+        assert!(error.starts_with("expected a whole BMP image, found "), "{error}");
+        error
+    }
+
+    /// The indices that runs give in an image of 4x2, from the top left.
+    fn indices_of_4x2(bits: u16, runs: &[u8]) -> Result<Vec<u8>> {
+        let compression = if bits == 8 { RLE8 } else { RLE4 };
+        let greys: Vec<u32> = (0..1 << bits).map(|grey| grey * 0x01_01_01).collect();
+        let samples = samples(&file(4, 2, bits, compression, &greys, runs))?;
+        Ok(samples.chunks_exact(3).map(|pixel| pixel[0]).collect())
+    }
+
+    #[test]
+    fn runs_give_the_indices_they_stand_for() {
+        let cases: [(u16, &[u8], [u8; 8]); 10] = [
+            (8, &[4, 7, 0, 0, 4, 9, 0, 1], [9, 9, 9, 9, 7, 7, 7, 7]),
+            (8, &[0, 4, 1, 2, 3, 4, 0, 0, 0, 3, 5, 6, 7, 0, 1, 8, 0, 1], [5, 6, 7, 8, 1, 2, 3, 4]),
+            (8, &[2, 7, 0, 0, 4, 9, 0, 1], [9, 9, 9, 9, 7, 7, 0, 0]), // a row ended early
+            (8, &[2, 7, 0, 1], [0, 0, 0, 0, 7, 7, 0, 0]),             // the image ended early
+            (8, &[1, 7, 0, 2, 1, 1, 2, 9, 0, 1], [0, 0, 9, 9, 7, 0, 0, 0]), // skipped
+            (8, &[200, 7, 0, 0, 4, 9, 0, 1], [9, 9, 9, 9, 7, 7, 7, 7]), // beyond the row
+            (8, &[4, 7, 0, 0, 4, 9], [9, 9, 9, 9, 7, 7, 7, 7]),       // no end
+            (4, &[4, 0x7a, 0, 0, 3, 0x9b, 1, 0x50, 0, 1], [9, 11, 9, 5, 7, 10, 7, 10]),
+            (4, &[0, 3, 0x12, 0x30, 1, 0x40, 0, 0, 0, 4, 0x56, 0x78, 0, 1], [5, 6, 7, 8, 1, 2, 3, 4]),
+            (4, &[4, 0x11, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1]),
+        ];
+        for (bits, runs, indices) in cases {
+            assert_eq!(indices_of_4x2(bits, runs).unwrap(), indices, "{bits} bits: {runs:02x?}");
+        }
+    }
+
+    #[test]
+    fn runs_that_break_off_or_leave_the_image_are_refused() {
+        for runs in [&[4, 7, 0, 0, 3, 9][..], &[4], &[], &[0, 2, 1], &[0, 4, 1, 2, 3]] {
+            let error = indices_of_4x2(8, runs).unwrap_err().to_string();
+            assert!(error.ends_with("found a truncated one"), "{runs:02x?}: {error}");
+        }
+        for runs in [[0, 2, 5, 0], [0, 2, 0, 2]] {
+            let error = indices_of_4x2(8, &runs).unwrap_err().to_string();
+            assert!(error.ends_with("found a corrupt one (a run leaves the image)"), "{runs:02x?}: {error}");
+        }
+    }
+
+    #[test]
+    fn two_bits_a_pixel_are_indices_too() {
+        let file =
+            file(5, 1, 2, RGB, &[0, 0x11_22_33, 0x44_55_66, 0x77_88_99], &[0b00_01_10_11, 0b01_000000, 0, 0]);
+        let expected = [0, 0, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0x11, 0x22, 0x33];
+        assert_eq!(samples(&file).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_index_beyond_the_palette_is_black() {
+        let file = file(2, 1, 8, RGB, &[0xff_ff_ff], &[0, 1, 0, 0]);
+        assert_eq!(samples(&file).unwrap(), [255, 255, 255, 0, 0, 0]);
+    }
+
+    #[test]
+    fn values_of_any_number_of_bits_are_stretched_to_8() {
+        let masks = [0x3ff << 20, 0x7f << 10, 1];
+        for (r, g, b, expected) in [
+            (0, 0, 0, [0, 0, 0]),
+            (0x3ff, 0x7f, 1, [255, 255, 255]),
+            (0x200, 0x40, 0, [127, 128, 0]), // 127.6, 128.5
+        ] {
+            let pixel: u32 = r << 20 | g << 10 | b;
+            let file = file(1, 1, 32, BITFIELDS, &masks, &pixel.to_le_bytes());
+            assert_eq!(samples(&file).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn masks_without_bits_or_with_gaps_or_beyond_the_pixel_are_refused() {
+        for (bits, masks) in [
+            (16, [0, 0x7e0, 0x1f]),
+            (16, [0xf801, 0x7e0, 0x1f]),
+            (16, [0x1_f800, 0x7e0, 0x1f]),
+            (32, [0xff00_00ff, 0xff00, 0xff]),
+        ] {
+            let text = found(&file(1, 1, bits, BITFIELDS, &masks, &[0; 4]));
+            assert!(text.contains("a corrupt one (the masks are "), "{text}");
+        }
+    }
+
+    #[test]
+    fn kinds_that_are_not_read_are_refused_by_name() {
+        for (bits, compression) in
+            [(24, 4), (0, 5), (24, RLE8), (8, RLE4), (24, BITFIELDS), (3, RGB), (64, RGB)]
+        {
+            let text = found(&file(1, 1, bits, compression, &[0; 3], &[0; 8]));
+            let kind = format!("not read (compression {compression} with {bits} bits a pixel)");
+            assert!(text.contains(&kind), "{text}");
+        }
+        for bytes in [0, 16, 64, u32::MAX] {
+            let mut file = file(1, 1, 24, RGB, &[], &[0; 4]);
+            file[14..18].copy_from_slice(&bytes.to_le_bytes());
+            let text = found(&file);
+            assert!(text.contains(&format!("not read (a header of {bytes} bytes)")), "{text}");
+        }
+    }
+
+    #[test]
+    fn pixels_are_behind_the_header_and_in_the_file() {
+        for (pixels_at, text) in [
+            (0_u32, "a corrupt one (the pixels begin inside the header)"),
+            (53, "a corrupt one (the pixels begin inside the header)"),
+            (55, "a truncated one"),
+            (u32::MAX, "a truncated one"),
+        ] {
+            let mut file = file(1, 1, 24, RGB, &[], &[0; 4]);
+            file[10..14].copy_from_slice(&pixels_at.to_le_bytes());
+            assert!(found(&file).ends_with(text), "{pixels_at}");
+        }
+        // As large as the limits allow, and then some: nothing is allocated for what is not there.
+        let mut limits = Limits::default();
+        for (width, height, max_pixels) in [(10_000, 10_000, 100_000_000), (1 << 31, 1 << 31, u64::MAX)] {
+            limits.max_pixels = max_pixels;
+            let error = decode(&file(width, height, 32, RGB, &[], &[0; 4]), &limits).map(|_| ()).unwrap_err();
+            assert!(error.to_string().ends_with("found a truncated one"), "{error}");
+        }
+    }
+}
