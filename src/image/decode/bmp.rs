@@ -198,8 +198,9 @@ fn index(indices: &[u8], i: usize, bits: usize) -> u8 {
 /// A run is two bytes, (n, indices): n pixels that take turns between the indices of that byte, which are two where
 /// they have 4 bits. The others have n = 0: (0, 0) ends the row, (0, 1) the image, (0, 2) skips as many columns and
 /// rows as the next two bytes say, and (0, n) heads n indices, filled up to whole 2 bytes. What is skipped has index
-/// 0, and what goes beyond its row is left out, as in Pillow.
+/// 0, and the pixels of a run beyond its row are left out, as in Pillow.
 fn indices(mut runs: &[u8], header: &Header) -> Result<Vec<u8>> {
+    let beyond = || unreadable("BMP", Fault::Corrupt, "indices beyond the image");
     let bits = header.bits;
     let (width, height) = (header.width as usize, header.height as usize);
     let mut indices = zeroed(width.checked_mul(height), "image")?;
@@ -221,11 +222,14 @@ fn indices(mut runs: &[u8], header: &Header) -> Result<Vec<u8>> {
                 runs = rest;
                 (x, y) = (x + usize::from(columns), y + usize::from(rows));
                 if x > width || y >= height {
-                    return Err(unreadable("BMP", Fault::Corrupt, "a run leaves the image"));
+                    return Err(beyond());
                 }
                 continue;
             }
             (0, n) => {
+                if x + usize::from(n) > width {
+                    return Err(beyond());
+                }
                 let bytes = (usize::from(n) * bits).div_ceil(8);
                 let from = runs.get(..bytes).ok_or_else(truncated)?;
                 runs = runs.get(bytes.next_multiple_of(2)..).unwrap_or_default();
@@ -311,9 +315,12 @@ mod tests {
             let error = indices_of_4x2(8, runs).unwrap_err().to_string();
             assert!(error.ends_with("found a truncated one"), "{runs:02x?}: {error}");
         }
-        for runs in [[0, 2, 5, 0], [0, 2, 0, 2]] {
-            let error = indices_of_4x2(8, &runs).unwrap_err().to_string();
-            assert!(error.ends_with("found a corrupt one (a run leaves the image)"), "{runs:02x?}: {error}");
+        for runs in [&[0, 2, 5, 0][..], &[0, 2, 0, 2], &[0, 5, 1, 2, 3, 4, 5, 0], &[2, 7, 0, 3, 1, 2, 3, 0]] {
+            let error = indices_of_4x2(8, runs).unwrap_err().to_string();
+            assert!(
+                error.ends_with("found a corrupt one (indices beyond the image)"),
+                "{runs:02x?}: {error}"
+            );
         }
     }
 
