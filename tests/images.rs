@@ -53,7 +53,10 @@ const FILES: &[(&str, u8)] = &[
     ("grey.png", 0), ("grey_1bit.png", 0), ("grey_16bit.png", 0),
     ("grey_alpha.png", 0), ("grey_alpha_16bit.png", 0), ("grey_transparent.png", 0),
     ("palette.png", 0), ("palette_4bit.png", 0), ("palette_transparent.png", 0),
+    ("interlaced.png", 0), ("animated.png", 0),
     ("rgb.bmp", 0), ("rgba.bmp", 0), ("grey.bmp", 0), ("grey_1bit.bmp", 0), ("palette.bmp", 0),
+    ("rgb_top_down.bmp", 0), ("rgb_555.bmp", 0), ("rgb_565.bmp", 0), ("rgba_masks.bmp", 0),
+    ("palette_rle8.bmp", 0), ("palette_rle4.bmp", 0), ("palette_oldest.bmp", 0),
     ("lossy.webp", 0), ("lossy_alpha.webp", 0),
     ("lossless.webp", 0), ("lossless_alpha.webp", 0), ("animated.webp", 0),
     ("rgb_444.jpg", 2), ("rgb_420.jpg", 3), ("rgb_progressive.jpg", 3), ("rgb_restart.jpg", 3),
@@ -90,6 +93,19 @@ fn every_exif_orientation_is_turned_upright() {
 }
 
 #[test]
+fn of_two_exif_segments_the_first_counts() {
+    let exif_of = |file: &[u8]| -> Vec<u8> {
+        let at = file.windows(2).position(|marker| marker == [0xff, 0xe1]).unwrap();
+        let len = usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+        file[at..at + 2 + len].to_vec()
+    };
+    let mut bytes = bytes_of("orientation_6.jpg");
+    let end = bytes.windows(2).position(|marker| marker == [0xff, 0xdb]).unwrap(); // of the segments of programs
+    bytes.splice(end..end, exif_of(&bytes_of("orientation_3.jpg")));
+    assert_eq!(decode(&bytes).unwrap(), open("orientation_6.jpg"));
+}
+
+#[test]
 fn the_content_tells_the_kind_and_the_name_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a_png.jpg");
@@ -100,7 +116,7 @@ fn the_content_tells_the_kind_and_the_name_does_not() {
 // ------------------------------------------------------------------------------- bad files are error values
 
 /// One small file for every decoder and way of decoding.
-const FILES_TO_BREAK: [&str; 7] = [
+const FILES_TO_BREAK: [&str; 9] = [
     "rgb_420.jpg",
     "rgb_progressive.jpg",
     "ycck_420.jpg",
@@ -108,6 +124,8 @@ const FILES_TO_BREAK: [&str; 7] = [
     "lossy_alpha.webp",
     "orientation_8.webp",
     "palette.bmp",
+    "palette_rle8.bmp",
+    "rgb_565.bmp",
 ];
 
 #[test]
@@ -162,11 +180,31 @@ fn what_is_no_image_says_what_it_is() {
     let expected = "expected a JPEG, PNG, WebP or BMP image";
     for (bytes, found) in [
         (&b""[..], "found an empty file"),
-        (b"GIF89a\x01\0\x01\0\0\0\0;", "found Gif"),
+        (b"GIF89a\x01\0\x01\0\0\0\0;", "found GIF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "found HEIC"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0mif1avif", "found AVIF"),
         (b"x", "found bytes that begin with [78]"),
         (b"plain text, and more", "found bytes that begin with [70, 6c, 61, 69, 6e, 20, 74, 65]"),
     ] {
         assert_error(&decode(bytes).unwrap_err(), ErrorKind::Image, &[expected, found]);
+    }
+}
+
+#[test]
+fn kinds_of_jpeg_that_are_not_read_are_refused_by_name() {
+    let whole = bytes_of("rgb_444.jpg");
+    let frame = whole.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    for (at, byte, kind) in [
+        (frame + 1, 0xc3, "lossless"),
+        (frame + 1, 0xc5, "hierarchical"),
+        (frame + 1, 0xc9, "arithmetic coding"),
+        (frame + 1, 0xca, "arithmetic coding"),
+        (frame + 4, 12, "12 bits a sample"),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[at] = byte;
+        let found = format!("found one of a kind that is not read ({kind})");
+        assert_error(&decode(&bytes).unwrap_err(), ErrorKind::Image, &["whole JPEG", &found]);
     }
 }
 

@@ -57,12 +57,12 @@ def save(name, image, **options):
     image.save(HERE / name, **options)
 
 
-def png(width, height, bits, colour_type, rows):
+def png(width, height, bits, colour_type, rows, interlaced=0):
     def chunk(kind, body):
         checksum = zlib.crc32(kind + body)
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
 
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, interlaced)
     parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows, 9)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
@@ -74,6 +74,80 @@ def save_png_16(name, colour_type, channels):
     row = WIDTH * channels
     rows = b"".join(b"\0" + b"".join(samples[y * row : (y + 1) * row]) for y in range(HEIGHT))
     (HERE / name).write_bytes(png(WIDTH, HEIGHT, 16, colour_type, rows))
+
+
+def save_png_interlaced(name, image):
+    """An RGB PNG in the seven passes of Adam7, which Pillow reads but does not write."""
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = b""
+    for x0, y0, dx, dy in passes:
+        for y in range(y0, HEIGHT, dy):
+            rows += b"\0" + b"".join(bytes(image.getpixel((x, y))) for x in range(x0, WIDTH, dx))
+    (HERE / name).write_bytes(png(WIDTH, HEIGHT, 8, 2, rows, interlaced=1))
+
+
+def save_bmp(name, bits, rows, *, top_down=False, compression=0, masks=(), palette=None, oldest=False):
+    """A BMP of a kind that Pillow reads but does not write. Rows from the top; runs already compressed."""
+    colours = b"".join(bytes(colour[::-1]) + (b"" if oldest else b"\0") for colour in palette or ())
+    if oldest:
+        header = struct.pack("<IHHHH", 12, WIDTH, HEIGHT, 1, bits)
+    else:
+        length = 108 if len(masks) == 4 else 40
+        height = -HEIGHT if top_down else HEIGHT
+        header = struct.pack("<IiiHHIIIIII", length, WIDTH, height, 1, bits, compression, 0, 0, 0, len(palette or ()), 0)
+        header = (header + struct.pack(f"<{len(masks)}I", *masks)).ljust(length, b"\0")
+    pixels = b"".join(rows if top_down else rows[::-1])
+    offset = 14 + len(header) + len(colours)
+    file_header = struct.pack("<2sIII", b"BM", offset + len(pixels), 0, offset)
+    (HERE / name).write_bytes(file_header + header + colours + pixels)
+
+
+def rows_of(image, pixel):
+    """The rows of an image, filled up to 4 bytes; `pixel` gives the bytes of one."""
+    rows = (b"".join(pixel(*image.getpixel((x, y))) for x in range(WIDTH)) for y in range(HEIGHT))
+    return [row + b"\0" * (-len(row) % 4) for row in rows]
+
+
+def nibbles(indices):
+    return bytes(a << 4 | b for a, b in zip(indices[::2], indices[1::2]))
+
+
+def run_lengths(image, bits):
+    """The rows of a palette's image by runs: of what is alike, and of 6 indices each where nothing is."""
+    rows = []
+    for y in range(HEIGHT):
+        row, rest = b"", bytes(image.getpixel((x, y)) for x in range(WIDTH))
+        while rest:
+            alike = len(rest) - len(rest.lstrip(rest[:1]))
+            if alike > 1 or len(rest) < 6:
+                index = rest[0] if bits == 8 else rest[0] << 4 | rest[0]
+                row, rest = row + bytes([alike, index]), rest[alike:]
+            else:
+                plain = rest[:6] if bits == 8 else nibbles(rest[:6])
+                row, rest = row + b"\0\6" + plain + b"\0" * (len(plain) % 2), rest[6:]
+        rows.append(row + b"\0\0")
+    return rows
+
+
+def bmps():
+    rgb = scene("RGB")
+    save_bmp("rgb_top_down.bmp", 24, rows_of(rgb, lambda r, g, b: bytes([b, g, r])), top_down=True)
+    rows = rows_of(rgb, lambda r, g, b: struct.pack("<H", r >> 3 << 10 | g >> 3 << 5 | b >> 3))
+    save_bmp("rgb_555.bmp", 16, rows)
+    rows = rows_of(rgb, lambda r, g, b: struct.pack("<H", r >> 3 << 11 | g >> 2 << 5 | b >> 3))
+    save_bmp("rgb_565.bmp", 16, rows, compression=3, masks=(0xF800, 0x07E0, 0x001F))
+    masks = (0xFF, 0xFF00, 0xFF0000, 0xFF000000)
+    rows = rows_of(scene("RGBA"), lambda r, g, b, a: bytes([r, g, b, a]))
+    save_bmp("rgba_masks.bmp", 32, rows, compression=3, masks=masks)
+
+    for bits, colours in ((8, 40), (4, 13)):
+        image = rgb.quantize(colours)
+        palette = list(zip(*[iter(image.getpalette())] * 3))
+        rows = run_lengths(image, bits)
+        rows[0] += b"\0\1"  # the last in the file
+        save_bmp(f"palette_rle{bits}.bmp", bits, rows, compression=1 if bits == 8 else 2, palette=palette)
+    rows = [nibbles(bytes(image.getpixel((x, y)) for x in range(WIDTH))) for y in range(HEIGHT)]
+    save_bmp("palette_oldest.bmp", 4, rows, palette=(palette + [(0, 0, 0)] * 16)[:16], oldest=True)
 
 
 def save_ycck(name, **options):
@@ -121,6 +195,8 @@ def images():
     save_png_16("rgba_16bit.png", 6, 4)
     save_png_16("grey_16bit.png", 0, 1)
     save_png_16("grey_alpha_16bit.png", 4, 2)
+    save_png_interlaced("interlaced.png", rgb)
+    save("animated.png", rgb, save_all=True, append_images=[rgb.rotate(180)])
     save("one_pixel.png", Image.new("RGB", (1, 1), (200, 100, 50)))
     save("one_row.png", noise(1000, 1))
 
@@ -145,6 +221,7 @@ def images():
     save("grey.bmp", scene("L"))
     save("palette.bmp", rgb.quantize(40))
     save("grey_1bit.bmp", scene("1"))
+    bmps()
 
     for orientation in range(1, 9):
         options = {"quality": 90, "subsampling": "4:4:4", "exif": exif(orientation)}
