@@ -40,7 +40,7 @@ impl Case {
 
     fn timed(&self, target: Target, threads: usize) -> Timed {
         let Case { architecture, size, aws, batch } = *self;
-        let bytes = init(&InitOptions { architecture, size, aws, ..InitOptions::default() }).expect("a file");
+        let bytes = init(&InitOptions::new().architecture(architecture).size(size).aws(aws)).expect("a file");
         let model = Model::from_bytes(&bytes).expect("a valid model");
         let mut timed = Timed::new(&model, target, batch, threads);
         check(&model, &mut timed);
@@ -61,7 +61,7 @@ fn check(model: &Model, timed: &mut Timed) {
     for branch in Branch::BOTH {
         let expected = &expected[branch as usize];
         let largest = expected.iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
-        for (found, expected) in predictions.get(0).logits(branch).iter().zip(expected) {
+        for (found, expected) in predictions.get(0).expect("an image").logits(branch).iter().zip(expected) {
             let error = (f64::from(*found) - expected).abs();
             assert!(error <= tolerance * largest, "{branch:?}: {found}, not {expected}");
         }

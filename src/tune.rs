@@ -16,6 +16,7 @@ use crate::model::Model;
 #[cfg(feature = "cuda")]
 use crate::plan::BackendPlan;
 use crate::plan::{Conv2dAlgorithm, Plan, PlanOptions, Target, Tuning};
+use crate::session::RunOptions;
 
 /// The environment variable that names a tuning file.
 pub const VARIABLE: &str = "AWSNET_TUNE";
@@ -87,13 +88,13 @@ pub fn measure(
 ) -> Result<Tuning> {
     use crate::plan::cuda::{Entry, Problem};
 
-    let target = options.target;
-    let BackendPlan::Cuda(plan) = Plan::build(model, options)?.backend else {
-        return Err(Error::new(ErrorKind::Device, "tuning", "a GPU", target.to_string()));
+    let mut plan = Plan::build(model, options)?;
+    let Some(BackendPlan::Cuda(cuda_plan)) = plan.take_backend() else {
+        return Err(Error::new(ErrorKind::Device, "tuning", "a GPU", plan.target().to_string()));
     };
-    let (capability, multiprocessors) = (plan.gpu.capability, plan.gpu.multiprocessors);
+    let (capability, multiprocessors) = (cuda_plan.gpu.capability, cuda_plan.gpu.multiprocessors);
     let mut done = 0;
-    let measured = crate::cuda::measure(*plan, how, |measured, all| {
+    let measured = crate::cuda::measure(*cuda_plan, how, |measured, all| {
         done += 1;
         let Problem { op, positions, channels, reduction, .. } = measured.problem;
         told(&Outcome {
@@ -142,7 +143,7 @@ impl AlgorithmTimes {
 /// Measures every convolution of a model that the CPU backend can compute in several ways, in each of them.
 ///
 /// The network runs as a whole, all its convolutions in one way, the ways in turns of a few runs; `runs` count for each,
-/// with the same images. `options.conv2d` is not asked. Errors: those of [`Plan::build`], of an engine and of a run; a
+/// with the same images. The options' algorithm is not asked. Errors: those of [`Plan::build`], of an engine and of a run; a
 /// target that is no CPU.
 pub fn algorithms(
     model: &Model,
@@ -152,17 +153,18 @@ pub fn algorithms(
 ) -> Result<Vec<AlgorithmTimes>> {
     /// Runs of a turn; one more before them brings the weights back into the caches.
     const TURN: usize = 5;
-    if !matches!(options.target, Target::Cpu(_)) {
-        return Err(Error::new(ErrorKind::Device, "algorithms", "a CPU", options.target.to_string()));
+    let target = options.resolve()?.target;
+    if !matches!(target, Target::Cpu(_)) {
+        return Err(Error::new(ErrorKind::Device, "algorithms", "a CPU", target.to_string()));
     }
-    let plan = |conv2d| Plan::build(model.clone(), &PlanOptions { conv2d, ..options.clone() });
+    let plan = |conv2d| Plan::build(model.clone(), &options.clone().target(target).conv2d(conv2d));
     let auto = plan(Conv2dAlgorithm::Auto)?;
     let algorithm = |plan: &Plan, node: usize| {
         plan.winograd_tile(node).map_or(Conv2dAlgorithm::Direct, Conv2dAlgorithm::Winograd)
     };
     let mut sessions = Vec::new();
     for conv2d in Conv2dAlgorithm::ALL {
-        let engine = Engine::new(plan(conv2d)?, &EngineOptions { threads, ..EngineOptions::default() })?;
+        let engine = Engine::new(plan(conv2d)?, &EngineOptions::new().threads(threads))?;
         sessions.push(engine.session()?);
     }
     // Those whose kernel follows the option; every plan has the same nodes.
@@ -181,7 +183,7 @@ pub fn algorithms(
             session.run(&images)?;
             for _ in first..runs.min(first + TURN) {
                 of_run.fill(Duration::ZERO);
-                session.run_timed(&images, &mut of_run)?;
+                session.run_with(&images, RunOptions::new().times(&mut of_run))?;
                 times.iter_mut().zip(&of_run).for_each(|(times, &time)| times.push(time));
             }
         }

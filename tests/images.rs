@@ -141,7 +141,7 @@ fn a_jpeg_without_its_end_is_truncated_even_if_an_end_stands_in_a_segment() {
 
 #[test]
 fn a_file_with_any_byte_changed_neither_panics_nor_hangs() {
-    let limits = Limits { max_pixels: 100_000, ..Limits::default() };
+    let limits = Limits::new().max_pixels(100_000);
     for name in FILES_TO_BREAK {
         let mut bytes = bytes_of(name);
         for at in 0..bytes.len() {
@@ -206,10 +206,10 @@ fn a_pipe_nobody_writes_to_and_an_endless_device_are_refused_at_once() {
 fn a_file_may_be_as_long_as_the_limit() {
     let bytes = bytes_of("rgb.png");
     let len = bytes.len() as u64;
-    let enough = Limits { max_bytes: len, ..Limits::default() };
+    let enough = Limits::new().max_bytes(len);
     assert!(image::decode(&bytes, &enough).is_ok() && image::open(file("rgb.png"), &enough).is_ok());
 
-    let short = Limits { max_bytes: len - 1, ..Limits::default() };
+    let short = Limits::new().max_bytes(len - 1);
     let parts = [&*format!("expected an image file of at most {} bytes, found {len} bytes", len - 1)];
     assert_error(&image::decode(&bytes, &short).unwrap_err(), ErrorKind::Image, &parts);
     assert_error(&image::open(file("rgb.png"), &short).unwrap_err(), ErrorKind::Image, &parts);
@@ -218,10 +218,10 @@ fn a_file_may_be_as_long_as_the_limit() {
 #[test]
 fn a_picture_may_be_as_large_as_the_limit() {
     for (name, _) in FILES {
-        let enough = Limits { max_pixels: 24 * 16, ..Limits::default() };
+        let enough = Limits::new().max_pixels(24 * 16);
         assert!(image::open(file(name), &enough).is_ok(), "{name}");
 
-        let short = Limits { max_pixels: 24 * 16 - 1, ..Limits::default() };
+        let short = Limits::new().max_pixels(24 * 16 - 1);
         let error = image::open(file(name), &short).unwrap_err();
         assert_error(&error, ErrorKind::Image, &["expected an image of at most 383 pixels, found 24x16"]);
     }
@@ -229,7 +229,7 @@ fn a_picture_may_be_as_large_as_the_limit() {
 
 #[test]
 fn the_largest_limits_do_not_overflow() {
-    let limits = Limits { max_bytes: u64::MAX, max_pixels: u64::MAX };
+    let limits = Limits::new().max_bytes(u64::MAX).max_pixels(u64::MAX);
     assert_eq!(image::open(file("rgb.png"), &limits).unwrap(), open("rgb.png"));
 }
 

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
-use awsnet::{Isa, Model, Plan, PlanOptions, Target};
+use awsnet::{Device, Isa, Model, Plan, PlanOptions, Target};
 
 fn kernels(model: Model, isa: Isa) -> BTreeSet<String> {
-    let options = PlanOptions { target: Target::Cpu(isa), ..PlanOptions::default() };
+    let options = PlanOptions::new().target(Target::Cpu(isa));
     let plan = Plan::build(model, &options).expect("a plan");
     plan.nodes().iter().map(|node| node.kernel().to_owned()).collect()
 }
@@ -39,7 +39,9 @@ fn a_case_is_its_network_with_the_layers_it_is_about() {
             case.op,
             case.what
         );
-        let flop = |model: Model| Plan::build(model, &PlanOptions::default()).expect("a plan").flop();
+        let flop = |model: Model| {
+            Plan::build(model, &PlanOptions::new().device(Device::Cpu)).expect("a plan").flop()
+        };
         assert!(flop(with) >= flop(without), "{} {}", case.op, case.what);
     }
 }
@@ -52,7 +54,7 @@ fn the_cases_run_every_kernel_that_the_architectures_run() {
         let units = [None, Some(AwsKind::Layer), Some(AwsKind::Dense), Some(AwsKind::Gate(Gate::Softmax))];
         for architecture in [Architecture::ResNet18, Architecture::MobileNet, Architecture::Tiny] {
             for aws in units {
-                let options = InitOptions { architecture, aws, size: 64, ..InitOptions::default() };
+                let options = InitOptions::new().architecture(architecture).aws(aws).size(64);
                 let model = Model::from_bytes(&init(&options).expect("a file")).expect("a model");
                 let missing: Vec<_> = kernels(model, isa).difference(&of_cases).cloned().collect();
                 assert!(missing.is_empty(), "{architecture} with {aws:?} on {isa} runs {missing:?}");

@@ -48,9 +48,9 @@ pub struct Timed {
 
 impl Timed {
     pub fn new(model: &Model, target: Target, batch: usize, threads: usize) -> Self {
-        let options = PlanOptions { target, batch, ..PlanOptions::default() };
+        let options = PlanOptions::new().target(target).batch(batch);
         let plan = Plan::build(model.clone(), &options).expect("a plan");
-        let options = EngineOptions { threads, ..EngineOptions::default() };
+        let options = EngineOptions::new().threads(threads);
         let session = Engine::new(plan, &options).expect("an engine").session().expect("a session");
         let images = images(model, batch);
         let gpu = matches!(target, Target::Cuda(_)).then(|| Gpu::new(&images, batch));

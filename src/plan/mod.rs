@@ -1,7 +1,7 @@
 //! Every decision about how a model runs, made once: fusion, kernels, tiles, memory, packed weights.
 //!
-//! [`Plan::build`] is pure: no file, no device, and what it gives depends on its arguments alone. Behind it nobody
-//! chooses. `println!("{plan}")` shows what was chosen.
+//! [`Plan::build`] looks for the device that the options name, and is pure from there on: no file, and what it gives
+//! depends on model, options and target alone. Behind it nobody chooses. `println!("{plan}")` shows what was chosen.
 
 mod arena;
 mod build;
@@ -11,6 +11,7 @@ pub(crate) mod conv_max_pool;
 pub mod cuda;
 mod fuse;
 mod node;
+mod options;
 mod pack;
 mod target;
 pub mod tile;
@@ -18,6 +19,7 @@ mod value;
 pub(crate) mod winograd;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub(crate) use cuda::CudaPlan;
 pub use cuda::Tuning;
@@ -26,76 +28,15 @@ pub(crate) use node::{
     WinogradKernel,
 };
 pub use node::{Node, Work};
+pub use options::{Conv2dAlgorithm, PlanOptions};
 pub use target::{Gpu, Isa, Precision, Target};
 pub use value::{Value, ValueId};
 pub use winograd::WinogradTile;
 
+use crate::device::Resolved;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Input, Model};
 use crate::tensor::Branch;
-
-/// How a model is to run.
-#[derive(Clone, Debug)]
-pub struct PlanOptions {
-    /// The backend.
-    pub target: Target,
-    /// The type of the feature maps; `None` takes the backend's own: f32 on a CPU, f16 on a GPU.
-    pub precision: Option<Precision>,
-    /// The most images that one run takes. Plans of different batch may use different algorithms, and differ in the last
-    /// bits; a plan gives an image the same bits with any other images.
-    pub batch: usize,
-    /// Keeps every node's output until the run ends, for [`Session::value`](crate::Session::value).
-    pub keep_values: bool,
-    /// For a GPU: measured tiles, which take the place of the plan's own choices.
-    pub tuning: Tuning,
-    /// How the CPU backend computes convolutions that it can compute in several ways.
-    pub conv2d: Conv2dAlgorithm,
-}
-
-impl Default for PlanOptions {
-    /// One image at a time on the CPU at hand.
-    fn default() -> Self {
-        PlanOptions {
-            target: Target::default(),
-            precision: None,
-            batch: 1,
-            keep_values: false,
-            tuning: Tuning::default(),
-            conv2d: Conv2dAlgorithm::Auto,
-        }
-    }
-}
-
-/// How to compute a convolution with a 3x3 kernel of stride 1 and dilation 1 in one group; there is one way for others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Conv2dAlgorithm {
-    /// What should take the least time, by a model of its cost. It knows shapes and the batch alone.
-    #[default]
-    Auto,
-    /// A sum of products: the smallest rounding error.
-    Direct,
-    /// Winograd's minimal filtering, with larger rounding errors, some ten times with F4.
-    Winograd(WinogradTile),
-}
-
-impl Conv2dAlgorithm {
-    /// Every way, without [`Auto`](Self::Auto).
-    pub const ALL: [Conv2dAlgorithm; 3] = [
-        Conv2dAlgorithm::Direct,
-        Conv2dAlgorithm::Winograd(WinogradTile::F2),
-        Conv2dAlgorithm::Winograd(WinogradTile::F4),
-    ];
-}
-
-impl fmt::Display for Conv2dAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Conv2dAlgorithm::Auto => f.write_str("auto"),
-            Conv2dAlgorithm::Direct => f.write_str("direct"),
-            Conv2dAlgorithm::Winograd(tile) => tile.fmt(f),
-        }
-    }
-}
 
 /// The scores that a head gives, and how they are read.
 #[derive(Clone, Debug)]
@@ -106,17 +47,27 @@ pub(crate) struct HeadLabels {
 }
 
 /// A model prepared for one backend: what to launch, in which order, on which memory.
+///
+/// An engine takes the part that runs, weights and all; what a plan says of itself stays with it.
 #[derive(Debug)]
 pub struct Plan {
     target: Target,
+    note: Option<String>,
     batch: usize,
     input: Input,
-    heads: [HeadLabels; 2],
+    heads: Arc<[HeadLabels; 2]>,
     flop: u64,
     keep_values: bool,
     nodes: Vec<Node>,
+    /// Of each node, the tile of Winograd's algorithm where that computes it.
+    winograd_tiles: Vec<Option<WinogradTile>>,
     precision: Precision,
-    pub(crate) backend: BackendPlan,
+    /// Images that go through the nodes together.
+    pass: usize,
+    arena_bytes: u64,
+    weight_bytes: u64,
+    /// What the backend runs, until an engine takes it.
+    backend: Option<BackendPlan>,
 }
 
 /// What a plan holds for its backend.
@@ -151,15 +102,16 @@ impl Plan {
     /// Makes the plan for `model`.
     ///
     /// Takes the model, and frees its weights layer by layer as they are packed; clone it first, which is cheap, to
-    /// keep it. For a CPU both branches are packed at once, one of them on a thread that ends with the layer. Errors:
-    /// a batch of 0 or above 1048576, a precision that the backend does not have, feature maps beyond the address
-    /// space, a tuning with a tile that the GPU has no room for.
+    /// keep it. For a CPU both branches are packed at once, one of them on a thread that ends with the layer. Errors: a
+    /// device that is not there, a batch of 0 or above 1048576, a precision that the backend does not have, feature maps
+    /// beyond the address space, a tuning with a tile that the GPU has no room for.
     pub fn build(model: Model, options: &PlanOptions) -> Result<Self> {
-        let PlanOptions { target, precision, batch, keep_values, conv2d, ref tuning } = *options;
+        let PlanOptions { precision, batch, keep_values, conv2d, ref tuning, .. } = *options;
         if batch == 0 || batch > MAX_BATCH {
             let expected = format!("from 1 to {MAX_BATCH} images");
             return Err(Error::new(ErrorKind::Plan, "batch", expected, batch.to_string()));
         }
+        let Resolved { target, note } = options.resolve()?;
         let precision = match (target, precision) {
             (Target::Cuda(_), precision) => precision.unwrap_or(Precision::F16),
             (_, None | Some(Precision::F32)) => Precision::F32,
@@ -174,6 +126,7 @@ impl Plan {
             let head = model.head(branch);
             HeadLabels { labels: head.labels().to_vec(), thresholds: head.thresholds().to_vec() }
         });
+        let reference_bytes = model.parameters() * size_of::<f32>() as u64;
         let (nodes, backend) = match target {
             Target::Reference => (Vec::new(), BackendPlan::Reference(Box::new(model))),
             Target::Cpu(isa) => {
@@ -188,12 +141,43 @@ impl Plan {
                 (nodes, BackendPlan::Cuda(Box::new(plan)))
             }
         };
-        Ok(Plan { target, batch, input, heads, flop, keep_values, nodes, precision, backend })
+        let packed_bytes = nodes.iter().map(|node: &Node| node.weight_bytes).sum();
+        let (pass, arena_bytes, weight_bytes) = match &backend {
+            BackendPlan::Reference(_) => (1, 0, reference_bytes),
+            BackendPlan::Cpu(plan) => (plan.pass, (plan.arena_len * size_of::<f32>()) as u64, packed_bytes),
+            BackendPlan::Cuda(plan) => (batch, plan.arena_bytes as u64, packed_bytes),
+        };
+        Ok(Plan {
+            target,
+            note,
+            batch,
+            input,
+            heads: Arc::new(heads),
+            flop,
+            keep_values,
+            winograd_tiles: winograd_tiles(&backend),
+            nodes,
+            precision,
+            pass,
+            arena_bytes,
+            weight_bytes,
+            backend: Some(backend),
+        })
     }
 
-    /// The backend the plan is made for.
+    /// Takes out what the backend runs; none where an engine has done so before.
+    pub(crate) fn take_backend(&mut self) -> Option<BackendPlan> {
+        self.backend.take()
+    }
+
+    /// The backend the plan is made for: what the options' device has come to.
     pub fn target(&self) -> Target {
         self.target
+    }
+
+    /// Why [`Device::Auto`](crate::Device::Auto) took no GPU, where it did not.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// The most images that one run takes.
@@ -216,19 +200,13 @@ impl Plan {
         &self.heads[branch as usize].labels
     }
 
-    pub(crate) fn head(&self, branch: Branch) -> &HeadLabels {
-        &self.heads[branch as usize]
+    pub(crate) fn heads(&self) -> &Arc<[HeadLabels; 2]> {
+        &self.heads
     }
 
     /// The tile of a node that Winograd's algorithm computes.
     pub(crate) fn winograd_tile(&self, node: usize) -> Option<WinogradTile> {
-        match &self.backend {
-            BackendPlan::Cpu(plan) => match &plan.nodes[node].kernel {
-                Kernel::Winograd(winograd) => Some(winograd.tile),
-                _ => None,
-            },
-            _ => None,
-        }
+        self.winograd_tiles.get(node).copied().flatten()
     }
 
     pub(crate) fn keeps_values(&self) -> bool {
@@ -252,21 +230,24 @@ impl Plan {
 
     /// Bytes of feature maps that a session owns, for as many images as run together.
     pub fn arena_bytes(&self) -> u64 {
-        match &self.backend {
-            BackendPlan::Reference(_) => 0,
-            BackendPlan::Cpu(plan) => (plan.arena_len * size_of::<f32>()) as u64,
-            BackendPlan::Cuda(plan) => plan.arena_bytes as u64,
-        }
+        self.arena_bytes
     }
 
     /// Bytes of packed weights.
     pub fn weight_bytes(&self) -> u64 {
-        match &self.backend {
-            BackendPlan::Reference(model) => model.parameters() * size_of::<f32>() as u64,
-            BackendPlan::Cpu(_) | BackendPlan::Cuda(_) => {
-                self.nodes.iter().map(|node| node.weight_bytes).sum()
-            }
-        }
+        self.weight_bytes
+    }
+}
+
+/// Of each node, the tile of Winograd's algorithm where that computes it.
+fn winograd_tiles(backend: &BackendPlan) -> Vec<Option<WinogradTile>> {
+    let tile = |node: &CpuNode| match &node.kernel {
+        Kernel::Winograd(winograd) => Some(winograd.tile),
+        _ => None,
+    };
+    match backend {
+        BackendPlan::Cpu(plan) => plan.nodes.iter().map(tile).collect(),
+        BackendPlan::Reference(_) | BackendPlan::Cuda(_) => Vec::new(),
     }
 }
 
@@ -313,8 +294,8 @@ impl fmt::Display for Plan {
 impl Plan {
     /// How a batch is cut, in words, where it is.
     fn passes(&self) -> String {
-        match &self.backend {
-            BackendPlan::Cpu(plan) if plan.pass < self.batch => format!(", {} images at a time", plan.pass),
+        match self.target {
+            Target::Cpu(_) if self.pass < self.batch => format!(", {} images at a time", self.pass),
             _ => String::new(),
         }
     }

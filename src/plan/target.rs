@@ -106,13 +106,6 @@ pub enum Target {
     Cuda(Gpu),
 }
 
-impl Default for Target {
-    /// The CPU at hand.
-    fn default() -> Self {
-        Target::Cpu(Isa::detect())
-    }
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

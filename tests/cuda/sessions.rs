@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use awsnet::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
 use awsnet::model::init::Architecture;
-use awsnet::{Branch, Engine, EngineOptions, ErrorKind, ImagesU8, Plan, PlanOptions, Precision};
+use awsnet::{Branch, Engine, EngineOptions, ErrorKind, ImagesU8, Plan, PlanOptions, Precision, RunOptions};
 use cudarc::driver::{result, sys};
 
 use crate::device::{Counters, counters, emulator, gpu, shared};
@@ -34,7 +34,7 @@ fn a_run_of_a_captured_network_is_one_graph_launch_and_a_wait() {
 fn a_number_between_the_captured_sizes_is_padded() {
     let _device = shared();
     let model = random_model(Architecture::Tiny, 32, "layer");
-    let options = PlanOptions { target: gpu(), batch: 5, ..PlanOptions::default() };
+    let options = PlanOptions::new().target(gpu()).batch(5);
     let plan = Plan::build(model.clone(), &options).expect("a plan");
     let mut at_start =
         Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session");
@@ -62,11 +62,14 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
         let byte = pixels[n * image_stride + y * row_stride + x * c + ch];
         *value = (f32::from(byte) / 255.0 - input.mean[ch]) / input.std[ch];
     }
-    let images = ImagesU8 { pixels: &pixels, count, row_stride, image_stride };
+    let of = |pixels| {
+        ImagesU8::new(pixels, w, h, c).count(count).row_stride(row_stride).image_stride(image_stride)
+    };
+    let images = of(&pixels);
     for precision in crate::PRECISIONS {
         let mut session = session(&model, precision, count);
         let expected: Vec<f32> = session.run(&floats).expect("a run").scores(Branch::Au).logits.to_vec();
-        let found = session.run_u8(images).expect("a run").scores(Branch::Au).logits.to_vec();
+        let found = session.run(images).expect("a run").scores(Branch::Au).logits.to_vec();
         let tolerance = if precision == Precision::BF16 { 5e-2 } else { 1e-2 };
         for (found, expected) in found.iter().zip(&expected) {
             assert!(
@@ -77,17 +80,17 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
     }
     let mut session = session(&model, Precision::F16, count);
     for (images, place) in [
-        (ImagesU8 { count: 0, ..images }, "images"),
-        (ImagesU8 { count: 3, ..images }, "images"),
-        (ImagesU8 { row_stride: w * c - 1, ..images }, "row stride"),
-        (ImagesU8 { image_stride: (h - 1) * row_stride, ..images }, "image stride"),
-        (ImagesU8 { pixels: &pixels[..image_stride + 9], ..images }, "images"),
-        (ImagesU8 { row_stride: usize::MAX, ..images }, "image stride"),
+        (images.count(0), "images"),
+        (images.count(3), "images"),
+        (images.row_stride(w * c - 1), "row stride"),
+        (images.image_stride((h - 1) * row_stride), "image stride"),
+        (of(&pixels[..image_stride + 9]), "images"),
+        (images.row_stride(usize::MAX), "image stride"),
     ] {
-        let error = session.run_u8(images).expect_err("a wrong batch");
+        let error = session.run(images).expect_err("a wrong batch");
         assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
     }
-    session.run_u8(images).expect("a session that still works");
+    session.run(images).expect("a session that still works");
 }
 
 /// A context, a stream and memory of the caller's own, made with the driver's API.
@@ -354,7 +357,7 @@ fn a_deadline_that_is_kept_changes_nothing() {
     let mut session = session(&model, Precision::F32, 1);
     let expected = crate::bits(&mut session, &images);
     let deadline = Instant::now() + Duration::from_secs(600);
-    let found = session.run_by(&images, deadline).expect("a run in time");
+    let found = session.run_with(&images, RunOptions::new().deadline(deadline)).expect("a run in time");
     let logits = found.iter().next().expect("an image").logits(Branch::Emotion).to_vec();
     assert_eq!(logits.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), expected[0][..logits.len()]);
 }

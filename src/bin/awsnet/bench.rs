@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use awsnet::{Engine, Model, Session};
+use awsnet::{Engine, Model, RunOptions, Session};
 use serde::Serialize;
 
-use crate::common::{Failure, ModelPath, Outcome, RunOptions};
+use crate::common::{self, Failure, ModelPath, Outcome};
 use crate::output::{self, Results};
 use crate::verify::random_images;
 
@@ -54,7 +54,7 @@ pub struct Args {
     json: bool,
 
     #[command(flatten)]
-    options: RunOptions,
+    options: common::RunOptions,
 }
 
 /// A batch size's line of JSON.
@@ -308,7 +308,7 @@ fn node_lines(
     let mut times = vec![Vec::with_capacity(runs as usize); session.plan().nodes().len()];
     for _ in 0..runs {
         let mut of_run = vec![Duration::ZERO; times.len()];
-        session.run_timed(images, &mut of_run)?;
+        session.run_with(images, RunOptions::new().times(&mut of_run))?;
         times.iter_mut().zip(of_run).for_each(|(times, time)| times.push(time.as_secs_f64()));
     }
     let lines = session.plan().nodes().iter().zip(&mut times).map(|(node, times)| {

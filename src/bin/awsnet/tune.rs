@@ -59,12 +59,8 @@ const CANDIDATES: u32 = 12;
 
 pub fn main(args: &Args) -> Outcome {
     let target = args.options.target()?;
-    let options = PlanOptions {
-        target,
-        precision: args.options.precision,
-        batch: args.batch as usize,
-        ..PlanOptions::default()
-    };
+    let options =
+        PlanOptions::new().target(target).precision(args.options.precision).batch(args.batch as usize);
     match target {
         Target::Cpu(_) => algorithms(args, &options),
         #[cfg(feature = "cuda")]
@@ -79,10 +75,8 @@ fn algorithms(args: &Args, options: &PlanOptions) -> Outcome {
     let gpu_only =
         [("-o", args.output.is_some()), ("--candidates", args.candidates.is_some()), ("--cold", args.cold)];
     if let Some((option, _)) = gpu_only.into_iter().find(|(_, given)| *given) {
-        return Err(Failure::usage(format!(
-            "{option} is for a GPU: expected --device cuda, found {}",
-            options.target
-        )));
+        let found = args.options.target()?;
+        return Err(Failure::usage(format!("{option} is for a GPU: expected --device cuda, found {found}")));
     }
     let measured =
         tune::algorithms(&args.model.load()?, options, args.options.threads(), args.runs as usize)?;
@@ -141,7 +135,7 @@ fn tiles(args: &Args, options: &PlanOptions) -> Outcome {
         None => None,
     };
     let (candidates, runs) = (args.candidates.unwrap_or(CANDIDATES) as usize, args.runs as usize);
-    let how = tune::Measurement { candidates, runs, cold: args.cold };
+    let how = tune::Measurement::new().candidates(candidates).runs(runs).cold(args.cold);
     output::catch_interrupt();
 
     let mut results = Results::new();

@@ -36,8 +36,8 @@ pub fn main(args: &Args) -> Outcome {
     let model = args.model.load()?;
     let images = random_images(args.batch as usize * model.input().shape.len(), args.seed);
     let options = args.options.plan_options(args.batch)?;
-    let target = options.target;
-    let nodes = verify::layers_with(model, &options, args.options.threads(), &images)?;
+    let target = args.options.target()?;
+    let nodes = verify::layers(model, &options, args.options.threads(), &images)?;
     let failed: Vec<&verify::NodeAgreement> = nodes.iter().filter(|node| !node.holds()).collect();
     let mut results = Results::new();
     if args.json {
