@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use awsnet::model::init::Architecture;
 use awsnet::{
-    Device, Engine, EngineOptions, Error, ErrorKind, Model, Plan, PlanOptions, Precision, RunOptions,
+    Device, Engine, EngineOptions, Error, ErrorKind, Images, Model, Plan, PlanOptions, Precision, RunOptions,
     Session, Target,
 };
 
@@ -242,15 +242,19 @@ fn scenarios() {
         }
         Ok("hanging") => {
             let mut session = on(0, &model);
+            session.input_mut().expect("memory to write images to").copy_from_slice(&images);
             let started = Instant::now();
             let deadline = started + Duration::from_millis(200);
             let error = session
-                .run_with(&images, RunOptions::new().deadline(deadline))
+                .run_with(Images::Staged(1), RunOptions::new().deadline(deadline))
                 .map(drop)
                 .expect_err("a run that never ends");
             assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
             assert!(started.elapsed() < Duration::from_secs(20));
             let error = session.run(&images).map(drop).expect_err("a poisoned engine");
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+            // The device may still be reading the images: nobody writes over them.
+            let error = session.input_mut().expect_err("memory that is in use");
             assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
             drop(session); // does not wait
         }

@@ -17,8 +17,8 @@ mod tuning;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
 use awsnet::{
-    Branch, Device, Engine, EngineOptions, Graphs, Model, Plan, PlanOptions, Precision, Session, Target,
-    reference, verify,
+    Branch, Device, Engine, EngineOptions, Graphs, Images, Model, Plan, PlanOptions, Precision, Session,
+    Target, reference, verify,
 };
 use common::{Numbers, Rng};
 use device::{gpu, schedule, shared};
@@ -58,7 +58,7 @@ fn random_model(architecture: Architecture, size: usize, aws: &str) -> Model {
 }
 
 /// The bits of every image's logits and probabilities.
-fn bits(session: &mut Session, images: &[f32]) -> Vec<Vec<u32>> {
+fn bits<'a>(session: &mut Session, images: impl Into<Images<'a>>) -> Vec<Vec<u32>> {
     let predictions = session.run(images).expect("a run");
     let of = |prediction: awsnet::Prediction| {
         let scores = Branch::BOTH.map(|b| [prediction.logits(b), prediction.probabilities(b)]);

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use awsnet::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
 use awsnet::model::init::Architecture;
-use awsnet::{Branch, Engine, EngineOptions, ErrorKind, ImagesU8, Plan, PlanOptions, Precision, RunOptions};
+use awsnet::{
+    Branch, Engine, EngineOptions, ErrorKind, Images, ImagesU8, Plan, PlanOptions, Precision, RunOptions,
+};
 use cudarc::driver::{result, sys};
 
 use crate::device::{Counters, counters, emulator, gpu, shared};
@@ -347,6 +349,21 @@ fn sessions_of_one_engine_run_on_threads_of_their_own() {
             });
         }
     });
+}
+
+#[test]
+fn staged_images_give_what_the_callers_own_give() {
+    let _device = shared();
+    let model = random_model(Architecture::Tiny, 32, "layer");
+    let images = images(&model, 4, 2);
+    let mut session = session(&model, Precision::F16, 2);
+    let expected = crate::bits(&mut session, &images);
+    let error = session.run(Images::Staged(2)).expect_err("nothing staged");
+    assert_eq!((error.kind(), error.place()), (ErrorKind::Input, "images"), "{error}");
+    session.input_mut().expect("memory").copy_from_slice(&images);
+    for _ in 0..2 {
+        assert_eq!(crate::bits(&mut session, Images::Staged(2)), expected, "what is staged stays");
+    }
 }
 
 #[test]
