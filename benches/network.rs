@@ -54,6 +54,7 @@ fn check(model: &Model, timed: &mut Timed) {
         Precision::F32 => 1e-4,
         Precision::F16 => 2e-2,
         Precision::BF16 => 1e-1,
+        other => panic!("no tolerance for {other}"),
     };
     let image = device::images(model, 1);
     let expected = reference::evaluate(model, &image).logits;

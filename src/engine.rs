@@ -41,6 +41,7 @@ impl EngineOptions {
 
 /// When a session on a GPU captures the CUDA graphs that its runs replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Graphs {
     /// When it is made: for one image, for every power of two below the plan's batch, and for the batch. A run of a
     /// number in between computes as many images as the next of them, and takes as long.

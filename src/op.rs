@@ -42,6 +42,7 @@ impl Padding {
 
 /// A cross-correlation with zero padding; the number of output channels is that of its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Conv2d {
     /// Height and width of the kernel.
     pub kernel: [usize; 2],
@@ -71,6 +72,7 @@ impl Conv2d {
 
 /// A pooling window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pool2d {
     /// Height and width of the window.
     pub kernel: [usize; 2],
@@ -82,6 +84,7 @@ pub struct Pool2d {
 
 /// What both branches of a layer pair compute, before bias, residual, activation and AWS-Unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Op {
     /// Two-dimensional convolution.
     Conv2d(Conv2d),
@@ -233,6 +236,7 @@ impl fmt::Display for Op {
 
 /// The function applied to each element of z + residual.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Activation {
     /// x
     #[default]

@@ -33,6 +33,7 @@ impl Branch {
 
 /// The element types a model file may store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DType {
     /// IEEE 754 binary32.
     F32,
@@ -109,6 +110,7 @@ impl fmt::Display for Shape {
 
 /// The elements of a [`Tensor`], in the type they are stored in.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Elements {
     /// Single precision.
     F32(Vec<f32>),

@@ -58,6 +58,7 @@ pub fn from_env() -> Result<Tuning> {
 /// What [`measure`] found for one kernel and shape; times are of the whole network.
 #[cfg(feature = "cuda")]
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Outcome {
     /// The kernel, as the plan shows it.
     pub kernel: &'static str,
@@ -117,26 +118,27 @@ pub fn measure(
 
 /// How long a convolution takes that the CPU backend can compute in several ways; see [`algorithms`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AlgorithmTimes {
     /// The node's name in the plan.
     pub node: String,
     /// What the plan chooses.
     pub chosen: Conv2dAlgorithm,
-    /// Median microseconds of the node with each of [`Conv2dAlgorithm::ALL`].
-    pub us: [f64; 3],
+    /// Median microseconds of the node with each of [`Conv2dAlgorithm::ALL`], in that order.
+    pub us: Vec<(Conv2dAlgorithm, f64)>,
 }
 
 impl AlgorithmTimes {
     /// The fastest way, and its microseconds.
     pub fn fastest(&self) -> (Conv2dAlgorithm, f64) {
-        let times = Conv2dAlgorithm::ALL.into_iter().zip(self.us);
-        times.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((self.chosen, self.chosen_us()))
+        let fastest = self.us.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
+        fastest.unwrap_or((self.chosen, self.chosen_us()))
     }
 
     /// Microseconds of what the plan chooses.
     pub fn chosen_us(&self) -> f64 {
-        let index = Conv2dAlgorithm::ALL.iter().position(|&algorithm| algorithm == self.chosen);
-        self.us[index.unwrap_or_default()]
+        let chosen = self.us.iter().find(|(algorithm, _)| *algorithm == self.chosen);
+        chosen.map_or(f64::NAN, |&(_, us)| us)
     }
 }
 
@@ -163,7 +165,7 @@ pub fn algorithms(
         plan.winograd_tile(node).map_or(Conv2dAlgorithm::Direct, Conv2dAlgorithm::Winograd)
     };
     let mut sessions = Vec::new();
-    for conv2d in Conv2dAlgorithm::ALL {
+    for &conv2d in Conv2dAlgorithm::ALL {
         let engine = Engine::new(plan(conv2d)?, &EngineOptions::new().threads(threads))?;
         sessions.push(engine.session()?);
     }
@@ -196,7 +198,7 @@ pub fn algorithms(
     let measured = choices.into_iter().map(|node| AlgorithmTimes {
         node: auto.nodes()[node].name().to_owned(),
         chosen: algorithm(&auto, node),
-        us: std::array::from_fn(|way| median_us(way, node)),
+        us: Conv2dAlgorithm::ALL.iter().enumerate().map(|(way, &a)| (a, median_us(way, node))).collect(),
     });
     Ok(measured.collect())
 }

@@ -38,6 +38,7 @@ fn storing(precision: Precision) -> (f64, f64) {
 
 /// How one node agrees with the reference.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NodeAgreement {
     /// The node's name in the plan.
     pub name: String,

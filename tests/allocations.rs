@@ -63,7 +63,7 @@ fn runs_neither_allocate_nor_wait() {
 
 fn a_run_allocates_nothing_after_the_first() {
     for case in GOLDEN {
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
             for threads in [1, 2, 3] {
                 let engine = engine(case, isa, threads);
                 let mut session = engine.session().expect("a session");

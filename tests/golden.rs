@@ -88,7 +88,7 @@ fn the_reference_agrees_on_every_layer() {
 
 #[test]
 fn every_backend_agrees_on_logits_and_probabilities() {
-    let cpus = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Target::Cpu);
+    let cpus = Isa::ALL.iter().copied().filter(|isa| isa.is_available()).map(Target::Cpu);
     let targets: Vec<Target> = cpus.chain([Target::Reference]).collect();
     for case in cases() {
         for &target in &targets {
@@ -118,7 +118,7 @@ fn every_backend_agrees_on_logits_and_probabilities() {
 #[test]
 fn every_node_stays_within_its_error_bound() {
     for case in cases() {
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
             let options = PlanOptions::new().target(Target::Cpu(isa));
             let agreements = verify::layers(case.model.clone(), &options, 2, case.image()).expect("a run");
             for node in agreements {

@@ -321,7 +321,7 @@ fn every_fit_gives_pillows_pixels() {
 #[test]
 fn a_picture_of_the_target_size_keeps_its_pixels() {
     let photo = open("photo.png");
-    for fit in Fit::ALL {
+    for &fit in Fit::ALL {
         assert_eq!(image::prepare(&photo, None, fit, 61, 40).unwrap(), photo, "{fit}");
     }
 }
@@ -365,7 +365,7 @@ fn a_box_must_hold_pixels_of_the_picture() {
 #[test]
 fn a_target_must_have_pixels_and_fit_in_memory() {
     let photo = open("photo.png");
-    for fit in Fit::ALL {
+    for &fit in Fit::ALL {
         for (width, height) in [(0, 0), (0, 8), (8, 0)] {
             let error = image::prepare(&photo, None, fit, width, height).unwrap_err();
             assert_error(&error, ErrorKind::Input, &["target size", &format!("{width}x{height}")]);
@@ -380,7 +380,7 @@ fn a_target_must_have_pixels_and_fit_in_memory() {
 #[test]
 fn fits_and_boxes_are_read_as_they_are_written() {
     assert_eq!(Fit::default(), Fit::Crop);
-    for fit in Fit::ALL {
+    for &fit in Fit::ALL {
         assert_eq!(fit.to_string().parse::<Fit>().unwrap(), fit);
     }
     for wrong in ["", "Crop", "crop ", "fill"] {

@@ -20,7 +20,7 @@ use random::network;
 use serde_json::{Value, json};
 
 fn isas() -> impl Iterator<Item = Isa> {
-    Isa::ALL.into_iter().filter(|isa| isa.is_available())
+    Isa::ALL.iter().copied().filter(|isa| isa.is_available())
 }
 
 /// The algorithm of a random network: all of them in turn, and given, since what `Auto` takes depends on the batch.
@@ -159,7 +159,7 @@ fn integer_networks_agree_bit_for_bit() {
         };
         let expected = reference::evaluate(&model, &image).logits;
         for (index, conv2d) in
-            Conv2dAlgorithm::ALL.into_iter().enumerate().filter(|(_, algorithm)| exact(algorithm))
+            Conv2dAlgorithm::ALL.iter().copied().enumerate().filter(|(_, algorithm)| exact(algorithm))
         {
             compared[index] += 1;
             for isa in isas() {
@@ -194,6 +194,7 @@ fn largest_sum(model: &Model, image: &[f32]) -> f64 {
     let of = |source: Source| match source {
         Source::Image => &image,
         Source::Layer(index) => &evaluation.layers[index],
+        other => panic!("{other:?} in an integer network"),
     };
     let top = |map: &Map| map.data.iter().fold(0.0f64, |top, v| top.max(v.abs()));
     let (mut largest, mut units) = (0.0f64, 1.0);
@@ -219,7 +220,7 @@ fn largest_sum(model: &Model, image: &[f32]) -> f64 {
             Some(AwsUnit::Layer(a)) => reference::aws_unit(&AwsUnit::Layer(magnitudes(a)), &u),
             Some(AwsUnit::Channel(a)) => reference::aws_unit(&AwsUnit::Channel(magnitudes(a)), &u),
             Some(AwsUnit::Dense(a)) => reference::aws_unit(&AwsUnit::Dense(magnitudes(a)), &u),
-            Some(AwsUnit::Gate { .. }) => panic!("a gate in an integer network"),
+            Some(other) => panic!("{:?} in an integer network", other.kind()),
             None => u.clone(),
         };
         largest = u.iter().chain(&y).map(top).fold(largest, |largest, sum| largest.max(sum * units));

@@ -19,7 +19,7 @@ fn kernels(model: Model, isa: Isa) -> BTreeSet<String> {
 #[test]
 fn every_operator_stays_within_its_error_bound() {
     for case in cases::all() {
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
             let worst = case.worst_error(Target::Cpu(isa));
             assert!(worst > 0.0 && worst <= 1.0, "{} {} on {isa}: {worst}", case.op, case.what);
         }
@@ -48,7 +48,7 @@ fn a_case_is_its_network_with_the_layers_it_is_about() {
 
 #[test]
 fn the_cases_run_every_kernel_that_the_architectures_run() {
-    for isa in Isa::ALL {
+    for &isa in Isa::ALL {
         let of_cases: BTreeSet<String> =
             cases::all().iter().flat_map(|case| kernels(case.model(true), isa)).collect();
         let units = [None, Some(AwsKind::Layer), Some(AwsKind::Dense), Some(AwsKind::Gate(Gate::Softmax))];

@@ -15,7 +15,7 @@ fn a_batch_in_passes_gives_the_bits_of_single_images() {
     let images: Vec<f32> = (0..BATCH * len).map(|i| (i * 7919 % 1000) as f32 / 250.0 - 2.0).collect();
     let f4 = Conv2dAlgorithm::Winograd(WinogradTile::F4);
     let algorithms = [Conv2dAlgorithm::Auto, Conv2dAlgorithm::Direct, f4];
-    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    let isas = Isa::ALL.iter().copied().filter(|isa| isa.is_available());
     for (isa, conv2d) in isas.flat_map(|isa| algorithms.map(|algorithm| (isa, algorithm))) {
         let session = |batch: usize| {
             let options = PlanOptions::new().target(Target::Cpu(isa)).batch(batch).conv2d(conv2d);

@@ -23,7 +23,7 @@ fn session(target: Target) -> Session {
 }
 
 fn targets() -> Vec<Target> {
-    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    let isas = Isa::ALL.iter().copied().filter(|isa| isa.is_available());
     isas.map(Target::Cpu).chain([Target::Reference]).collect()
 }
 

@@ -91,7 +91,7 @@ impl Gpu {
             let event = || result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).expect("an event");
             let pixels = result::malloc_sync(size_of_val(images)).expect("memory");
             result::memcpy_htod_sync(pixels, images).expect("a copy");
-            let images = DeviceImages { pixels, format: PixelFormat::F32, count };
+            let images = DeviceImages::new(pixels, PixelFormat::F32, count);
             Gpu { stream, events: [event(), event()], images }
         }
     }
@@ -102,7 +102,7 @@ impl Gpu {
         unsafe {
             let mut run = || {
                 let stream = Stream(self.stream.cast());
-                session.enqueue(stream, self.images, DevicePredictions::default()).expect("a queued run");
+                session.enqueue(stream, self.images, DevicePredictions::new()).expect("a queued run");
             };
             run();
             result::event::record(start, self.stream).expect("an event");

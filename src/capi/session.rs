@@ -355,7 +355,7 @@ fn to_device_images(session: &awsnet_session, images: awsnet_device_images) -> R
             return Err(Failure::argument("images.format", expected, &unknown.to_string()));
         }
     };
-    Ok(DeviceImages { pixels: images.pixels.addr() as u64, format, count: images.count })
+    Ok(DeviceImages::new(images.pixels.addr() as u64, format, images.count))
 }
 
 /// The caller's buffers, on the host or on a device.
@@ -409,8 +409,12 @@ impl Outputs {
 
     /// The buffers, which are on a device.
     fn addresses(&self) -> DevicePredictions {
-        let addresses = |buffers: [*mut f32; 2]| buffers.map(|buffer| buffer.addr() as u64);
-        DevicePredictions { logits: addresses(self.0.logits), probabilities: addresses(self.0.probabilities) }
+        Branch::BOTH.into_iter().fold(DevicePredictions::new(), |predictions, branch| {
+            let address = |buffers: [*mut f32; 2]| buffers[branch as usize].addr() as u64;
+            predictions
+                .logits(branch, address(self.0.logits))
+                .probabilities(branch, address(self.0.probabilities))
+        })
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) use tune::measure;
 
 pub use probe::{DeviceInfo, Driver, probe, usable};
 
+use crate::tensor::Branch;
+
 /// The GPU architectures that kernels are embedded for, as in `sm_90`; none where the build found no nvcc.
 pub fn embedded_architectures() -> Vec<&'static str> {
     #[cfg(feature = "cuda")]
@@ -61,6 +63,7 @@ pub fn embedded_architectures() -> Vec<&'static str> {
 
 /// How a caller's pixels lie in device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PixelFormat {
     /// [N, C, H, W] of f32, already normalised.
     F32,
@@ -76,22 +79,45 @@ pub enum PixelFormat {
 /// Images in device memory, for [`Session::enqueue`](crate::Session::enqueue).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceImages {
-    /// The address of the first pixel; of f32 a multiple of 4.
-    pub pixels: u64,
-    /// How they lie.
-    pub format: PixelFormat,
-    /// The number of images, N.
-    pub count: usize,
+    pub(crate) pixels: u64,
+    pub(crate) format: PixelFormat,
+    pub(crate) count: usize,
+}
+
+impl DeviceImages {
+    /// So many images from the address of the first pixel on, which is a multiple of 4 where the format is f32.
+    pub fn new(pixels: u64, format: PixelFormat, count: usize) -> Self {
+        DeviceImages { pixels, format, count }
+    }
 }
 
 /// Where [`Session::enqueue`](crate::Session::enqueue) writes its results: addresses in device memory of f32
-/// [N, labels], multiples of 4, for emotion and au; 0 for what is not wanted.
+/// [N, labels], multiples of 4; 0, as at first, for what is not wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[must_use]
 pub struct DevicePredictions {
-    /// Before softmax or sigmoid.
-    pub logits: [u64; 2],
-    /// Emotion: a softmax. AU: a sigmoid each.
-    pub probabilities: [u64; 2],
+    /// Of emotion and au.
+    pub(crate) logits: [u64; 2],
+    pub(crate) probabilities: [u64; 2],
+}
+
+impl DevicePredictions {
+    /// Nothing is wanted.
+    pub fn new() -> Self {
+        DevicePredictions::default()
+    }
+
+    /// Where the logits of a branch go.
+    pub fn logits(mut self, branch: Branch, address: u64) -> Self {
+        self.logits[branch as usize] = address;
+        self
+    }
+
+    /// Where the probabilities of a branch go. Emotion: a softmax. AU: a sigmoid each.
+    pub fn probabilities(mut self, branch: Branch, address: u64) -> Self {
+        self.probabilities[branch as usize] = address;
+        self
+    }
 }
 
 /// A run that cannot be: this build has no CUDA backend.

@@ -44,6 +44,7 @@ const ACTION_UNITS: [&str; 12] =
 
 /// The networks that [`init`] knows, each twice: once a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Architecture {
     /// ResNet-18, with the tensor names of torchvision. AWS-Units behind the stem and every residual block.
     ResNet18,
@@ -60,7 +61,7 @@ pub enum Architecture {
 
 impl Architecture {
     /// Every architecture.
-    pub const ALL: [Architecture; 5] = [
+    pub const ALL: &[Architecture] = &[
         Architecture::ResNet18,
         Architecture::ResNet50,
         Architecture::Vgg11,
@@ -99,8 +100,8 @@ impl FromStr for Architecture {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Architecture::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| {
-            let names = Architecture::ALL.map(Architecture::name).join(", ");
+        Architecture::ALL.iter().copied().find(|a| a.name() == name).ok_or_else(|| {
+            let names = Architecture::ALL.iter().map(|a| a.name()).collect::<Vec<_>>().join(", ");
             Error::new(ErrorKind::Input, "architecture", format!("one of {names}"), quoted(name))
         })
     }

@@ -105,6 +105,7 @@ impl PlanOptions {
 
 /// How to compute a convolution with a 3x3 kernel of stride 1 and dilation 1 in one group; there is one way for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Conv2dAlgorithm {
     /// What should take the least time, by a model of its cost. It knows shapes and the batch alone.
     #[default]
@@ -117,7 +118,7 @@ pub enum Conv2dAlgorithm {
 
 impl Conv2dAlgorithm {
     /// Every way, without [`Auto`](Self::Auto).
-    pub const ALL: [Conv2dAlgorithm; 3] = [
+    pub const ALL: &[Conv2dAlgorithm] = &[
         Conv2dAlgorithm::Direct,
         Conv2dAlgorithm::Winograd(WinogradTile::F2),
         Conv2dAlgorithm::Winograd(WinogradTile::F4),

@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result, quoted};
 
 /// The instruction sets that the CPU backend has kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Isa {
     /// x86-64 with AVX-512F: 16 lanes.
     Avx512,
@@ -18,11 +19,11 @@ pub enum Isa {
 
 impl Isa {
     /// Every instruction set, the widest first.
-    pub const ALL: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+    pub const ALL: &[Isa] = &[Isa::Avx512, Isa::Avx2, Isa::Portable];
 
     /// The widest instruction set of the processor at hand.
     pub fn detect() -> Isa {
-        Isa::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+        Isa::ALL.iter().copied().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
     }
 
     /// Whether the processor at hand can run this instruction set.
@@ -63,6 +64,7 @@ impl fmt::Display for Isa {
 
 /// A GPU as far as plans depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Gpu {
     /// Its number as the driver counts; `None` for one that is only planned for.
     pub ordinal: Option<usize>,
@@ -121,6 +123,7 @@ impl fmt::Display for Target {
 
 /// The type in which feature maps are stored and multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Precision {
     /// Single precision.
     F32,

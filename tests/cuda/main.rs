@@ -125,6 +125,7 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
                 Precision::F32 => 1e-5,
                 Precision::F16 => 1e-2,
                 Precision::BF16 => 8e-2,
+                other => panic!("no tolerance for {other}"),
             };
             let mut session = session(&model, precision, 3);
             let predictions = session.run(&images).expect("a run");

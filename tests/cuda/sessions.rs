@@ -119,8 +119,8 @@ impl Caller {
 
     /// The emotion's logits for `count` images, in and out of its own memory.
     pub fn run(&self, count: usize) -> (Stream, DeviceImages, DevicePredictions) {
-        let images = DeviceImages { pixels: self.pixels, format: PixelFormat::F32, count };
-        let predictions = DevicePredictions { logits: [self.results, 0], probabilities: [0; 2] };
+        let images = DeviceImages::new(self.pixels, PixelFormat::F32, count);
+        let predictions = DevicePredictions::new().logits(Branch::Emotion, self.results);
         (Stream(self.stream.cast()), images, predictions)
     }
 
@@ -187,12 +187,13 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
         result::graph::exec_destroy(exec).expect("a graph");
         result::graph::destroy(graph).expect("a graph");
 
+        let images = |pixels, count| DeviceImages::new(pixels, PixelFormat::F32, count);
         for (images, predictions, place) in [
-            (DeviceImages { count: 3, ..from }, to, "images"),
-            (DeviceImages { count: 0, ..from }, to, "images"),
-            (DeviceImages { pixels: 0, ..from }, to, "images"),
-            (DeviceImages { pixels: from.pixels + 2, ..from }, to, "device address"),
-            (from, DevicePredictions { logits: [caller.results + 1, 0], ..to }, "device address"),
+            (images(caller.pixels, 3), to, "images"),
+            (images(caller.pixels, 0), to, "images"),
+            (images(0, 2), to, "images"),
+            (images(caller.pixels + 2, 2), to, "device address"),
+            (from, to.logits(Branch::Emotion, caller.results + 1), "device address"),
         ] {
             let error = session.enqueue(stream, images, predictions).expect_err("a wrong call");
             assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
@@ -262,9 +263,9 @@ fn what_cannot_be_bound_is_refused() {
     // SAFETY: stream and memory are the caller's, alive; nothing is launched.
     unsafe {
         for (images, predictions, place) in [
-            (DeviceImages { count: 2, ..from }, to, "images"),
-            (DeviceImages { pixels: 0, ..from }, to, "images"),
-            (from, DevicePredictions { logits: [caller.results + 1, 0], ..to }, "device address"),
+            (DeviceImages::new(caller.pixels, PixelFormat::F32, 2), to, "images"),
+            (DeviceImages::new(0, PixelFormat::F32, 1), to, "images"),
+            (from, to.logits(Branch::Emotion, caller.results + 1), "device address"),
         ] {
             let error = session.bind(stream, images, predictions).expect_err("a wrong call");
             assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");

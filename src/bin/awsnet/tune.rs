@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use awsnet::tune;
-use awsnet::{Conv2dAlgorithm, PlanOptions, Target};
+use awsnet::{PlanOptions, Target};
 use serde_json::json;
 
 use crate::common::{Failure, ModelPath, Outcome, RunOptions};
@@ -88,17 +88,18 @@ fn algorithms(args: &Args, options: &PlanOptions) -> Outcome {
         sums[1] += fastest_us;
         if args.json {
             let us: serde_json::Map<_, _> =
-                Conv2dAlgorithm::ALL.iter().map(ToString::to_string).zip(times.us.map(Into::into)).collect();
+                times.us.iter().map(|(way, us)| (way.to_string(), (*us).into())).collect();
             results.json(&json!({
                 "node": times.node, "chosen": times.chosen.to_string(), "fastest": fastest.to_string(), "us": us,
             }))?;
             continue;
         }
         if index == 0 {
-            let ways = Conv2dAlgorithm::ALL.map(|way| format!("{:>10}", format!("{way} us"))).concat();
+            let ways: String =
+                times.us.iter().map(|(way, _)| format!("{:>10}", format!("{way} us"))).collect();
             results.line(&format!("{:<24}{ways}{:>10}{:>10}", "convolution", "plan's", "fastest"))?;
         }
-        let us = times.us.map(|us| format!("{us:>10.1}")).concat();
+        let us: String = times.us.iter().map(|(_, us)| format!("{us:>10.1}")).collect();
         let (chosen, fastest) = (times.chosen.to_string(), fastest.to_string());
         results.line(&format!("{:<24}{us}{chosen:>10}{fastest:>10}", times.node))?;
     }
