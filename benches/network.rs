@@ -6,9 +6,10 @@
 
 mod device;
 
+use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
-use awsnet::{Branch, Model, Precision, Target, reference};
+use awsnet::{Branch, Model, Precision, Target};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use device::Timed;
 

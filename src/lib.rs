@@ -40,12 +40,14 @@
 //!
 //! # Where what is
 //!
-//! [`model`] is the file format, [`op`] the operators, [`plan`] every decision made before running, [`mod@reference`]
-//! the oracle in naive loops, [`verify`] a backend against it. The CPU backend is private: a [`Device`] selects it.
-//! `image` (a feature of this name) decodes and fits image files.
+//! [`model`] is the file format, [`op`] the operators, [`plan`] every decision made before running, [`verify`] a
+//! backend against the oracle. The backends are private: a [`Device`] selects one, the oracle in naive loops among them.
+//! [`cuda`] is what a caller with a GPU of its own needs; `image` (a feature of this name) decodes and fits image files.
 
 #![warn(missing_docs)]
 
+#[doc(hidden)]
+pub mod __tests;
 #[cfg(feature = "capi")]
 mod capi;
 mod cpu;
@@ -61,7 +63,7 @@ pub mod op;
 mod pixels;
 pub mod plan;
 mod predictions;
-pub mod reference;
+mod reference;
 mod session;
 pub mod tensor;
 pub mod tune;

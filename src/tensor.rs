@@ -110,13 +110,9 @@ impl fmt::Display for Shape {
 
 /// The elements of a [`Tensor`], in the type they are stored in.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Elements {
-    /// Single precision.
+enum Elements {
     F32(Vec<f32>),
-    /// Half precision.
     F16(Vec<f16>),
-    /// Brain floating point.
     BF16(Vec<bf16>),
 }
 
@@ -209,11 +205,6 @@ impl Tensor {
             Elements::F16(_) => DType::F16,
             Elements::BF16(_) => DType::BF16,
         }
-    }
-
-    /// The elements, row-major.
-    pub fn elements(&self) -> &Elements {
-        &self.elements
     }
 
     /// The number of elements.

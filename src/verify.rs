@@ -17,6 +17,7 @@ mod winograd;
 
 use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::init::Random;
 use crate::model::{AwsUnit, Gate, Layer, Model, Weights};
 use crate::op::Op;
 use crate::plan::{Plan, PlanOptions, Precision, Target, ValueId, WinogradTile, Work};
@@ -34,6 +35,13 @@ fn storing(precision: Precision) -> (f64, f64) {
         Precision::F16 => (1.0 / (1 << 11) as f64, 1.0 / (1 << 25) as f64),
         Precision::BF16 => (1.0 / (1 << 8) as f64, 0.0),
     }
+}
+
+/// Images to compare on: `count` of them, [N, C, H, W], uniform from -2 to 2, about what normalised pixels are. The same
+/// seed gives the same images.
+pub fn random_images(model: &Model, count: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    (0..count.saturating_mul(model.input().shape.len())).map(|_| random.between(-2.0, 2.0)).collect()
 }
 
 /// How one node agrees with the reference.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use approx::abs_diff_eq;
-use awsnet::{Branch, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, reference, verify};
+use awsnet::__tests::reference;
+use awsnet::{Branch, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, verify};
 use safetensors::SafeTensors;
 
 /// How far from the outside implementation a value may be, as a share of the largest of its tensor.

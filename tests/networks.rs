@@ -9,8 +9,8 @@ mod random;
 
 use std::collections::BTreeMap;
 
+use awsnet::__tests::reference::{self, Map};
 use awsnet::model::{AwsUnit, Source};
-use awsnet::reference::{self, Map};
 use awsnet::{
     Branch, Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Isa, Model, Plan, PlanOptions,
     Session, Target, WinogradTile, verify,

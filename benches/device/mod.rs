@@ -5,8 +5,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use awsnet::__tests::Random;
 use awsnet::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
-use awsnet::model::init::Random;
 use awsnet::{Device, Engine, EngineOptions, Model, Plan, PlanOptions, Session, Target, cuda};
 use cudarc::driver::{result, sys};
 

@@ -1,7 +1,7 @@
 //! NVIDIA GPUs: what this machine has of them, and the backend that runs plans on them.
 //!
 //! [`probe`] finds the driver and its devices. With the feature `cuda`, `build.rs` compiles `kernels/` where it finds
-//! nvcc and [`image`] embeds the result. From there to a running network:
+//! nvcc and `image` embeds the result. From there to a running network:
 //!
 //! ```text
 //! plan::cuda --node::prepare--> launch, parameters --stream::Stream::capture--> graph --Session::run--> results
@@ -12,8 +12,8 @@
 //! `session` memory, stream and graphs; `bound` is a run with nothing left to decide; `tune` measures tiles.
 
 #[cfg(feature = "cuda")]
-#[doc(hidden)]
-pub mod abi;
+#[allow(missing_docs, reason = "tests alone see it from outside")]
+pub(crate) mod abi;
 #[cfg(feature = "cuda")]
 mod bound;
 #[cfg(feature = "cuda")]
@@ -21,11 +21,10 @@ mod driver;
 #[cfg(feature = "cuda")]
 mod engine;
 #[cfg(feature = "cuda")]
-#[doc(hidden)]
-pub mod image;
+pub(crate) mod image;
 #[cfg(feature = "cuda")]
-#[doc(hidden)]
-pub mod launch;
+#[allow(missing_docs, reason = "tests alone see it from outside")]
+pub(crate) mod launch;
 #[cfg(feature = "cuda")]
 mod node;
 mod probe;
@@ -36,8 +35,8 @@ mod stream;
 #[cfg(feature = "cuda")]
 mod tune;
 
-#[doc(hidden)]
-pub use crate::plan::cuda::{pack, variants};
+#[cfg(feature = "cuda")]
+pub(crate) use crate::plan::cuda::{pack, variants};
 #[cfg(feature = "cuda")]
 pub use bound::Bound;
 #[cfg(feature = "cuda")]

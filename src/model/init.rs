@@ -35,7 +35,7 @@ pub use random::Random;
 use super::{AwsKind, Gate};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::op::Op;
-use crate::tensor::{Branch, DType, Elements, Tensor};
+use crate::tensor::{Branch, DType, Tensor};
 use layers::Layer;
 
 const EMOTIONS: [&str; 7] = ["neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger"];
@@ -226,10 +226,10 @@ struct Stored<'a>(&'a Tensor);
 
 impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
-        match self.0.elements() {
-            Elements::F32(_) => Dtype::F32,
-            Elements::F16(_) => Dtype::F16,
-            Elements::BF16(_) => Dtype::BF16,
+        match self.0.dtype() {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
         }
     }
 

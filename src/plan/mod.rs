@@ -8,13 +8,13 @@ mod build;
 mod conv;
 pub(crate) mod conv_max_pool;
 #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the backend reads it"))]
-pub mod cuda;
+pub(crate) mod cuda;
 mod fuse;
 mod node;
 mod options;
 mod pack;
 mod target;
-pub mod tile;
+pub(crate) mod tile;
 mod value;
 pub(crate) mod winograd;
 
@@ -30,7 +30,7 @@ pub(crate) use node::{
 pub use node::{Node, Work};
 pub use options::{Conv2dAlgorithm, PlanOptions};
 pub use target::{Gpu, Isa, Precision, Target};
-pub use value::{Value, ValueId};
+pub(crate) use value::{Value, ValueId};
 pub use winograd::WinogradTile;
 
 use crate::device::Resolved;

@@ -14,11 +14,12 @@ mod random;
 mod sessions;
 mod tuning;
 
+use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
 use awsnet::{
     Branch, Device, Engine, EngineOptions, Graphs, Images, Model, Plan, PlanOptions, Precision, Session,
-    Target, reference, verify,
+    Target, verify,
 };
 use common::{Numbers, Rng};
 use device::{gpu, schedule, shared};

@@ -17,7 +17,7 @@ mod tensors;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use awsnet::reference;
+use awsnet::__tests::reference;
 use awsnet::{
     Branch, Device, Engine, EngineOptions, Error, ErrorKind, Isa, Model, Plan, PlanOptions, Target,
 };

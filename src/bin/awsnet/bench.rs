@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use awsnet::verify::random_images;
 use awsnet::{Engine, Model, RunOptions, Session};
 use serde::Serialize;
 
 use crate::common::{self, Failure, ModelPath, Outcome};
 use crate::output::{self, Results};
-use crate::verify::random_images;
 
 /// Measure latency and throughput on random images
 ///
@@ -193,9 +193,9 @@ struct Subject {
 
 impl Subject {
     fn new(args: &Args, model: Model, batch: u32) -> Result<Self, Failure> {
+        let images = random_images(&model, batch as usize, 1);
         let engine = args.options.engine(model, batch)?;
         let session = engine.session()?;
-        let images = random_images(batch as usize * engine.plan().input().shape.len(), 1);
         Ok(Subject { engine, session, images })
     }
 
@@ -284,9 +284,8 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 /// Times whole ways from the file to a first result.
 fn start_ups(args: &Args, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measured, Failure> {
     let model = args.model.load()?;
-    let (len, flop) = (model.input().shape.len(), model.flop());
+    let (images, flop) = (random_images(&model, batch as usize, 1), model.flop());
     drop(model);
-    let images = random_images(batch as usize * len, 1);
     let start_up = || {
         stopwatch.time(|| {
             let engine = args.options.engine(args.model.load()?, batch)?;

@@ -7,12 +7,12 @@
 //! was measured.
 
 mod build;
-#[doc(hidden)]
-pub mod pack;
+#[allow(missing_docs, reason = "tests alone see it from outside")]
+pub(crate) mod pack;
 mod select;
 mod tuning;
-#[doc(hidden)]
-pub mod variants;
+#[allow(missing_docs, reason = "tests alone see it from outside")]
+pub(crate) mod variants;
 
 pub(crate) use build::build;
 #[cfg(feature = "cuda")]
