@@ -57,6 +57,7 @@ mod engine;
 mod error;
 #[cfg(feature = "image")]
 pub mod image;
+mod log;
 mod memory;
 pub mod model;
 pub mod op;

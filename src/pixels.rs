@@ -15,6 +15,9 @@ pub enum Images<'a> {
     F32(&'a [f32]),
     /// [N, H, W, C] of bytes, which the run normalises.
     U8(ImagesU8<'a>),
+    /// As `F32`, in an array that need not be contiguous: [N, H, W, C] with its axes permuted, a part of a larger one.
+    #[cfg(feature = "ndarray")]
+    Array(ndarray::ArrayView4<'a, f32>),
     /// So many images that stand in [`Session::input_mut`](crate::Session::input_mut) already.
     Staged(usize),
 }
@@ -34,6 +37,20 @@ impl<'a> From<&'a Vec<f32>> for Images<'a> {
 impl<'a, const LEN: usize> From<&'a [f32; LEN]> for Images<'a> {
     fn from(images: &'a [f32; LEN]) -> Self {
         Images::F32(images)
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl<'a> From<ndarray::ArrayView4<'a, f32>> for Images<'a> {
+    fn from(images: ndarray::ArrayView4<'a, f32>) -> Self {
+        Images::Array(images)
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl<'a, S: ndarray::Data<Elem = f32>> From<&'a ndarray::ArrayBase<S, ndarray::Ix4>> for Images<'a> {
+    fn from(images: &'a ndarray::ArrayBase<S, ndarray::Ix4>) -> Self {
+        Images::Array(images.view())
     }
 }
 
@@ -164,6 +181,9 @@ pub(crate) fn normalised(input: &Input) -> Vec<Normalised> {
 pub(crate) enum Pixels<'a> {
     /// [N, C, H, W], normalised.
     Floats(&'a [f32]),
+    /// [N, C, H, W], normalised, wherever they lie.
+    #[cfg(feature = "ndarray")]
+    Array(ndarray::ArrayView4<'a, f32>),
     /// Bytes, and the table of each channel.
     Bytes(Rows<'a>, &'a [Normalised]),
 }
@@ -175,6 +195,11 @@ impl Pixels<'_> {
             Pixels::Floats(floats) => {
                 let row = (image * shape.channels + channel) * shape.height + y;
                 to.copy_from_slice(&floats[row * shape.width..][..shape.width]);
+            }
+            #[cfg(feature = "ndarray")]
+            Pixels::Array(array) => {
+                let row = array.slice(ndarray::s![image, channel, y, ..]);
+                to.iter_mut().zip(row).for_each(|(to, &value)| *to = value);
             }
             Pixels::Bytes(bytes, tables) => {
                 let table = &tables[channel];

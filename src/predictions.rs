@@ -9,6 +9,9 @@
 //! where it does not compute them itself. All that a user sees are views of these: [`Predictions`] of a run,
 //! [`Prediction`] of an image, [`Score`] of a label. [`OwnedPrediction`] is a copy that outlives the next run.
 
+#[cfg(feature = "serde")]
+mod serialize;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -154,6 +157,24 @@ impl<'a> Predictions<'a> {
             logits: &self.buffers.logits[b][..len],
             probabilities: &self.buffers.probabilities[b][..len],
         }
+    }
+
+    /// The logits of a branch, [N, labels].
+    #[cfg(feature = "ndarray")]
+    pub fn logits_array(&self, branch: Branch) -> ndarray::ArrayView2<'a, f32> {
+        self.array(branch, self.scores(branch).logits)
+    }
+
+    /// The probabilities of a branch, [N, labels].
+    #[cfg(feature = "ndarray")]
+    pub fn probabilities_array(&self, branch: Branch) -> ndarray::ArrayView2<'a, f32> {
+        self.array(branch, self.scores(branch).probabilities)
+    }
+
+    #[cfg(feature = "ndarray")]
+    fn array(&self, branch: Branch, scores: &'a [f32]) -> ndarray::ArrayView2<'a, f32> {
+        let shape = (self.len, self.buffers.labels[branch as usize]);
+        ndarray::ArrayView2::from_shape(shape, scores).expect("as many scores as images have labels")
     }
 
     /// The scores of one image; `None` unless `image` is below [`len`](Self::len).

@@ -73,6 +73,8 @@ pub(crate) enum Running {
 /// The images of a run, whose number and sizes are right.
 enum Checked<'a> {
     Floats(&'a [f32]),
+    #[cfg(feature = "ndarray")]
+    Array(ndarray::ArrayView4<'a, f32>),
     Bytes(Rows<'a>),
     Staged,
 }
@@ -211,6 +213,17 @@ impl Session {
                     return Err(Error::new(ErrorKind::Input, "images", expected, found));
                 }
                 Ok((Checked::Floats(floats), count))
+            }
+            #[cfg(feature = "ndarray")]
+            Images::Array(array) => {
+                let (count, channels, height, width) = array.dim();
+                if Shape::new(channels, height, width) != shape {
+                    let expected = format!("images of {shape}, which the network reads");
+                    let found = format!("{channels}x{height}x{width}");
+                    return Err(Error::new(ErrorKind::Input, "images", expected, found));
+                }
+                check_count(count, batch)?;
+                Ok((array.to_slice().map_or(Checked::Array(array), Checked::Floats), count))
             }
             Images::U8(images) => {
                 let rows = images.rows(shape, batch)?;
@@ -383,9 +396,14 @@ impl Session {
 
 impl<'a> Checked<'a> {
     /// What a backend without a device reads.
-    fn pixels(self, staging: &'a [f32], tables: &'a [Normalised]) -> Pixels<'a> {
+    fn pixels<'b>(self, staging: &'b [f32], tables: &'b [Normalised]) -> Pixels<'b>
+    where
+        'a: 'b,
+    {
         match self {
             Checked::Floats(floats) => Pixels::Floats(floats),
+            #[cfg(feature = "ndarray")]
+            Checked::Array(array) => Pixels::Array(array.reborrow()),
             Checked::Bytes(rows) => Pixels::Bytes(rows, tables),
             Checked::Staged => Pixels::Floats(staging),
         }
@@ -399,6 +417,11 @@ fn stage(images: &Checked<'_>, count: usize, shape: Shape, staging: &mut [u8]) -
         Checked::Floats(floats) => {
             let bytes: &[u8] = bytemuck::cast_slice(floats);
             staging[..bytes.len()].copy_from_slice(bytes);
+        }
+        #[cfg(feature = "ndarray")]
+        Checked::Array(array) => {
+            let floats: &mut [f32] = bytemuck::cast_slice_mut(staging);
+            floats.iter_mut().zip(array).for_each(|(to, &value)| *to = value);
         }
         Checked::Bytes(images) => {
             let rows = staging.chunks_exact_mut(shape.width * shape.channels);

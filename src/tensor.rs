@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// One of the two parallel networks. As an index, emotion is 0 and au is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Branch {
     /// Recognises the emotion.
     Emotion = 0,
@@ -65,6 +66,7 @@ impl fmt::Display for DType {
 
 /// The shape of one image's feature map in one branch: channels x height x width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Shape {
     /// Channels.
     pub channels: usize,

@@ -52,6 +52,8 @@ impl CudaEngine {
                 }
                 stream.synchronize()?;
             }
+            let (kernels, bytes) = (functions.len(), constants.len());
+            crate::log::debug!("cuda:{ordinal}: loaded {kernels} kernels and {bytes} bytes of weights");
             Ok(CudaEngine { plan, functions, constants: memory, module, context: Arc::clone(&context) })
         })
     }

@@ -147,7 +147,7 @@ impl Plan {
             BackendPlan::Cpu(plan) => (plan.pass, (plan.arena_len * size_of::<f32>()) as u64, packed_bytes),
             BackendPlan::Cuda(plan) => (batch, plan.arena_bytes as u64, packed_bytes),
         };
-        Ok(Plan {
+        let plan = Plan {
             target,
             note,
             batch,
@@ -162,7 +162,12 @@ impl Plan {
             arena_bytes,
             weight_bytes,
             backend: Some(backend),
-        })
+        };
+        crate::log::info!("a plan for {}: {}", plan.heading(), plan.sums());
+        if let Some(note) = &plan.note {
+            crate::log::info!("{note}");
+        }
+        Ok(plan)
     }
 
     /// Takes out what the backend runs; none where an engine has done so before.
@@ -256,7 +261,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nodes = self.nodes();
         let width = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max("node".len());
-        writeln!(f, "{}, {}, at batch {}{}", self.target, self.precision, self.batch, self.passes())?;
+        writeln!(f, "{}", self.heading())?;
         if !nodes.is_empty() {
             writeln!(
                 f,
@@ -280,8 +285,19 @@ impl fmt::Display for Plan {
         if tuned > 0 {
             writeln!(f, "* {tuned} of {} tiles by a tuning", nodes.len())?;
         }
-        write!(
-            f,
+        f.write_str(&self.sums())
+    }
+}
+
+impl Plan {
+    /// What it is for, in words.
+    fn heading(&self) -> String {
+        format!("{}, {}, at batch {}{}", self.target, self.precision, self.batch, self.passes())
+    }
+
+    /// What it takes, in words.
+    fn sums(&self) -> String {
+        format!(
             "{} launches, {:.2} MB of weights, {:.2} MB of arena, {:.1} MFLOP an image",
             self.launches(),
             self.weight_bytes() as f64 / 1e6,
@@ -289,9 +305,7 @@ impl fmt::Display for Plan {
             self.flop as f64 / 1e6,
         )
     }
-}
 
-impl Plan {
     /// How a batch is cut, in words, where it is.
     fn passes(&self) -> String {
         match self.target {
