@@ -1,7 +1,7 @@
 //! What the project's own tests and benchmarks reach beyond the public interface. It belongs to no version: nothing here
 //! is for users.
 
-pub use crate::model::init::Random;
+pub use crate::model::init::random::Random;
 
 /// The oracle.
 pub mod reference {

@@ -40,7 +40,7 @@
 //!
 //! # Where what is
 //!
-//! [`model`] is the file format, [`op`] the operators, [`plan`] every decision made before running, [`verify`] a
+//! [`model`] is the file format, [`op`] the operators, [`Plan`] every decision made before running, [`verify`] a
 //! backend against the oracle. The backends are private: a [`Device`] selects one, the oracle in naive loops among them.
 //! [`cuda`] is what a caller with a GPU of its own needs; `image` (a feature of this name) decodes and fits image files.
 
@@ -62,11 +62,11 @@ mod memory;
 pub mod model;
 pub mod op;
 mod pixels;
-pub mod plan;
+mod plan;
 mod predictions;
 mod reference;
 mod session;
-pub mod tensor;
+mod tensor;
 pub mod tune;
 pub mod verify;
 
@@ -75,7 +75,9 @@ pub use engine::{Engine, EngineOptions, Graphs};
 pub use error::{Error, ErrorKind, Result};
 pub use model::Model;
 pub use pixels::{Images, ImagesU8};
-pub use plan::{Conv2dAlgorithm, Gpu, Isa, Plan, PlanOptions, Precision, Target, Tuning, WinogradTile};
+pub use plan::{
+    Conv2dAlgorithm, Gpu, Isa, Node, Plan, PlanOptions, Precision, Target, Tuning, WinogradTile, Work,
+};
 pub use predictions::{OwnedPrediction, Prediction, Predictions, PredictionsIter, Score, Scores};
 pub use session::{RunOptions, Session};
 pub use tensor::{Branch, DType, Shape, Tensor};

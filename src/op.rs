@@ -25,12 +25,12 @@ pub struct Padding {
 
 impl Padding {
     /// The same padding on every side.
-    pub fn uniform(pixels: usize) -> Self {
+    pub(crate) fn uniform(pixels: usize) -> Self {
         Padding { top: pixels, left: pixels, bottom: pixels, right: pixels }
     }
 
     /// The larger of two paddings on each side.
-    pub fn max(self, other: Self) -> Self {
+    pub(crate) fn max(self, other: Self) -> Self {
         Padding {
             top: self.top.max(other.top),
             left: self.left.max(other.left),
@@ -119,7 +119,7 @@ impl Op {
     }
 
     /// The dimensions of the weight, given the input's shape and the number of output channels.
-    pub fn weight_dims(&self, input: Shape, out_channels: usize) -> Option<Vec<usize>> {
+    pub(crate) fn weight_dims(&self, input: Shape, out_channels: usize) -> Option<Vec<usize>> {
         match self {
             Op::Conv2d(conv) => {
                 let [kh, kw] = conv.kernel;
@@ -134,7 +134,7 @@ impl Op {
     ///
     /// `place` names the layer in errors: groups that do not divide the channels, a window larger than the padded
     /// input, a map too large for the address space.
-    pub fn output_shape(&self, place: &str, input: Shape, out_channels: usize) -> Result<Shape> {
+    pub(crate) fn output_shape(&self, place: &str, input: Shape, out_channels: usize) -> Result<Shape> {
         let error = |expected: String, found: String| Error::new(ErrorKind::Model, place, expected, found);
         let window = |kernel: [usize; 2], stride: [usize; 2], padding: Padding, dilation: [usize; 2]| {
             let extent = |size: usize, before: usize, after: usize, axis: usize| {
@@ -190,7 +190,7 @@ impl Op {
     }
 
     /// Multiplications and additions for one image and one branch, a multiply-add counting 2.
-    pub fn flop(&self, input: Shape, output: Shape) -> u64 {
+    pub(crate) fn flop(&self, input: Shape, output: Shape) -> u64 {
         let output_len = output.len() as u64;
         match self {
             Op::Conv2d(conv) => {
@@ -264,7 +264,7 @@ impl Activation {
     }
 
     /// A bound on |f'|, which is how much the activation can magnify an error.
-    pub fn lipschitz(&self) -> f64 {
+    pub(crate) fn lipschitz(&self) -> f64 {
         match self {
             Activation::None | Activation::Relu => 1.0,
             Activation::LeakyRelu { negative_slope } => f64::from(negative_slope.abs()).max(1.0),

@@ -83,12 +83,12 @@ impl Shape {
     }
 
     /// The number of elements, where it fits the address space.
-    pub fn checked_len(&self) -> Option<usize> {
+    pub(crate) fn checked_len(&self) -> Option<usize> {
         let len = self.channels.checked_mul(self.height)?.checked_mul(self.width)?;
         (len <= isize::MAX as usize / size_of::<f64>()).then_some(len)
     }
 
-    /// The number of elements of a shape that [`checked_len`](Self::checked_len) has passed.
+    /// The number of elements, which fits the address space for every map of a model.
     pub fn len(&self) -> usize {
         self.channels * self.height * self.width
     }
@@ -148,7 +148,7 @@ impl Tensor {
     }
 
     /// The same numbers, rounded to nearest even where `dtype` is narrower.
-    pub fn to_dtype(&self, dtype: DType) -> Self {
+    pub(crate) fn to_dtype(&self, dtype: DType) -> Self {
         let values = self.to_f32();
         let elements = match dtype {
             DType::F32 => Elements::F32(values.into_owned()),
@@ -251,7 +251,7 @@ impl Tensor {
     }
 
     /// The index and value of the first element that is NaN or infinite.
-    pub fn first_not_finite(&self) -> Option<(usize, f32)> {
+    pub(crate) fn first_not_finite(&self) -> Option<(usize, f32)> {
         fn find<T: Copy>(elements: &[T], finite: impl Fn(T) -> bool) -> Option<usize> {
             // Chunk by chunk without an early end, so that the compiler can take many elements at once.
             let all_finite = |chunk: &[T]| chunk.iter().fold(true, |all, &v| all & finite(v));

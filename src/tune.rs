@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 #[cfg(feature = "cuda")]
-pub use crate::cuda::Measurement;
+pub use crate::cuda::tune::Measurement;
 use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;

@@ -53,7 +53,7 @@ impl CudaEngine {
                 stream.synchronize()?;
             }
             let (kernels, bytes) = (functions.len(), constants.len());
-            crate::log::debug!("cuda:{ordinal}: loaded {kernels} kernels and {bytes} bytes of weights");
+            crate::log::log!(debug, "cuda:{ordinal}: loaded {kernels} kernels and {bytes} bytes of weights");
             Ok(CudaEngine { plan, functions, constants: memory, module, context: Arc::clone(&context) })
         })
     }

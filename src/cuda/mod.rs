@@ -33,7 +33,7 @@ mod session;
 #[cfg(feature = "cuda")]
 mod stream;
 #[cfg(feature = "cuda")]
-mod tune;
+pub(crate) mod tune;
 
 #[cfg(feature = "cuda")]
 pub(crate) use crate::plan::cuda::{pack, variants};
@@ -43,8 +43,6 @@ pub use bound::Bound;
 pub(crate) use engine::CudaEngine;
 #[cfg(feature = "cuda")]
 pub(crate) use session::CudaSession;
-#[cfg(feature = "cuda")]
-pub use tune::Measurement;
 #[cfg(feature = "cuda")]
 pub(crate) use tune::measure;
 

@@ -191,7 +191,7 @@ impl CudaSession {
 
     fn capture(&self, key: &Key) -> Result<Graph> {
         let plan = &self.engine.plan;
-        crate::log::debug!("captures a graph for {key:?}");
+        crate::log::log!(debug, "captures a graph for {key:?}");
         match key {
             Key::Host { u8, images } => {
                 let own = self.own_images(*u8, *images);

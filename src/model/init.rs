@@ -20,7 +20,7 @@
 //! ```
 
 mod layers;
-mod random;
+pub(crate) mod random;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ use std::str::FromStr;
 use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 
-pub use random::Random;
+pub(crate) use random::Random;
 
 use super::{AwsKind, Gate};
 use crate::error::{Error, ErrorKind, Result, quoted};

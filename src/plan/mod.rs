@@ -163,9 +163,9 @@ impl Plan {
             weight_bytes,
             backend: Some(backend),
         };
-        crate::log::info!("a plan for {}: {}", plan.heading(), plan.sums());
+        crate::log::log!(info, "a plan for {}: {}", plan.heading(), plan.sums());
         if let Some(note) = &plan.note {
-            crate::log::info!("{note}");
+            crate::log::log!(info, "{note}");
         }
         Ok(plan)
     }
