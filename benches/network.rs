@@ -6,9 +6,10 @@
 
 mod device;
 
+use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
-use awsnet::{Branch, Model, Precision, Target, reference};
+use awsnet::{Branch, Model, Precision, Target};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use device::Timed;
 
@@ -40,7 +41,7 @@ impl Case {
 
     fn timed(&self, target: Target, threads: usize) -> Timed {
         let Case { architecture, size, aws, batch } = *self;
-        let bytes = init(&InitOptions { architecture, size, aws, ..InitOptions::default() }).expect("a file");
+        let bytes = init(&InitOptions::new().architecture(architecture).size(size).aws(aws)).expect("a file");
         let model = Model::from_bytes(&bytes).expect("a valid model");
         let mut timed = Timed::new(&model, target, batch, threads);
         check(&model, &mut timed);
@@ -54,6 +55,7 @@ fn check(model: &Model, timed: &mut Timed) {
         Precision::F32 => 1e-4,
         Precision::F16 => 2e-2,
         Precision::BF16 => 1e-1,
+        other => panic!("no tolerance for {other}"),
     };
     let image = device::images(model, 1);
     let expected = reference::evaluate(model, &image).logits;
@@ -61,7 +63,7 @@ fn check(model: &Model, timed: &mut Timed) {
     for branch in Branch::BOTH {
         let expected = &expected[branch as usize];
         let largest = expected.iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
-        for (found, expected) in predictions.get(0).logits(branch).iter().zip(expected) {
+        for (found, expected) in predictions.get(0).expect("an image").logits(branch).iter().zip(expected) {
             let error = (f64::from(*found) - expected).abs();
             assert!(error <= tolerance * largest, "{branch:?}: {found}, not {expected}");
         }

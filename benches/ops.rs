@@ -50,7 +50,7 @@ fn operators(criterion: &mut Criterion) {
                 group.sample_size(20);
                 group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
                 let plans = [true, false].map(|with| {
-                    let options = awsnet::PlanOptions { target, ..Default::default() };
+                    let options = awsnet::PlanOptions::new().target(target);
                     Plan::build(case.model(with), &options).expect("a plan")
                 });
                 let [flop, bytes] = costs(plans.each_ref());

@@ -9,6 +9,7 @@ use crate::graph::target::{Gpu, Isa, Target};
 
 /// A device as a user names it: `auto`, `cpu`, `reference`, `cuda`, `cuda:N` or `cuda:sm_NN`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Device {
     /// A GPU where one works, else the CPU.
     #[default]
@@ -31,6 +32,7 @@ pub enum Device {
 
 /// What a [`Device`] comes to on this machine.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Resolved {
     /// What to make a plan for.
     pub target: Target,

@@ -20,17 +20,18 @@
 //!
 //! # fn main() -> awsnet::Result<()> {
 //! // A network with random weights; `Model::load("file.safetensors")` reads a trained one.
-//! let bytes = init(&InitOptions { architecture: Architecture::Tiny, ..InitOptions::default() })?;
+//! let bytes = init(&InitOptions::new().architecture(Architecture::Tiny))?;
 //! let model = Model::from_bytes(&bytes)?;
 //!
-//! let plan = Plan::build(model, &PlanOptions { batch: 4, ..PlanOptions::default() })?;
+//! let plan = Plan::build(model, &PlanOptions::new().batch(4))?; // on a GPU where one works, else on the CPU
 //! println!("{plan}"); // every choice that was made
-//! let engine = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })?;
+//! let engine = Engine::new(plan, &EngineOptions::new().threads(2))?;
 //!
 //! let mut session = engine.session()?;
 //! let images = vec![0.0; 3 * engine.plan().input().shape.len()]; // three images, [N, C, H, W], normalised
-//! for prediction in session.run(&images)?.iter() {
-//!     println!("{} {:?}", prediction.emotion(), prediction.active().collect::<Vec<_>>());
+//! for prediction in session.run(&images)? {
+//!     let active: Vec<&str> = prediction.active().map(|au| au.label).collect();
+//!     println!("{} {active:?}", prediction.emotion().label);
 //!     assert_eq!(prediction.probabilities(Branch::Emotion).len(), prediction.labels(Branch::Emotion).len());
 //! }
 //! # Ok(())
@@ -39,12 +40,14 @@
 //!
 //! # Where what is
 //!
-//! [`model`] is the file format, [`op`] the operators, [`plan`] every decision made before running, [`mod@reference`]
-//! the oracle in naive loops, [`verify`] a backend against it. The CPU backend is private: a [`Target`] selects it.
-//! `image` (a feature of this name) decodes and fits image files.
+//! [`model`] is the file format, [`op`] the operators, [`Plan`] every decision made before running, [`verify`] a
+//! backend against the oracle. The backends are private: a [`Device`] selects one, the oracle in naive loops among them.
+//! [`cuda`] is what a caller with a GPU of its own needs; `image` (a feature of this name) decodes and fits image files.
 
 #![warn(missing_docs)]
 
+#[doc(hidden)]
+pub mod __tests;
 #[cfg(feature = "capi")]
 mod capi;
 mod cpu;
@@ -55,23 +58,28 @@ mod error;
 mod graph;
 #[cfg(feature = "image")]
 pub mod image;
+mod log;
 mod memory;
 pub mod model;
 pub mod op;
 mod parallel;
 mod pixels;
-pub mod plan;
+mod plan;
 mod predictions;
-pub mod reference;
-pub mod tensor;
+mod reference;
+mod session;
+mod tensor;
 pub mod tune;
 pub mod verify;
 
 pub use device::{Device, Resolved};
-pub use engine::{Engine, EngineOptions, Graphs, Session};
+pub use engine::{Engine, EngineOptions, Graphs};
 pub use error::{Error, ErrorKind, Result};
 pub use model::Model;
-pub use pixels::ImagesU8;
-pub use plan::{Conv2dAlgorithm, Gpu, Isa, Plan, PlanOptions, Precision, Target, Tuning, WinogradTile};
-pub use predictions::{Prediction, Predictions, Scores};
+pub use pixels::{Images, ImagesU8};
+pub use plan::{
+    Conv2dAlgorithm, Gpu, Isa, Node, Plan, PlanOptions, Precision, Target, Tuning, WinogradTile, Work,
+};
+pub use predictions::{OwnedPrediction, Prediction, Predictions, PredictionsIter, Score, Scores};
+pub use session::{RunOptions, Session};
 pub use tensor::{Branch, DType, Shape, Tensor};

@@ -25,7 +25,7 @@ pub struct Padding {
 
 impl Padding {
     /// The same padding on every side.
-    pub fn uniform(pixels: usize) -> Self {
+    pub(crate) fn uniform(pixels: usize) -> Self {
         Padding { top: pixels, left: pixels, bottom: pixels, right: pixels }
     }
 
@@ -35,7 +35,7 @@ impl Padding {
     }
 
     /// The larger of two paddings on each side.
-    pub fn max(self, other: Self) -> Self {
+    pub(crate) fn max(self, other: Self) -> Self {
         Padding {
             top: self.top.max(other.top),
             left: self.left.max(other.left),
@@ -47,6 +47,7 @@ impl Padding {
 
 /// A cross-correlation with zero padding; the number of output channels is that of its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Conv2d {
     /// Height and width of the kernel.
     pub kernel: [usize; 2],
@@ -88,6 +89,7 @@ impl Conv2d {
 
 /// A pooling window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pool2d {
     /// Height and width of the window.
     pub kernel: [usize; 2],
@@ -99,6 +101,7 @@ pub struct Pool2d {
 
 /// What both branches of a layer pair compute, before bias, residual, activation and AWS-Unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Op {
     /// Two-dimensional convolution.
     Conv2d(Conv2d),
@@ -133,7 +136,7 @@ impl Op {
     }
 
     /// The dimensions of the weight, given the input's shape and the number of output channels.
-    pub fn weight_dims(&self, input: Shape, out_channels: usize) -> Option<Vec<usize>> {
+    pub(crate) fn weight_dims(&self, input: Shape, out_channels: usize) -> Option<Vec<usize>> {
         match self {
             Op::Conv2d(conv) => {
                 let [kh, kw] = conv.kernel;
@@ -148,7 +151,7 @@ impl Op {
     ///
     /// `place` names the layer in errors: groups that do not divide the channels, a window larger than the padded
     /// input, a map too large for the address space.
-    pub fn output_shape(&self, place: &str, input: Shape, out_channels: usize) -> Result<Shape> {
+    pub(crate) fn output_shape(&self, place: &str, input: Shape, out_channels: usize) -> Result<Shape> {
         let error = |expected: String, found: String| Error::new(ErrorKind::Model, place, expected, found);
         let window = |kernel: [usize; 2], stride: [usize; 2], padding: Padding, dilation: [usize; 2]| {
             let extent = |size: usize, before: usize, after: usize, axis: usize| {
@@ -204,7 +207,7 @@ impl Op {
     }
 
     /// Multiplications and additions for one image and one branch, a multiply-add counting 2.
-    pub fn flop(&self, input: Shape, output: Shape) -> u64 {
+    pub(crate) fn flop(&self, input: Shape, output: Shape) -> u64 {
         let output_len = output.len() as u64;
         match self {
             Op::Conv2d(conv) => {
@@ -250,6 +253,7 @@ impl fmt::Display for Op {
 
 /// The function applied to each element of z + residual.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Activation {
     /// x
     #[default]
@@ -277,7 +281,7 @@ impl Activation {
     }
 
     /// A bound on |f'|, which is how much the activation can magnify an error.
-    pub fn lipschitz(&self) -> f64 {
+    pub(crate) fn lipschitz(&self) -> f64 {
         match self {
             Activation::None | Activation::Relu => 1.0,
             Activation::LeakyRelu { negative_slope } => f64::from(negative_slope.abs()).max(1.0),

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// One of the two parallel networks. As an index, emotion is 0 and au is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Branch {
     /// Recognises the emotion.
     Emotion = 0,
@@ -33,6 +34,7 @@ impl Branch {
 
 /// The element types a model file may store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DType {
     /// IEEE 754 binary32.
     F32,
@@ -64,6 +66,7 @@ impl fmt::Display for DType {
 
 /// The shape of one image's feature map in one branch: channels x height x width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Shape {
     /// Channels.
     pub channels: usize,
@@ -80,12 +83,12 @@ impl Shape {
     }
 
     /// The number of elements, where it fits the address space.
-    pub fn checked_len(&self) -> Option<usize> {
+    pub(crate) fn checked_len(&self) -> Option<usize> {
         let len = self.channels.checked_mul(self.height)?.checked_mul(self.width)?;
         (len <= isize::MAX as usize / size_of::<f64>()).then_some(len)
     }
 
-    /// The number of elements of a shape that [`checked_len`](Self::checked_len) has passed.
+    /// The number of elements, which fits the address space for every map of a model.
     pub fn len(&self) -> usize {
         self.channels * self.height * self.width
     }
@@ -109,12 +112,9 @@ impl fmt::Display for Shape {
 
 /// The elements of a [`Tensor`], in the type they are stored in.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Elements {
-    /// Single precision.
+enum Elements {
     F32(Vec<f32>),
-    /// Half precision.
     F16(Vec<f16>),
-    /// Brain floating point.
     BF16(Vec<bf16>),
 }
 
@@ -148,7 +148,7 @@ impl Tensor {
     }
 
     /// The same numbers, rounded to nearest even where `dtype` is narrower.
-    pub fn to_dtype(&self, dtype: DType) -> Self {
+    pub(crate) fn to_dtype(&self, dtype: DType) -> Self {
         let values = self.to_f32();
         let elements = match dtype {
             DType::F32 => Elements::F32(values.into_owned()),
@@ -209,11 +209,6 @@ impl Tensor {
         }
     }
 
-    /// The elements, row-major.
-    pub fn elements(&self) -> &Elements {
-        &self.elements
-    }
-
     /// The number of elements.
     pub fn len(&self) -> usize {
         match &self.elements {
@@ -256,7 +251,7 @@ impl Tensor {
     }
 
     /// The index and value of the first element that is NaN or infinite.
-    pub fn first_not_finite(&self) -> Option<(usize, f32)> {
+    pub(crate) fn first_not_finite(&self) -> Option<(usize, f32)> {
         fn find<T: Copy>(elements: &[T], finite: impl Fn(T) -> bool) -> Option<usize> {
             // Chunk by chunk without an early end, so that the compiler can take many elements at once.
             let all_finite = |chunk: &[T]| chunk.iter().fold(true, |all, &v| all & finite(v));

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::time::Duration;
 
 #[cfg(feature = "cuda")]
-pub use crate::cuda::Measurement;
+pub use crate::cuda::tune::Measurement;
 use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 #[cfg(feature = "cuda")]
 use crate::plan::BackendPlan;
 use crate::plan::{Conv2dAlgorithm, Plan, PlanOptions, Target, Tuning};
+use crate::session::RunOptions;
 
 /// The environment variable that names a tuning file.
 pub const VARIABLE: &str = "AWSNET_TUNE";
@@ -57,6 +58,7 @@ pub fn from_env() -> Result<Tuning> {
 /// What [`measure`] found for one kernel and shape; times are of the whole network.
 #[cfg(feature = "cuda")]
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Outcome {
     /// The kernel, as the plan shows it.
     pub kernel: &'static str,
@@ -87,13 +89,13 @@ pub fn measure(
 ) -> Result<Tuning> {
     use crate::cuda::plan::{Entry, Problem};
 
-    let target = options.target;
-    let Some(BackendPlan::Cuda(plan)) = Plan::build(model, options)?.backend else {
-        return Err(Error::new(ErrorKind::Device, "tuning", "a GPU", target.to_string()));
+    let mut plan = Plan::build(model, options)?;
+    let Some(BackendPlan::Cuda(cuda_plan)) = plan.take_backend() else {
+        return Err(Error::new(ErrorKind::Device, "tuning", "a GPU", plan.target().to_string()));
     };
-    let (capability, multiprocessors) = (plan.gpu.capability, plan.gpu.multiprocessors);
+    let (capability, multiprocessors) = (cuda_plan.gpu.capability, cuda_plan.gpu.multiprocessors);
     let mut done = 0;
-    let measured = crate::cuda::measure(*plan, how, |measured, all| {
+    let measured = crate::cuda::measure(*cuda_plan, how, |measured, all| {
         done += 1;
         let Problem { op, positions, channels, reduction, .. } = measured.problem;
         told(&Outcome {
@@ -116,33 +118,34 @@ pub fn measure(
 
 /// How long a convolution takes that the CPU backend can compute in several ways; see [`algorithms`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AlgorithmTimes {
     /// The node's name in the plan.
     pub node: String,
     /// What the plan chooses.
     pub chosen: Conv2dAlgorithm,
-    /// Median microseconds of the node with each of [`Conv2dAlgorithm::ALL`].
-    pub us: [f64; 3],
+    /// Median microseconds of the node with each of [`Conv2dAlgorithm::ALL`], in that order.
+    pub us: Vec<(Conv2dAlgorithm, f64)>,
 }
 
 impl AlgorithmTimes {
     /// The fastest way, and its microseconds.
     pub fn fastest(&self) -> (Conv2dAlgorithm, f64) {
-        let times = Conv2dAlgorithm::ALL.into_iter().zip(self.us);
-        times.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((self.chosen, self.chosen_us()))
+        let fastest = self.us.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
+        fastest.unwrap_or((self.chosen, self.chosen_us()))
     }
 
     /// Microseconds of what the plan chooses.
     pub fn chosen_us(&self) -> f64 {
-        let index = Conv2dAlgorithm::ALL.iter().position(|&algorithm| algorithm == self.chosen);
-        self.us[index.unwrap_or_default()]
+        let chosen = self.us.iter().find(|(algorithm, _)| *algorithm == self.chosen);
+        chosen.map_or(f64::NAN, |&(_, us)| us)
     }
 }
 
 /// Measures every convolution of a model that the CPU backend can compute in several ways, in each of them.
 ///
 /// The network runs as a whole, all its convolutions in one way, the ways in turns of a few runs; `runs` count for each,
-/// with the same images. `options.conv2d` is not asked. Errors: those of [`Plan::build`], of an engine and of a run; a
+/// with the same images. The options' algorithm is not asked. Errors: those of [`Plan::build`], of an engine and of a run; a
 /// target that is no CPU.
 pub fn algorithms(
     model: &Model,
@@ -152,17 +155,18 @@ pub fn algorithms(
 ) -> Result<Vec<AlgorithmTimes>> {
     /// Runs of a turn; one more before them brings the weights back into the caches.
     const TURN: usize = 5;
-    if !matches!(options.target, Target::Cpu(_)) {
-        return Err(Error::new(ErrorKind::Device, "algorithms", "a CPU", options.target.to_string()));
+    let target = options.resolve()?.target;
+    if !matches!(target, Target::Cpu(_)) {
+        return Err(Error::new(ErrorKind::Device, "algorithms", "a CPU", target.to_string()));
     }
-    let plan = |conv2d| Plan::build(model.clone(), &PlanOptions { conv2d, ..options.clone() });
+    let plan = |conv2d| Plan::build(model.clone(), &options.clone().target(target).conv2d(conv2d));
     let auto = plan(Conv2dAlgorithm::Auto)?;
     let algorithm = |plan: &Plan, node: usize| {
         plan.nodes()[node].winograd.map_or(Conv2dAlgorithm::Direct, Conv2dAlgorithm::Winograd)
     };
     let mut sessions = Vec::new();
-    for conv2d in Conv2dAlgorithm::ALL {
-        let engine = Engine::new(plan(conv2d)?, &EngineOptions { threads, ..EngineOptions::default() })?;
+    for &conv2d in Conv2dAlgorithm::ALL {
+        let engine = Engine::new(plan(conv2d)?, &EngineOptions::new().threads(threads))?;
         sessions.push(engine.session()?);
     }
     // Those whose kernel follows the option; every plan has the same nodes.
@@ -181,7 +185,7 @@ pub fn algorithms(
             session.run(&images)?;
             for _ in first..runs.min(first + TURN) {
                 of_run.fill(Duration::ZERO);
-                session.run_timed(&images, &mut of_run)?;
+                session.run_with(&images, RunOptions::new().times(&mut of_run))?;
                 times.iter_mut().zip(&of_run).for_each(|(times, &time)| times.push(time));
             }
         }
@@ -194,7 +198,7 @@ pub fn algorithms(
     let measured = choices.into_iter().map(|node| AlgorithmTimes {
         node: auto.nodes()[node].name().to_owned(),
         chosen: algorithm(&auto, node),
-        us: std::array::from_fn(|way| median_us(way, node)),
+        us: Conv2dAlgorithm::ALL.iter().enumerate().map(|(way, &a)| (a, median_us(way, node))).collect(),
     });
     Ok(measured.collect())
 }

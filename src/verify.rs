@@ -18,13 +18,15 @@
 
 mod winograd;
 
-use crate::engine::{Engine, EngineOptions, Session};
+use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::node::ValueId;
+use crate::model::init::Random;
 use crate::model::{AwsUnit, Gate, Layer, Model, Weights};
 use crate::op::Op;
 use crate::plan::{Plan, PlanOptions, Precision, Target, WinogradTile, Work};
 use crate::reference::{self, Map, Pair};
+use crate::session::Session;
 use crate::tensor::{Branch, DType, Shape};
 
 /// Half a unit in the last place of 1 in f32: the largest relative error of a rounding.
@@ -39,8 +41,16 @@ fn storing(precision: Precision) -> (f64, f64) {
     }
 }
 
+/// Images to compare on: `count` of them, [N, C, H, W], uniform from -2 to 2, about what normalised pixels are. The same
+/// seed gives the same images.
+pub fn random_images(model: &Model, count: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    (0..count.saturating_mul(model.input().shape.len())).map(|_| random.between(-2.0, 2.0)).collect()
+}
+
 /// How one node agrees with the reference.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NodeAgreement {
     /// The node's name in the plan.
     pub name: String,
@@ -54,38 +64,28 @@ pub struct NodeAgreement {
     pub bound: f64,
 }
 
-/// Runs `images`, [N, C, H, W], on `target` and compares every node's output with the reference; `precision` as in
-/// [`PlanOptions`].
+/// Runs `images`, [N, C, H, W], on a plan with these options and compares every node's output with the reference; the
+/// options' batch and `keep_values` are what the comparison needs.
 ///
 /// Gives a row for each node that computes layers, an AWS-Unit or a head, with the worst element over all images.
-/// Errors: those of [`Plan::build`], [`Engine::new`] and [`Session::run`]; the reference as the target, which has
+/// Errors: those of [`Plan::build`], [`Engine::new`] and [`Session::run`]; the reference as the device, which has
 /// nothing to be compared with.
 pub fn layers(
-    model: Model,
-    target: Target,
-    precision: Option<Precision>,
-    threads: usize,
-    images: &[f32],
-) -> Result<Vec<NodeAgreement>> {
-    layers_with(model, &PlanOptions { target, precision, ..PlanOptions::default() }, threads, images)
-}
-
-/// As [`layers`], for a plan with these options; batch and `keep_values` are what the comparison needs.
-pub fn layers_with(
     model: Model,
     options: &PlanOptions,
     threads: usize,
     images: &[f32],
 ) -> Result<Vec<NodeAgreement>> {
-    if options.target == Target::Reference {
+    let target = options.resolve()?.target;
+    if target == Target::Reference {
         let expected = "a backend to compare with the reference";
         return Err(Error::new(ErrorKind::Input, "device", expected, "the reference itself"));
     }
     let image_len = model.input().shape.len();
     let batch = (images.len() / image_len).max(1);
-    let options = PlanOptions { batch, keep_values: true, ..options.clone() };
+    let options = options.clone().target(target).batch(batch).keep_values(true);
     let plan = Plan::build(model.clone(), &options)?;
-    let engine = Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() })?;
+    let engine = Engine::new(plan, &EngineOptions::new().threads(threads))?;
     let mut session = engine.session()?;
     session.run(images)?;
     let precision = engine.plan().precision();
@@ -161,7 +161,7 @@ fn missing(what: &str) -> Error {
 }
 
 fn read(session: &Session, value: ValueId, image: usize, branch: Branch) -> Result<Map> {
-    let (shape, data) = session.read(value, image, branch)?;
+    let (shape, data) = session.read(value, image, branch)?.ok_or_else(|| missing("a value"))?;
     Ok(Map::from_f32(shape, &data))
 }
 
@@ -298,7 +298,7 @@ fn unit_bounds(unit: &AwsUnit, u: Bounded) -> Bounded {
         AwsUnit::Gate { gate, squeeze_weight, squeeze_bias, excite_weight, excite_bias } => {
             gate_bounds(*gate, [squeeze_weight, squeeze_bias, excite_weight, excite_bias], &u)
         }
-        _ => vec![0.0; 4 * c],
+        AwsUnit::Layer(_) | AwsUnit::Channel(_) | AwsUnit::Dense(_) => vec![0.0; 4 * c],
     };
     let terms = if dense { 2 * c } else { 2 };
     let value = reference::aws_unit(unit, &u.value);

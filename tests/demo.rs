@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use awsnet::image::{self, Fit, Limits};
-use awsnet::{Engine, EngineOptions, Model, Plan, PlanOptions};
+use awsnet::{Device, Engine, EngineOptions, Model, Plan, PlanOptions};
 use serde_json::Value;
 
 /// The emotion, and the AUs from their thresholds on, of `examples/faces/images/{index:06}.png`.
@@ -32,8 +32,8 @@ fn path(name: &str) -> PathBuf {
 /// The emotion and the active AUs of every face, from the file to the decision as `awsnet predict` goes.
 fn decisions() -> Vec<(String, Vec<String>)> {
     let model = Model::load(path("models/demo.safetensors")).unwrap();
-    let plan = Plan::build(model, &PlanOptions::default()).unwrap();
-    let engine = Engine::new(plan, &EngineOptions { threads: 1, ..EngineOptions::default() }).unwrap();
+    let plan = Plan::build(model, &PlanOptions::new().device(Device::Cpu)).unwrap();
+    let engine = Engine::new(plan, &EngineOptions::new().threads(1)).unwrap();
     let mut session = engine.session().unwrap();
     let input = engine.plan().input();
     let (width, height) = (input.shape.width as u32, input.shape.height as u32);
@@ -43,8 +43,9 @@ fn decisions() -> Vec<(String, Vec<String>)> {
         let picture = image::open(file, &Limits::default()).unwrap();
         let fitted = image::prepare(&picture, None, Fit::Crop, width, height).unwrap();
         image::normalise(&fitted, &input.mean, &input.std, &mut pixels).unwrap();
-        let prediction = session.run(&pixels).unwrap().get(0);
-        (prediction.emotion().to_owned(), prediction.active().map(str::to_owned).collect())
+        let prediction = session.run(&pixels).unwrap().get(0).unwrap();
+        let active = prediction.active().map(|au| au.label.to_owned()).collect();
+        (prediction.emotion().label.to_owned(), active)
     };
     (0..DECISIONS.len()).map(of_face).collect()
 }

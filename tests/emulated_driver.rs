@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use awsnet::cuda::abi::{Activation, Epilogue, IdentityParams, Mix};
-use awsnet::cuda::image;
+use awsnet::__tests::abi::{Activation, Epilogue, IdentityParams, Mix};
+use awsnet::__tests::image;
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 use libloading::Library;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use approx::abs_diff_eq;
-use awsnet::{Branch, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, reference, verify};
+use awsnet::__tests::reference;
+use awsnet::{Branch, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, verify};
 use safetensors::SafeTensors;
 
 /// How far from the outside implementation a value may be, as a share of the largest of its tensor.
@@ -88,14 +89,13 @@ fn the_reference_agrees_on_every_layer() {
 
 #[test]
 fn every_backend_agrees_on_logits_and_probabilities() {
-    let cpus = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Target::Cpu);
+    let cpus = Isa::ALL.iter().copied().filter(|isa| isa.is_available()).map(Target::Cpu);
     let targets: Vec<Target> = cpus.chain([Target::Reference]).collect();
     for case in cases() {
         for &target in &targets {
-            let options = PlanOptions { target, batch: case.images, ..PlanOptions::default() };
+            let options = PlanOptions::new().target(target).batch(case.images);
             let plan = Plan::build(case.model.clone(), &options).expect("a plan");
-            let engine = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })
-                .expect("an engine");
+            let engine = Engine::new(plan, &EngineOptions::new().threads(2)).expect("an engine");
             let mut session = engine.session().expect("a session");
             let predictions = session.run(case.image()).expect("a run");
             assert_eq!(predictions.len(), case.images);
@@ -119,9 +119,9 @@ fn every_backend_agrees_on_logits_and_probabilities() {
 #[test]
 fn every_node_stays_within_its_error_bound() {
     for case in cases() {
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let agreements =
-                verify::layers(case.model.clone(), Target::Cpu(isa), None, 2, case.image()).expect("a run");
+        for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
+            let options = PlanOptions::new().target(Target::Cpu(isa));
+            let agreements = verify::layers(case.model.clone(), &options, 2, case.image()).expect("a run");
             for node in agreements {
                 assert!(node.holds(), "{} on {isa}: {node:?}", case.name);
             }

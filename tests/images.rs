@@ -159,7 +159,7 @@ fn a_jpeg_without_its_end_is_truncated_even_if_an_end_stands_in_a_segment() {
 
 #[test]
 fn a_file_with_any_byte_changed_neither_panics_nor_hangs() {
-    let limits = Limits { max_pixels: 100_000, ..Limits::default() };
+    let limits = Limits::new().max_pixels(100_000);
     for name in FILES_TO_BREAK {
         let mut bytes = bytes_of(name);
         for at in 0..bytes.len() {
@@ -244,10 +244,10 @@ fn a_pipe_nobody_writes_to_and_an_endless_device_are_refused_at_once() {
 fn a_file_may_be_as_long_as_the_limit() {
     let bytes = bytes_of("rgb.png");
     let len = bytes.len() as u64;
-    let enough = Limits { max_bytes: len, ..Limits::default() };
+    let enough = Limits::new().max_bytes(len);
     assert!(image::decode(&bytes, &enough).is_ok() && image::open(file("rgb.png"), &enough).is_ok());
 
-    let short = Limits { max_bytes: len - 1, ..Limits::default() };
+    let short = Limits::new().max_bytes(len - 1);
     let parts = [&*format!("expected an image file of at most {} bytes, found {len} bytes", len - 1)];
     assert_error(&image::decode(&bytes, &short).unwrap_err(), ErrorKind::Image, &parts);
     assert_error(&image::open(file("rgb.png"), &short).unwrap_err(), ErrorKind::Image, &parts);
@@ -256,10 +256,10 @@ fn a_file_may_be_as_long_as_the_limit() {
 #[test]
 fn a_picture_may_be_as_large_as_the_limit() {
     for (name, _) in FILES {
-        let enough = Limits { max_pixels: 24 * 16, ..Limits::default() };
+        let enough = Limits::new().max_pixels(24 * 16);
         assert!(image::open(file(name), &enough).is_ok(), "{name}");
 
-        let short = Limits { max_pixels: 24 * 16 - 1, ..Limits::default() };
+        let short = Limits::new().max_pixels(24 * 16 - 1);
         let error = image::open(file(name), &short).unwrap_err();
         assert_error(&error, ErrorKind::Image, &["expected an image of at most 383 pixels, found 24x16"]);
     }
@@ -267,7 +267,7 @@ fn a_picture_may_be_as_large_as_the_limit() {
 
 #[test]
 fn the_largest_limits_do_not_overflow() {
-    let limits = Limits { max_bytes: u64::MAX, max_pixels: u64::MAX };
+    let limits = Limits::new().max_bytes(u64::MAX).max_pixels(u64::MAX);
     assert_eq!(image::open(file("rgb.png"), &limits).unwrap(), open("rgb.png"));
 }
 
@@ -359,7 +359,7 @@ fn every_fit_gives_pillows_pixels() {
 #[test]
 fn a_picture_of_the_target_size_keeps_its_pixels() {
     let photo = open("photo.png");
-    for fit in Fit::ALL {
+    for &fit in Fit::ALL {
         assert_eq!(image::prepare(&photo, None, fit, 61, 40).unwrap(), photo, "{fit}");
     }
 }
@@ -403,7 +403,7 @@ fn a_box_must_hold_pixels_of_the_picture() {
 #[test]
 fn a_target_must_have_pixels_and_fit_in_memory() {
     let photo = open("photo.png");
-    for fit in Fit::ALL {
+    for &fit in Fit::ALL {
         for (width, height) in [(0, 0), (0, 8), (8, 0)] {
             let error = image::prepare(&photo, None, fit, width, height).unwrap_err();
             assert_error(&error, ErrorKind::Input, &["target size", &format!("{width}x{height}")]);
@@ -418,7 +418,7 @@ fn a_target_must_have_pixels_and_fit_in_memory() {
 #[test]
 fn fits_and_boxes_are_read_as_they_are_written() {
     assert_eq!(Fit::default(), Fit::Crop);
-    for fit in Fit::ALL {
+    for &fit in Fit::ALL {
         assert_eq!(fit.to_string().parse::<Fit>().unwrap(), fit);
     }
     for wrong in ["", "Crop", "crop ", "fill"] {

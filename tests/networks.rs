@@ -9,18 +9,18 @@ mod random;
 
 use std::collections::BTreeMap;
 
+use awsnet::__tests::reference::{self, Map};
 use awsnet::model::{AwsUnit, Source};
-use awsnet::reference::{self, Map};
 use awsnet::{
-    Branch, Conv2dAlgorithm, Engine, EngineOptions, ErrorKind, Isa, Model, Plan, PlanOptions, Session,
-    Target, WinogradTile, verify,
+    Branch, Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Isa, Model, Plan, PlanOptions,
+    Session, Target, WinogradTile, verify,
 };
 use common::{Network, Numbers, Rng};
 use random::network;
 use serde_json::{Value, json};
 
 fn isas() -> impl Iterator<Item = Isa> {
-    Isa::ALL.into_iter().filter(|isa| isa.is_available())
+    Isa::ALL.iter().copied().filter(|isa| isa.is_available())
 }
 
 /// The algorithm of a random network: all of them in turn, and given, since what `Auto` takes depends on the batch.
@@ -29,12 +29,12 @@ fn algorithm(seed: u64) -> Conv2dAlgorithm {
 }
 
 fn session(model: &Model, target: Target, batch: usize, threads: usize, keep_values: bool) -> Session {
-    session_of(model, PlanOptions { target, batch, keep_values, ..PlanOptions::default() }, threads)
+    session_of(model, PlanOptions::new().target(target).batch(batch).keep_values(keep_values), threads)
 }
 
 fn session_of(model: &Model, options: PlanOptions, threads: usize) -> Session {
     let plan = Plan::build(model.clone(), &options).expect("a plan");
-    Engine::new(plan, &EngineOptions { threads, ..EngineOptions::default() })
+    Engine::new(plan, &EngineOptions::new().threads(threads))
         .expect("an engine")
         .session()
         .expect("a session")
@@ -63,9 +63,8 @@ fn every_node_stays_within_its_error_bound() {
         let model = network(seed, Numbers::Real).model();
         let images = images(&model, seed, 2);
         for isa in isas() {
-            let options =
-                PlanOptions { target: Target::Cpu(isa), conv2d: algorithm(seed), ..PlanOptions::default() };
-            for node in verify::layers_with(model.clone(), &options, 2, &images).expect("a run") {
+            let options = PlanOptions::new().target(Target::Cpu(isa)).conv2d(algorithm(seed));
+            for node in verify::layers(model.clone(), &options, 2, &images).expect("a run") {
                 assert!(node.worst <= 1.0, "seed {seed} on {isa}: {node:?}");
                 let worst = worst.entry(node.kernel).or_default();
                 *worst = worst.max(node.worst);
@@ -106,7 +105,7 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
             images.chunks(image_len).map(|image| reference::evaluate(&model, image).logits).collect();
         for isa in isas() {
             let (target, conv2d) = (Target::Cpu(isa), algorithm(seed));
-            let options = PlanOptions { target, batch: 2, conv2d, ..PlanOptions::default() };
+            let options = PlanOptions::new().target(target).batch(2).conv2d(conv2d);
             let mut session = session_of(&model, options, 2);
             for (found, expected) in session.run(&images).expect("a run").iter().zip(&expected) {
                 for branch in Branch::BOTH {
@@ -124,10 +123,10 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
                 let undecided = |distance: f64| distance.abs() < 1e-3;
                 let [emotion, au] = expected;
                 let labels = found.labels(Branch::Emotion);
-                let top = labels.iter().position(|label| label == found.emotion()).expect("a label");
+                let top = labels.iter().position(|label| label == found.emotion().label).expect("a label");
                 let best = emotion.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 assert!(emotion[top] == best || undecided(emotion[top] - best), "seed {seed} on {isa}");
-                let active: Vec<&str> = found.active().collect();
+                let active: Vec<&str> = found.active().map(|au| au.label).collect();
                 let head = model.head(Branch::Au);
                 for ((label, logit), &threshold) in head.labels().iter().zip(au).zip(head.thresholds()) {
                     let probability = 1.0 / (1.0 + (-logit).exp());
@@ -160,16 +159,21 @@ fn integer_networks_agree_bit_for_bit() {
         };
         let expected = reference::evaluate(&model, &image).logits;
         for (index, conv2d) in
-            Conv2dAlgorithm::ALL.into_iter().enumerate().filter(|(_, algorithm)| exact(algorithm))
+            Conv2dAlgorithm::ALL.iter().copied().enumerate().filter(|(_, algorithm)| exact(algorithm))
         {
             compared[index] += 1;
             for isa in isas() {
-                let options = PlanOptions { target: Target::Cpu(isa), conv2d, ..PlanOptions::default() };
+                let options = PlanOptions::new().target(Target::Cpu(isa)).conv2d(conv2d);
                 let mut session = session_of(&model, options, 1);
                 let predictions = session.run(&image).expect("a run");
                 for branch in Branch::BOTH {
-                    let found: Vec<f64> =
-                        predictions.get(0).logits(branch).iter().map(|&v| f64::from(v)).collect();
+                    let found: Vec<f64> = predictions
+                        .get(0)
+                        .expect("an image")
+                        .logits(branch)
+                        .iter()
+                        .map(|&v| f64::from(v))
+                        .collect();
                     assert_eq!(
                         found, expected[branch as usize],
                         "seed {seed} on {isa}: {branch:?}, {conv2d:?}"
@@ -190,6 +194,7 @@ fn largest_sum(model: &Model, image: &[f32]) -> f64 {
     let of = |source: Source| match source {
         Source::Image => &image,
         Source::Layer(index) => &evaluation.layers[index],
+        other => panic!("{other:?} in an integer network"),
     };
     let top = |map: &Map| map.data.iter().fold(0.0f64, |top, v| top.max(v.abs()));
     let (mut largest, mut units) = (0.0f64, 1.0);
@@ -215,7 +220,7 @@ fn largest_sum(model: &Model, image: &[f32]) -> f64 {
             Some(AwsUnit::Layer(a)) => reference::aws_unit(&AwsUnit::Layer(magnitudes(a)), &u),
             Some(AwsUnit::Channel(a)) => reference::aws_unit(&AwsUnit::Channel(magnitudes(a)), &u),
             Some(AwsUnit::Dense(a)) => reference::aws_unit(&AwsUnit::Dense(magnitudes(a)), &u),
-            Some(AwsUnit::Gate { .. }) => panic!("a gate in an integer network"),
+            Some(other) => panic!("{:?} in an integer network", other.kind()),
             None => u.clone(),
         };
         largest = u.iter().chain(&y).map(top).fold(largest, |largest, sum| largest.max(sum * units));
@@ -240,7 +245,7 @@ fn threads_batches_positions_and_repetition_leave_the_bits_alone() {
             let conv2d = algorithm(seed);
             session_of(
                 model,
-                PlanOptions { target, batch, keep_values, conv2d, ..PlanOptions::default() },
+                PlanOptions::new().target(target).batch(batch).keep_values(keep_values).conv2d(conv2d),
                 threads,
             )
         };
@@ -281,7 +286,7 @@ fn a_run_leaves_no_trace_in_the_next_one() {
             let conv2d = algorithm(seed);
             session_of(
                 model,
-                PlanOptions { target, batch, keep_values, conv2d, ..PlanOptions::default() },
+                PlanOptions::new().target(target).batch(batch).keep_values(keep_values).conv2d(conv2d),
                 threads,
             )
         };
@@ -329,7 +334,7 @@ fn a_session_refuses_wrong_lengths_and_works_on() {
         }
     }
     for batch in [0, (1 << 20) + 1, usize::MAX] {
-        let options = PlanOptions { batch, ..PlanOptions::default() };
+        let options = PlanOptions::new().device(Device::Cpu).batch(batch);
         let error = Plan::build(model.clone(), &options).expect_err("a batch out of range");
         assert_eq!((error.kind(), error.place()), (ErrorKind::Plan, "batch"), "{error}");
     }
@@ -575,11 +580,11 @@ fn what_fuses_and_what_does_not() {
         let model = small(&layers, heads);
         let images = images(&model, 3, 2);
         for isa in isas() {
-            let options = PlanOptions { target: Target::Cpu(isa), ..PlanOptions::default() };
+            let options = PlanOptions::new().target(Target::Cpu(isa));
             let plan = Plan::build(model.clone(), &options).expect("a plan");
             let names: Vec<&str> = plan.nodes().iter().map(|node| node.name()).collect();
             assert_eq!(names, [nodes, &["emotion head", "au head"]].concat(), "{what}\n{plan}");
-            for node in verify::layers(model.clone(), options.target, None, 1, &images).expect("a run") {
+            for node in verify::layers(model.clone(), &options, 1, &images).expect("a run") {
                 assert!(node.worst <= 1.0, "{what} on {isa}: {node:?}");
             }
         }

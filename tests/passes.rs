@@ -9,19 +9,18 @@ const BATCH: usize = 8;
 
 #[test]
 fn a_batch_in_passes_gives_the_bits_of_single_images() {
-    let options = InitOptions { architecture: Architecture::Tiny, size: 449, ..InitOptions::default() };
+    let options = InitOptions::new().architecture(Architecture::Tiny).size(449);
     let model = Model::from_bytes(&init(&options).expect("a model file")).expect("a valid model");
     let len = model.input().shape.len();
     let images: Vec<f32> = (0..BATCH * len).map(|i| (i * 7919 % 1000) as f32 / 250.0 - 2.0).collect();
     let f4 = Conv2dAlgorithm::Winograd(WinogradTile::F4);
     let algorithms = [Conv2dAlgorithm::Auto, Conv2dAlgorithm::Direct, f4];
-    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    let isas = Isa::ALL.iter().copied().filter(|isa| isa.is_available());
     for (isa, conv2d) in isas.flat_map(|isa| algorithms.map(|algorithm| (isa, algorithm))) {
         let session = |batch: usize| {
-            let options = PlanOptions { target: Target::Cpu(isa), batch, conv2d, ..PlanOptions::default() };
+            let options = PlanOptions::new().target(Target::Cpu(isa)).batch(batch).conv2d(conv2d);
             let plan = Plan::build(model.clone(), &options).expect("a plan");
-            let engine = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })
-                .expect("an engine");
+            let engine = Engine::new(plan, &EngineOptions::new().threads(2)).expect("an engine");
             engine.session().expect("a session")
         };
         // `Auto` may choose another algorithm for another batch; its plan runs images alone, too.
@@ -35,7 +34,7 @@ fn a_batch_in_passes_gives_the_bits_of_single_images() {
             .chunks_exact(len)
             .map(|image| {
                 let predictions = single.run(image).expect("a run");
-                Branch::BOTH.map(|branch| bits(predictions.get(0).logits(branch)))
+                Branch::BOTH.map(|branch| bits(predictions.get(0).expect("an image").logits(branch)))
             })
             .collect();
         // All of them, some of them, one of them: passes of every fill.

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use awsnet::model::init::{InitOptions, init};
-use awsnet::{DType, Engine, EngineOptions, Model, Plan, PlanOptions};
+use awsnet::{DType, Device, Engine, EngineOptions, Model, Plan, PlanOptions};
 
 /// What may be added to packed weights and arena: code, stacks, the layer that is being packed.
 const MORE_BYTES: u64 = 30 << 20;
@@ -25,9 +25,9 @@ fn peak_bytes() -> u64 {
 fn way_to_a_first_result() {
     let Some(path) = std::env::var_os(MODEL) else { return };
     let model = Model::load(path).expect("a model");
-    let plan = Plan::build(model, &PlanOptions::default()).expect("a plan");
+    let plan = Plan::build(model, &PlanOptions::new().device(Device::Cpu)).expect("a plan");
     let (weights, arena) = (plan.weight_bytes(), plan.arena_bytes());
-    let options = EngineOptions { threads: 2, ..EngineOptions::default() };
+    let options = EngineOptions::new().threads(2);
     let engine = Engine::new(plan, &options).expect("an engine");
     let mut session = engine.session().expect("a session");
     session.run(&vec![0.5; engine.plan().input().shape.len()]).expect("a run");
@@ -39,7 +39,7 @@ fn the_peak_is_weights_and_arena_and_little_more() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("resnet18.safetensors");
     for dtype in [DType::F16, DType::F32] {
-        let bytes = init(&InitOptions { dtype, ..InitOptions::default() }).expect("a model file");
+        let bytes = init(&InitOptions::new().dtype(dtype)).expect("a model file");
         std::fs::write(&path, bytes).expect("a file");
         let mut way = Command::new(std::env::current_exe().expect("this program"));
         way.args(["--exact", "way_to_a_first_result", "--ignored", "--nocapture"]).env(MODEL, &path);

@@ -5,8 +5,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use awsnet::__tests::Random;
 use awsnet::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
-use awsnet::model::init::Random;
 use awsnet::{Device, Engine, EngineOptions, Model, Plan, PlanOptions, Session, Target, cuda};
 use cudarc::driver::{result, sys};
 
@@ -48,9 +48,9 @@ pub struct Timed {
 
 impl Timed {
     pub fn new(model: &Model, target: Target, batch: usize, threads: usize) -> Self {
-        let options = PlanOptions { target, batch, ..PlanOptions::default() };
+        let options = PlanOptions::new().target(target).batch(batch);
         let plan = Plan::build(model.clone(), &options).expect("a plan");
-        let options = EngineOptions { threads, ..EngineOptions::default() };
+        let options = EngineOptions::new().threads(threads);
         let session = Engine::new(plan, &options).expect("an engine").session().expect("a session");
         let images = images(model, batch);
         let gpu = matches!(target, Target::Cuda(_)).then(|| Gpu::new(&images, batch));
@@ -91,7 +91,7 @@ impl Gpu {
             let event = || result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).expect("an event");
             let pixels = result::malloc_sync(size_of_val(images)).expect("memory");
             result::memcpy_htod_sync(pixels, images).expect("a copy");
-            let images = DeviceImages { pixels, format: PixelFormat::F32, count };
+            let images = DeviceImages::new(pixels, PixelFormat::F32, count);
             Gpu { stream, events: [event(), event()], images }
         }
     }
@@ -102,7 +102,7 @@ impl Gpu {
         unsafe {
             let mut run = || {
                 let stream = Stream(self.stream.cast());
-                session.enqueue(stream, self.images, DevicePredictions::default()).expect("a queued run");
+                session.enqueue(stream, self.images, DevicePredictions::new()).expect("a queued run");
             };
             run();
             result::event::record(start, self.stream).expect("an event");

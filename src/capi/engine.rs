@@ -294,21 +294,20 @@ impl Options {
 impl awsnet_engine {
     fn new(model: &awsnet_model, options: &Options) -> Result<Self, Failure> {
         let model = model.model.clone();
-        let resolved = options.device.resolve()?;
         let labels = Branch::BOTH
             .map(|branch| model.head(branch).labels().iter().map(|label| c_string(label)).collect());
         let thresholds = model.head(Branch::Au).thresholds().to_vec();
-        let plan_options = PlanOptions {
-            target: resolved.target,
-            precision: options.precision,
-            batch: options.batch,
-            tuning: crate::tune::from_env()?,
-            ..PlanOptions::default()
-        };
+        let plan_options = PlanOptions::new()
+            .device(options.device)
+            .precision(options.precision)
+            .batch(options.batch)
+            .tuning(crate::tune::from_env()?);
         let plan = Plan::build(model, &plan_options)?;
-        let engine = Engine::new(plan, &EngineOptions { threads: options.threads, graphs: options.graphs })?;
-        if let Some(note) = resolved.note {
-            log::info(&format!("running on {}: {note}", resolved.target));
+        let engine_options = EngineOptions::new().threads(options.threads).graphs(options.graphs);
+        let engine = Engine::new(plan, &engine_options)?;
+        let plan = engine.plan();
+        if let Some(note) = plan.note() {
+            log::info(&format!("running on {}: {note}", plan.target()));
         }
         Ok(awsnet_engine {
             poison: Poison::default(),

@@ -12,7 +12,7 @@ use super::status::{
     AWSNET_STATUS_BUFFER_TOO_SMALL, AWSNET_STATUS_BUSY, Failure, awsnet_error, awsnet_status,
 };
 use crate::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
-use crate::{Branch, ImagesU8, Predictions, Session, Shape};
+use crate::{Branch, ImagesU8, Predictions, RunOptions, Session, Shape};
 
 /// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element a
 /// branch, by AWSNET_BRANCH_*. A buffer holds the scores of image 0, then those of image 1, and so on: [images][labels].
@@ -196,7 +196,7 @@ pub unsafe extern "C" fn awsnet_session_run_within(
         let mut entered = session.enter()?;
         let session = entered.session();
         let predictions = match Instant::now().checked_add(Duration::from_micros(timeout_us)) {
-            Some(deadline) => session.run_by(images, deadline)?,
+            Some(deadline) => session.run_with(images, RunOptions::new().deadline(deadline))?,
             None => session.run(images)?, // later than any clock goes
         };
         outputs.write(&predictions);
@@ -224,8 +224,12 @@ pub unsafe extern "C" fn awsnet_session_run_u8(
         // SAFETY: by the caller's word.
         let outputs = unsafe { Outputs::new(predictions, session, images.count) }?;
         let mut entered = session.enter()?;
-        let images = ImagesU8 { pixels, count: images.count, row_stride, image_stride };
-        outputs.write(&entered.session().run_u8(images)?);
+        let Shape { channels, height, width } = session.input;
+        let images = ImagesU8::new(pixels, width, height, channels)
+            .count(images.count)
+            .row_stride(row_stride)
+            .image_stride(image_stride);
+        outputs.write(&entered.session().run(images)?);
         Ok(())
     };
     // SAFETY: by the caller's word.
@@ -351,7 +355,7 @@ fn to_device_images(session: &awsnet_session, images: awsnet_device_images) -> R
             return Err(Failure::argument("images.format", expected, &unknown.to_string()));
         }
     };
-    Ok(DeviceImages { pixels: images.pixels.addr() as u64, format, count: images.count })
+    Ok(DeviceImages::new(images.pixels.addr() as u64, format, images.count))
 }
 
 /// The caller's buffers, on the host or on a device.
@@ -405,8 +409,12 @@ impl Outputs {
 
     /// The buffers, which are on a device.
     fn addresses(&self) -> DevicePredictions {
-        let addresses = |buffers: [*mut f32; 2]| buffers.map(|buffer| buffer.addr() as u64);
-        DevicePredictions { logits: addresses(self.0.logits), probabilities: addresses(self.0.probabilities) }
+        Branch::BOTH.into_iter().fold(DevicePredictions::new(), |predictions, branch| {
+            let address = |buffers: [*mut f32; 2]| buffers[branch as usize].addr() as u64;
+            predictions
+                .logits(branch, address(self.0.logits))
+                .probabilities(branch, address(self.0.probabilities))
+        })
     }
 }
 

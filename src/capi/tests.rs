@@ -67,7 +67,7 @@ fn text(message: *const c_char) -> String {
 }
 
 fn tiny_model() -> Vec<u8> {
-    let options = InitOptions { architecture: Architecture::Tiny, size: 8, ..InitOptions::default() };
+    let options = InitOptions::new().architecture(Architecture::Tiny).size(8);
     init(&options).expect("a model")
 }
 

@@ -18,13 +18,15 @@ mod scratch;
 mod simd;
 mod team;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::node::ValueId;
 use crate::memory::AlignedBuffer;
 use crate::pixels::Pixels;
 use crate::predictions::PredictionBuffers;
-use crate::tensor::Branch;
+use crate::tensor::{Branch, Shape};
 use kernels::dispatch::{self, Kernels};
 use plan::CpuPlan;
 use plan::value::Value;
@@ -37,6 +39,7 @@ pub(crate) use team::MAX_THREADS;
 
 /// The mutable part of one caller: arena, threads, and memory for each thread.
 pub(crate) struct CpuSession {
+    plan: Arc<CpuPlan>,
     arena: AlignedBuffer,
     kernels: &'static Kernels,
     schedule: Schedule,
@@ -96,30 +99,31 @@ impl Job for Only<'_> {
 
 impl CpuSession {
     /// A session of a plan. Errors: an instruction set that the processor does not have; not enough memory or threads.
-    pub(crate) fn new(plan: &CpuPlan, threads: usize) -> Result<Self> {
+    pub(crate) fn new(plan: Arc<CpuPlan>, threads: usize) -> Result<Self> {
         let kernels = dispatch::kernels(plan.isa).filter(|kernels| kernels.isa.is_available());
         let kernels = kernels.ok_or_else(|| {
             let expected = format!("a processor with {}, for which the plan was made", plan.isa);
             Error::new(ErrorKind::Device, "cpu", expected, "one without")
         })?;
-        let schedule = Schedule::new(plan, kernels, threads)?;
+        let schedule = Schedule::new(&plan, kernels, threads)?;
         let arena = AlignedBuffer::zeros(plan.arena_len, "arena")?;
         let scratches = Scratches::new(threads, plan.scratch_len)?;
-        Ok(CpuSession { arena, kernels, schedule, scratches, team: Team::new(threads, plan.nodes.len())? })
+        let team = Team::new(threads, plan.nodes.len())?;
+        Ok(CpuSession { plan, arena, kernels, schedule, scratches, team })
     }
 
-    /// Runs `count` images, at most the plan's batch, pass by pass, and writes their logits.
+    /// Runs `count` images, at most the plan's batch, pass by pass, and writes their scores.
     ///
     /// Adds what each node takes to `times`, where they are wanted; the threads then meet once more at each node.
     pub(crate) fn run(
         &mut self,
-        plan: &CpuPlan,
         images: Pixels<'_>,
         count: usize,
         predictions: &mut PredictionBuffers,
         times: Option<&mut [Duration]>,
     ) -> Result<()> {
         let mut times = times;
+        let plan = &*self.plan;
         let image = &plan.values[plan.image];
         for first in (0..count).step_by(plan.pass) {
             let pass = plan.pass.min(count - first);
@@ -146,16 +150,18 @@ impl CpuSession {
                 for index in 0..pass {
                     // A 1x1 map without halo: its channels lie one behind the other.
                     let from = &self.arena.as_slice()[logits.offset + index * logits.image_stride()..];
-                    let labels = logits.shape.channels;
-                    predictions.logits_mut(branch, first + index, labels).copy_from_slice(&from[..labels]);
+                    let out = predictions.logits_mut(branch, first + index);
+                    out.copy_from_slice(&from[..out.len()]);
                 }
             }
         }
+        predictions.score(count);
         Ok(())
     }
 
-    /// The map of one image and branch of the last run as [C, H, W], if it is still there.
-    pub(crate) fn map(&self, value: &Value, image: usize, branch: Branch) -> Vec<f32> {
+    /// The map of one image and branch of the last run, and its elements as [C, H, W], if it is still there.
+    pub(crate) fn map(&self, value: ValueId, image: usize, branch: Branch) -> (Shape, Vec<f32>) {
+        let value = &self.plan.values[value];
         let first = value.offset
             + image * value.image_stride()
             + value.branch_offset(branch as usize)
@@ -174,7 +180,7 @@ impl CpuSession {
                 }
             }
         }
-        map
+        (value.shape, map)
     }
 }
 

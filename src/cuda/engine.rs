@@ -1,4 +1,4 @@
-//! A plan on a device, the part that all its sessions share: loaded kernels and weights.
+//! A plan on a device, the part that all its sessions share: launches, loaded kernels and weights.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,9 +10,11 @@ use super::stream::Stream;
 use crate::cuda::plan::CudaPlan;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The immutable part: the loaded kernels and the weights. Sessions share it.
+/// The immutable part: the plan, the loaded kernels and the weights. Sessions share it.
 #[derive(Debug)]
 pub(crate) struct CudaEngine {
+    /// Without its weights, which are on the device.
+    pub(super) plan: CudaPlan,
     functions: HashMap<String, Function>,
     pub(super) constants: Arc<DeviceMemory>,
     module: Arc<Module>,
@@ -23,8 +25,8 @@ pub(crate) struct CudaEngine {
 const UPLOAD_BYTES: usize = 4 << 20;
 
 impl CudaEngine {
-    /// Loads the kernels that the plan launches and uploads its weights, which it takes out of the plan.
-    pub(crate) fn new(plan: &mut CudaPlan) -> Result<CudaEngine> {
+    /// Loads the kernels that the plan launches and uploads its weights.
+    pub(crate) fn new(mut plan: CudaPlan) -> Result<CudaEngine> {
         let Some(ordinal) = plan.gpu.ordinal else {
             let expected = "a plan for a GPU of this machine";
             let found = format!("one for any sm_{}", plan.gpu.capability);
@@ -34,7 +36,7 @@ impl CudaEngine {
         let constants = std::mem::take(&mut plan.constants);
         context.scope(|| {
             let module = Arc::new(Module::load(&context, plan.gpu.capability)?);
-            let functions = functions(plan, &module)?;
+            let functions = functions(&plan, &module)?;
             let memory = Arc::new(DeviceMemory::new(&context, constants.len(), "weights")?);
             let stream = Stream::new(&context)?;
             let mut staging =
@@ -50,14 +52,17 @@ impl CudaEngine {
                 }
                 stream.synchronize()?;
             }
-            Ok(CudaEngine { functions, constants: memory, module, context: Arc::clone(&context) })
+            let (kernels, bytes) = (functions.len(), constants.len());
+            crate::log::log!(debug, "cuda:{ordinal}: loaded {kernels} kernels and {bytes} bytes of weights");
+            Ok(CudaEngine { plan, functions, constants: memory, module, context: Arc::clone(&context) })
         })
     }
 
     /// An engine for a plan that differs from this one's in tiles only: it shares the weights.
-    pub(super) fn with_tiles_of(&self, plan: &CudaPlan) -> Result<CudaEngine> {
+    pub(super) fn with_tiles_of(&self, plan: CudaPlan) -> Result<CudaEngine> {
         Ok(CudaEngine {
-            functions: self.context.scope(|| functions(plan, &self.module))?,
+            functions: self.context.scope(|| functions(&plan, &self.module))?,
+            plan,
             constants: Arc::clone(&self.constants),
             module: Arc::clone(&self.module),
             context: Arc::clone(&self.context),

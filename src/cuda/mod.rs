@@ -1,7 +1,7 @@
 //! NVIDIA GPUs: what this machine has of them, and the backend that runs plans on them.
 //!
 //! [`probe`] finds the driver and its devices. With the feature `cuda`, `build.rs` compiles `kernels/` where it finds
-//! nvcc and [`image`] embeds the result. From there to a running network:
+//! nvcc and `image` embeds the result. From there to a running network:
 //!
 //! ```text
 //! CudaPlan --node::prepare--> launch, parameters --stream::Stream::capture--> graph --Session::run--> results
@@ -15,8 +15,8 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 #[cfg(feature = "cuda")]
-#[doc(hidden)]
-pub mod abi;
+#[allow(missing_docs, reason = "tests alone see it from outside")]
+pub(crate) mod abi;
 #[cfg(feature = "cuda")]
 mod bound;
 #[cfg(feature = "cuda")]
@@ -24,13 +24,13 @@ mod driver;
 #[cfg(feature = "cuda")]
 mod engine;
 #[cfg(feature = "cuda")]
-#[doc(hidden)]
-pub mod image;
+pub(crate) mod image;
 #[cfg(feature = "cuda")]
-#[doc(hidden)]
-pub mod launch;
+#[allow(missing_docs, reason = "tests alone see it from outside")]
+pub(crate) mod launch;
 #[cfg(feature = "cuda")]
 mod node;
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the backend reads it"))]
 pub(crate) mod plan;
 mod probe;
 #[cfg(feature = "cuda")]
@@ -38,22 +38,22 @@ mod session;
 #[cfg(feature = "cuda")]
 mod stream;
 #[cfg(feature = "cuda")]
-mod tune;
+pub(crate) mod tune;
 
 #[cfg(feature = "cuda")]
 pub use bound::Bound;
 #[cfg(feature = "cuda")]
 pub(crate) use engine::CudaEngine;
-#[doc(hidden)]
-pub use plan::{pack, variants};
+#[cfg(feature = "cuda")]
+pub(crate) use plan::variants;
 #[cfg(feature = "cuda")]
 pub(crate) use session::CudaSession;
-#[cfg(feature = "cuda")]
-pub use tune::Measurement;
 #[cfg(feature = "cuda")]
 pub(crate) use tune::measure;
 
 pub use probe::{DeviceInfo, Driver, probe, usable};
+
+use crate::tensor::Branch;
 
 /// The GPU architectures that kernels are embedded for, as in `sm_90`; none where the build found no nvcc.
 pub fn embedded_architectures() -> Vec<&'static str> {
@@ -65,6 +65,7 @@ pub fn embedded_architectures() -> Vec<&'static str> {
 
 /// How a caller's pixels lie in device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PixelFormat {
     /// [N, C, H, W] of f32, already normalised.
     F32,
@@ -80,22 +81,45 @@ pub enum PixelFormat {
 /// Images in device memory, for [`Session::enqueue`](crate::Session::enqueue).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceImages {
-    /// The address of the first pixel; of f32 a multiple of 4.
-    pub pixels: u64,
-    /// How they lie.
-    pub format: PixelFormat,
-    /// The number of images, N.
-    pub count: usize,
+    pub(crate) pixels: u64,
+    pub(crate) format: PixelFormat,
+    pub(crate) count: usize,
+}
+
+impl DeviceImages {
+    /// So many images from the address of the first pixel on, which is a multiple of 4 where the format is f32.
+    pub fn new(pixels: u64, format: PixelFormat, count: usize) -> Self {
+        DeviceImages { pixels, format, count }
+    }
 }
 
 /// Where [`Session::enqueue`](crate::Session::enqueue) writes its results: addresses in device memory of f32
-/// [N, labels], multiples of 4, for emotion and au; 0 for what is not wanted.
+/// [N, labels], multiples of 4; 0, as at first, for what is not wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[must_use]
 pub struct DevicePredictions {
-    /// Before softmax or sigmoid.
-    pub logits: [u64; 2],
-    /// Emotion: a softmax. AU: a sigmoid each.
-    pub probabilities: [u64; 2],
+    /// Of emotion and au.
+    pub(crate) logits: [u64; 2],
+    pub(crate) probabilities: [u64; 2],
+}
+
+impl DevicePredictions {
+    /// Nothing is wanted.
+    pub fn new() -> Self {
+        DevicePredictions::default()
+    }
+
+    /// Where the logits of a branch go.
+    pub fn logits(mut self, branch: Branch, address: u64) -> Self {
+        self.logits[branch as usize] = address;
+        self
+    }
+
+    /// Where the probabilities of a branch go. Emotion: a softmax. AU: a sigmoid each.
+    pub fn probabilities(mut self, branch: Branch, address: u64) -> Self {
+        self.probabilities[branch as usize] = address;
+        self
+    }
 }
 
 /// A run that cannot be: this build has no CUDA backend.

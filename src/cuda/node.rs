@@ -168,7 +168,7 @@ pub(super) fn prepare(
             let projected = projection.map_or(none, |projection| plan.values[projection.input].shape);
             let gemm = match algorithm {
                 Algorithm::ImplicitGemm(choices) => Some(choices[size]),
-                _ => None,
+                Algorithm::Stem | Algorithm::Direct(_) | Algorithm::Depthwise => None,
             };
             let params = abi::Conv2dParams {
                 epilogue: p.epilogue(output.channels),

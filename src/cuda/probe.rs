@@ -10,6 +10,7 @@ use crate::graph::target::Gpu;
 
 /// The NVIDIA driver and the devices it offers.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Driver {
     /// The newest CUDA version that the driver supports, major and minor.
     pub version: (u32, u32),
@@ -19,6 +20,7 @@ pub struct Driver {
 
 /// A GPU.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DeviceInfo {
     /// Its number in `cuda:N`.
     pub ordinal: usize,

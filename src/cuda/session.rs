@@ -12,10 +12,11 @@ use super::engine::CudaEngine;
 use super::node::{Addresses, decode, image_params, prepare};
 use super::stream::{Event, Graph, KernelCall, Stream, context_of, is_capturing};
 use super::{DeviceImages, DevicePredictions, PixelFormat};
-use crate::cuda::plan::{CudaPlan, CudaValue};
+use crate::cuda::plan::CudaPlan;
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::node::ValueId;
 use crate::predictions::PredictionBuffers;
-use crate::tensor::Branch;
+use crate::tensor::{Branch, Shape};
 
 /// Where a part of the session's memory begins: a multiple of this many bytes.
 const ALIGNMENT: usize = 256;
@@ -90,8 +91,8 @@ fn results_offsets(plan: &CudaPlan, images: usize) -> [[usize; 2]; 2] {
 
 impl CudaSession {
     /// Memory, stream and, with `capture`, the graphs of every size of the plan.
-    pub(crate) fn new(plan: &CudaPlan, engine: &Arc<CudaEngine>, capture: bool) -> Result<CudaSession> {
-        let context = &engine.context;
+    pub(crate) fn new(engine: &Arc<CudaEngine>, capture: bool) -> Result<CudaSession> {
+        let (plan, context) = (&engine.plan, &engine.context);
         let layout = Layout::new(plan).ok_or_else(|| {
             Error::new(ErrorKind::Memory, "session", "memory that fits the address space", "more")
         })?;
@@ -122,7 +123,7 @@ impl CudaSession {
                 for &images in &plan.sizes {
                     for u8 in [false, true] {
                         let key = Key::Host { u8, images };
-                        let graph = session.capture(plan, &key)?;
+                        let graph = session.capture(&key)?;
                         session.host_graphs.push((key, graph));
                     }
                 }
@@ -136,12 +137,8 @@ impl CudaSession {
     }
 
     /// Addresses of a run over `images`, with results where `predictions` says, or, where it says 0, in own memory.
-    fn addresses(
-        &self,
-        plan: &CudaPlan,
-        images: &DeviceImages,
-        predictions: &DevicePredictions,
-    ) -> Addresses {
+    fn addresses(&self, images: &DeviceImages, predictions: &DevicePredictions) -> Addresses {
+        let plan = &self.engine.plan;
         let own = results_offsets(plan, images.count)
             .map(|pair| pair.map(|offset| self.at(self.layout.results) + (offset * size_of::<f32>()) as u64));
         let or_own =
@@ -162,13 +159,8 @@ impl CudaSession {
     /// # Safety
     ///
     /// The stream is one of the context; the addresses are there until the kernels are done.
-    unsafe fn queue_kernels(
-        &self,
-        plan: &CudaPlan,
-        images: usize,
-        addresses: &Addresses,
-        stream: CUstream,
-    ) -> Result<()> {
+    unsafe fn queue_kernels(&self, images: usize, addresses: &Addresses, stream: CUstream) -> Result<()> {
+        let plan = &self.engine.plan;
         for (index, node) in plan.nodes.iter().enumerate() {
             let (launch, params) = prepare(plan, node, images, addresses);
             let function = self.engine.function(&launch)?;
@@ -187,8 +179,8 @@ impl CudaSession {
     }
 
     /// How tight bytes of the host's pixels lie on the device.
-    fn own_images(&self, plan: &CudaPlan, u8: bool, count: usize) -> DeviceImages {
-        let shape = plan.input.shape;
+    fn own_images(&self, u8: bool, count: usize) -> DeviceImages {
+        let shape = self.engine.plan.input.shape;
         let row_stride = shape.width * shape.channels;
         let format = match u8 {
             true => PixelFormat::U8 { row_stride, image_stride: row_stride * shape.height },
@@ -197,11 +189,13 @@ impl CudaSession {
         DeviceImages { pixels: self.at(self.layout.images), format, count }
     }
 
-    fn capture(&self, plan: &CudaPlan, key: &Key) -> Result<Graph> {
+    fn capture(&self, key: &Key) -> Result<Graph> {
+        let plan = &self.engine.plan;
+        crate::log::log!(debug, "captures a graph for {key:?}");
         match key {
             Key::Host { u8, images } => {
-                let own = self.own_images(plan, *u8, *images);
-                let addresses = self.addresses(plan, &own, &DevicePredictions::default());
+                let own = self.own_images(*u8, *images);
+                let addresses = self.addresses(&own, &DevicePredictions::default());
                 let pixel_bytes = if *u8 { 1 } else { size_of::<f32>() };
                 let image_bytes = images * plan.input.shape.len() * pixel_bytes;
                 let result_bytes = results_bytes(plan, *images);
@@ -209,24 +203,26 @@ impl CudaSession {
                 // any of it.
                 self.stream.capture(|| unsafe {
                     self.stream.upload(own.pixels, &self.staging.bytes()[..image_bytes])?;
-                    self.queue_kernels(plan, *images, &addresses, self.stream.handle())?;
+                    self.queue_kernels(*images, &addresses, self.stream.handle())?;
                     let to = self.results.bytes().as_ptr().cast_mut();
                     self.stream.download(to, self.at(self.layout.results), result_bytes)
                 })
             }
             Key::Device(images, predictions) => {
-                let addresses = self.addresses(plan, images, predictions);
+                let addresses = self.addresses(images, predictions);
                 // SAFETY: the session's own memory as above; the caller's by the contract of `enqueue`.
-                self.stream.capture(|| unsafe {
-                    self.queue_kernels(plan, images.count, &addresses, self.stream.handle())
-                })
+                self.stream
+                    .capture(|| unsafe { self.queue_kernels(images.count, &addresses, self.stream.handle()) })
             }
         }
     }
 
-    /// Where `count` images of the next run go: [count, C, H, W] of f32 as bytes, or [count, H, W, C] of u8.
-    pub(crate) fn staging(&mut self) -> &mut [u8] {
-        self.staging.bytes_mut()
+    /// Where the images of the next run go: [batch, C, H, W] of f32 as bytes, or [batch, H, W, C] of u8.
+    ///
+    /// Errors on a poisoned engine, whose device may still be reading them.
+    pub(crate) fn staging(&mut self) -> Result<&mut [u8]> {
+        self.engine.context.check_poisoned()?;
+        Ok(self.staging.bytes_mut())
     }
 
     /// Runs the first `count` staged images and reads their results; waits until `deadline` at most.
@@ -234,25 +230,25 @@ impl CudaSession {
     /// Behind a missed deadline the engine is poisoned: work that does not end cannot be taken back.
     pub(crate) fn run(
         &mut self,
-        plan: &CudaPlan,
         u8: bool,
         count: usize,
         deadline: Option<Instant>,
         predictions: &mut PredictionBuffers,
     ) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        let plan = &engine.plan;
         let padded = plan.sizes[plan.size_for(count)];
         let find = |session: &Self| {
             let fits =
                 |images| session.host_graphs.iter().position(|(key, _)| *key == Key::Host { u8, images });
             fits(count).or_else(|| fits(padded))
         };
-        let engine = Arc::clone(&self.engine);
         let images = engine.context.scope(|| {
             let index = match find(self) {
                 Some(index) => index,
                 None => {
                     let key = Key::Host { u8, images: count };
-                    let graph = self.capture(plan, &key)?;
+                    let graph = self.capture(&key)?;
                     self.host_graphs.push((key, graph));
                     self.host_graphs.len() - 1
                 }
@@ -280,9 +276,9 @@ impl CudaSession {
                     results[first..][..labels * size_of::<f32>()].chunks_exact(size_of::<f32>())
                 };
                 let read = |b: &[u8]| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
-                let logits = predictions.logits_mut(branch, index, labels);
+                let logits = predictions.logits_mut(branch, index);
                 logits.iter_mut().zip(values(offsets[0])).for_each(|(to, b)| *to = read(b));
-                let probabilities = predictions.probabilities_mut(branch, index, labels);
+                let probabilities = predictions.probabilities_mut(branch, index);
                 probabilities.iter_mut().zip(values(offsets[1])).for_each(|(to, b)| *to = read(b));
             }
         }
@@ -316,7 +312,6 @@ impl CudaSession {
     /// As for [`Session::enqueue`](crate::Session::enqueue).
     pub(crate) unsafe fn enqueue(
         &mut self,
-        plan: &CudaPlan,
         stream: CUstream,
         images: DeviceImages,
         predictions: DevicePredictions,
@@ -330,13 +325,13 @@ impl CudaSession {
                 check_stream(context, stream)?;
                 if is_capturing(context, stream)? {
                     // A graph cannot be launched into a capture; its kernels can.
-                    let addresses = self.addresses(plan, &images, &predictions);
-                    return self.queue_kernels(plan, images.count, &addresses, stream);
+                    let addresses = self.addresses(&images, &predictions);
+                    return self.queue_kernels(images.count, &addresses, stream);
                 }
                 let index = match self.device_graphs.iter().position(|(other, _)| *other == key) {
                     Some(index) => index,
                     None => {
-                        let graph = self.capture(plan, &key)?;
+                        let graph = self.capture(&key)?;
                         if self.device_graphs.len() == MOST_DEVICE_GRAPHS {
                             self.device_graphs.remove(0);
                         }
@@ -356,7 +351,6 @@ impl CudaSession {
     /// As for [`Session::bind`](crate::Session::bind).
     pub(crate) unsafe fn bind(
         &mut self,
-        plan: &CudaPlan,
         stream: CUstream,
         images: DeviceImages,
         predictions: DevicePredictions,
@@ -371,7 +365,7 @@ impl CudaSession {
                     return Err(Error::new(ErrorKind::Input, "stream", expected, "one that is"));
                 }
             }
-            let graph = self.capture(plan, &Key::Device(images, predictions))?;
+            let graph = self.capture(&Key::Device(images, predictions))?;
             Ok(Bound::new(graph, stream, &self.memory, &engine))
         })
     }
@@ -401,21 +395,15 @@ impl CudaSession {
     }
 
     /// Milliseconds on the device of each of `runs` runs over the first `images` staged images: queued back to back, or with `cold` behind an eviction of the L2 cache each.
-    pub(super) fn time(
-        &mut self,
-        plan: &CudaPlan,
-        images: usize,
-        runs: usize,
-        cold: bool,
-    ) -> Result<Vec<f32>> {
+    pub(super) fn time(&mut self, images: usize, runs: usize, cold: bool) -> Result<Vec<f32>> {
         let engine = Arc::clone(&self.engine);
-        let context = &engine.context;
+        let (plan, context) = (&engine.plan, &engine.context);
         context.scope(|| {
-            let own = self.own_images(plan, false, images);
+            let own = self.own_images(false, images);
             let bytes = &self.staging.bytes()[..images * plan.input.shape.len() * size_of::<f32>()];
             // SAFETY: the session's own memory on both sides, and a wait below.
             unsafe { self.stream.upload(own.pixels, bytes)? };
-            let graph = self.capture(plan, &Key::Device(own, DevicePredictions::default()))?;
+            let graph = self.capture(&Key::Device(own, DevicePredictions::default()))?;
             let mut events = Vec::with_capacity(runs);
             for _ in 0..runs {
                 if cold {
@@ -434,21 +422,17 @@ impl CudaSession {
     }
 
     /// The map of one image and branch of the last run as [C, H, W]; the image itself as the kernels round it.
-    pub(crate) fn map(
-        &self,
-        plan: &CudaPlan,
-        value: &CudaValue,
-        image: usize,
-        branch: Branch,
-    ) -> Result<Vec<f32>> {
+    pub(crate) fn map(&self, value: ValueId, image: usize, branch: Branch) -> Result<(Shape, Vec<f32>)> {
+        let plan = &self.engine.plan;
+        let value = &plan.values[value];
         let shape = value.shape;
         if value.image_bytes == 0 {
             if !self.last_was_f32 {
-                return Ok(Vec::new());
+                return Ok((shape, Vec::new()));
             }
             let bytes = &self.staging.bytes()[image * shape.len() * size_of::<f32>()..];
             let pixels = decode(super::variants::Element::F32, &bytes[..shape.len() * size_of::<f32>()]);
-            return Ok(decode(plan.element, &super::plan::pack::encode(plan.element, &pixels)));
+            return Ok((shape, decode(plan.element, &super::plan::pack::encode(plan.element, &pixels))));
         }
         let mut bytes = vec![0; value.image_bytes];
         let offset = value.branch_offset(branch as usize, plan.batch) + image * value.image_bytes;
@@ -461,10 +445,8 @@ impl CudaSession {
         let pitch = abi::pitch(shape.channels);
         let at = |c: usize, position: usize| elements.get(position * pitch + c).copied().unwrap_or(f32::NAN);
         let channels = 0..shape.channels;
-        Ok(channels
-            .flat_map(|c| (0..shape.pixels()).map(move |position| (c, position)))
-            .map(|(c, p)| at(c, p))
-            .collect())
+        let positions = channels.flat_map(|c| (0..shape.pixels()).map(move |position| (c, position)));
+        Ok((shape, positions.map(|(c, p)| at(c, p)).collect()))
     }
 }
 

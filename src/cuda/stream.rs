@@ -61,10 +61,11 @@ impl Stream {
     /// Whether all work is done; the context is current.
     pub fn is_done(&self) -> Result<bool> {
         // SAFETY: the stream is alive.
-        match unsafe { sys::cuStreamQuery(self.stream) } {
-            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
-            status => self.context.check_run("cuStreamQuery", status).map(|()| true),
+        let status = unsafe { sys::cuStreamQuery(self.stream) };
+        if status == CUresult::CUDA_ERROR_NOT_READY {
+            return Ok(false);
         }
+        self.context.check_run("cuStreamQuery", status).map(|()| true)
     }
 
     /// Copies to the device, in order with the stream.

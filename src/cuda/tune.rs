@@ -10,21 +10,43 @@ use crate::cuda::plan::{CudaPlan, Problem, Tile, candidates};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::init::Random;
 
-/// How tiles are measured.
+/// How tiles are measured: 12 candidates for each problem, 50 runs for each of them, warm, unless a setter says otherwise.
 #[derive(Clone, Copy, Debug)]
+#[must_use]
 pub struct Measurement {
-    /// Candidates for each problem, the best by the plan's estimate.
-    pub candidates: usize,
-    /// Replays of the network for each of them, whose median counts.
-    pub runs: usize,
-    /// Evicts the device's L2 cache before each replay.
-    pub cold: bool,
+    candidates: usize,
+    runs: usize,
+    cold: bool,
 }
 
 impl Default for Measurement {
-    /// 12 candidates, 50 runs, warm.
     fn default() -> Self {
+        Measurement::new()
+    }
+}
+
+impl Measurement {
+    /// 12 candidates, 50 runs, warm.
+    pub fn new() -> Self {
         Measurement { candidates: 12, runs: 50, cold: false }
+    }
+
+    /// Candidates for each problem, the best by the plan's estimate.
+    pub fn candidates(mut self, candidates: usize) -> Self {
+        self.candidates = candidates;
+        self
+    }
+
+    /// Replays of the network for each candidate, whose median counts.
+    pub fn runs(mut self, runs: usize) -> Self {
+        self.runs = runs;
+        self
+    }
+
+    /// Evicts the device's L2 cache before each replay.
+    pub fn cold(mut self, cold: bool) -> Self {
+        self.cold = cold;
+        self
     }
 }
 
@@ -40,11 +62,12 @@ pub(crate) struct Measured {
 /// Measures the tiles of a plan, whose weights go to the device; `told` hears of each problem with the number of all of
 /// them, and stops the measurement by returning false.
 pub(crate) fn measure(
-    mut plan: CudaPlan,
+    plan: CudaPlan,
     how: &Measurement,
     mut told: impl FnMut(&Measured, usize) -> bool,
 ) -> Result<Vec<Measured>> {
-    let engine = CudaEngine::new(&mut plan)?;
+    let engine = CudaEngine::new(plan)?;
+    let mut plan = engine.plan.clone();
     let mut problems = Vec::<(usize, Problem)>::new();
     for size in 0..plan.sizes.len() {
         for (problem, _) in plan.nodes.iter().filter_map(|node| plan.tiled(node, size)) {
@@ -84,13 +107,13 @@ pub(crate) fn measure(
 
 /// The median time of the network at a size, in microseconds.
 fn time(plan: &CudaPlan, engine: &CudaEngine, size: usize, how: &Measurement) -> Result<f32> {
-    let engine = std::sync::Arc::new(engine.with_tiles_of(plan)?);
-    let mut session = CudaSession::new(plan, &engine, false)?;
+    let engine = std::sync::Arc::new(engine.with_tiles_of(plan.clone())?);
+    let mut session = CudaSession::new(&engine, false)?;
     let mut random = Random::new(1);
-    for value in session.staging().chunks_exact_mut(size_of::<f32>()) {
+    for value in session.staging()?.chunks_exact_mut(size_of::<f32>()) {
         value.copy_from_slice(&random.between(-2.0, 2.0).to_ne_bytes());
     }
-    let mut times = session.time(plan, plan.sizes[size], how.runs.max(1), how.cold)?;
+    let mut times = session.time(plan.sizes[size], how.runs.max(1), how.cold)?;
     times.sort_by(f32::total_cmp);
     let median = times.get(times.len() / 2).copied();
     median

@@ -95,6 +95,7 @@ pub(crate) fn fused_words(
 
 /// The part of the model that a node computes.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Work {
     /// These layers, one behind the other; those behind the first are identities fused into it, and on a CPU a max
     /// pooling may be the last. A dense or gate unit of the last one is left to a node of its own.

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result, quoted};
 
 /// The instruction sets that the CPU backend has kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Isa {
     /// x86-64 with AVX-512F: 16 lanes.
     Avx512,
@@ -19,11 +20,11 @@ pub enum Isa {
 
 impl Isa {
     /// Every instruction set, the widest first.
-    pub const ALL: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+    pub const ALL: &[Isa] = &[Isa::Avx512, Isa::Avx2, Isa::Portable];
 
     /// The widest instruction set of the processor at hand.
     pub fn detect() -> Isa {
-        Isa::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+        Isa::ALL.iter().copied().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
     }
 
     /// Whether the processor at hand can run this instruction set.
@@ -64,6 +65,7 @@ impl fmt::Display for Isa {
 
 /// A GPU as far as plans depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Gpu {
     /// Its number as the driver counts; `None` for one that is only planned for.
     pub ordinal: Option<usize>,
@@ -107,13 +109,6 @@ pub enum Target {
     Cuda(Gpu),
 }
 
-impl Default for Target {
-    /// The CPU at hand.
-    fn default() -> Self {
-        Target::Cpu(Isa::detect())
-    }
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,6 +124,7 @@ impl fmt::Display for Target {
 
 /// The type in which feature maps are stored and multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Precision {
     /// Single precision.
     F32,
@@ -163,6 +159,7 @@ impl FromStr for Precision {
 
 /// How to compute a convolution with a 3x3 kernel of stride 1 and dilation 1 in one group; there is one way for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Conv2dAlgorithm {
     /// What should take the least time, by a model of its cost. It knows shapes and the batch alone.
     #[default]
@@ -175,7 +172,7 @@ pub enum Conv2dAlgorithm {
 
 impl Conv2dAlgorithm {
     /// Every way, without [`Auto`](Self::Auto).
-    pub const ALL: [Conv2dAlgorithm; 3] = [
+    pub const ALL: &[Conv2dAlgorithm] = &[
         Conv2dAlgorithm::Direct,
         Conv2dAlgorithm::Winograd(WinogradTile::F2),
         Conv2dAlgorithm::Winograd(WinogradTile::F4),

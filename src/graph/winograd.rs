@@ -20,6 +20,7 @@ use crate::tensor::Shape;
 
 /// The output tile of F(m x m, 3x3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WinogradTile {
     /// F(2x2, 3x3): all factors are powers of two, so that sums of few bits stay exact.
     F2,

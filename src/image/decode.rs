@@ -22,21 +22,39 @@ use super::{Picture, zeroed};
 use crate::error::{Error, ErrorKind, Result, escaped};
 use orientation::Orientation;
 
-/// What [`open`] and [`decode`] refuse to take on, before they allocate for it.
+/// What [`open`] and [`decode`] refuse to take on, before they allocate for it: more than 64 MiB of file or 100 million
+/// pixels, unless a setter says otherwise.
 ///
 /// A decoder needs up to 20 bytes of memory a pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Limits {
-    /// The longest file.
-    pub max_bytes: u64,
-    /// The largest width x height.
-    pub max_pixels: u64,
+    max_bytes: u64,
+    max_pixels: u64,
 }
 
-/// 64 MiB of file and 100 million pixels.
 impl Default for Limits {
     fn default() -> Self {
+        Limits::new()
+    }
+}
+
+impl Limits {
+    /// 64 MiB of file and 100 million pixels.
+    pub fn new() -> Self {
         Limits { max_bytes: 64 << 20, max_pixels: 100_000_000 }
+    }
+
+    /// The longest file.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// The largest width x height.
+    pub fn max_pixels(mut self, pixels: u64) -> Self {
+        self.max_pixels = pixels;
+        self
     }
 }
 

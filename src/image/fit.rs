@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result, quoted};
 
 /// What becomes of a picture whose aspect ratio is not the target's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Fit {
     /// Width and height are scaled each by its own factor: everything is seen, distorted.
     Stretch,
@@ -21,7 +22,7 @@ pub enum Fit {
 
 impl Fit {
     /// Every way to fit, in the order of their names on the command line.
-    pub const ALL: [Fit; 3] = [Fit::Stretch, Fit::Letterbox, Fit::Crop];
+    pub const ALL: &[Fit] = &[Fit::Stretch, Fit::Letterbox, Fit::Crop];
 
     /// The name that [`FromStr`] reads.
     pub fn name(self) -> &'static str {
@@ -44,8 +45,9 @@ impl FromStr for Fit {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Fit::ALL.into_iter().find(|fit| fit.name() == name).ok_or_else(|| {
-            Error::new(ErrorKind::Input, "fit", Fit::ALL.map(Fit::name).join(", "), quoted(name))
+        Fit::ALL.iter().copied().find(|fit| fit.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Fit::ALL.iter().map(|fit| fit.name()).collect();
+            Error::new(ErrorKind::Input, "fit", names.join(", "), quoted(name))
         })
     }
 }

@@ -4,7 +4,7 @@
 //! use awsnet::Model;
 //! use awsnet::model::init::{Architecture, InitOptions, init};
 //!
-//! let options = InitOptions { architecture: Architecture::Tiny, size: 48, ..InitOptions::default() };
+//! let options = InitOptions::new().architecture(Architecture::Tiny).size(48);
 //! let model = Model::from_bytes(&init(&options)?)?;
 //! assert_eq!(model.name(), Some("tiny"));
 //! # Ok::<(), awsnet::Error>(())
@@ -20,7 +20,7 @@
 //! ```
 
 mod layers;
-mod random;
+pub(crate) mod random;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -30,12 +30,12 @@ use std::str::FromStr;
 use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 
-pub use random::Random;
+pub(crate) use random::Random;
 
 use super::{AwsKind, Gate};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::op::Op;
-use crate::tensor::{Branch, DType, Elements, Tensor};
+use crate::tensor::{Branch, DType, Tensor};
 use layers::Layer;
 
 const EMOTIONS: [&str; 7] = ["neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger"];
@@ -44,6 +44,7 @@ const ACTION_UNITS: [&str; 12] =
 
 /// The networks that [`init`] knows, each twice: once a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Architecture {
     /// ResNet-18, with the tensor names of torchvision. AWS-Units behind the stem and every residual block.
     ResNet18,
@@ -60,7 +61,7 @@ pub enum Architecture {
 
 impl Architecture {
     /// Every architecture.
-    pub const ALL: [Architecture; 5] = [
+    pub const ALL: &[Architecture] = &[
         Architecture::ResNet18,
         Architecture::ResNet50,
         Architecture::Vgg11,
@@ -99,31 +100,34 @@ impl FromStr for Architecture {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Architecture::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| {
-            let names = Architecture::ALL.map(Architecture::name).join(", ");
+        Architecture::ALL.iter().copied().find(|a| a.name() == name).ok_or_else(|| {
+            let names = Architecture::ALL.iter().map(|a| a.name()).collect::<Vec<_>>().join(", ");
             Error::new(ErrorKind::Input, "architecture", format!("one of {names}"), quoted(name))
         })
     }
 }
 
-/// Which network [`init`] makes.
+/// Which network [`init`] makes: ResNet-18 on 112x112 pixels with an AWS weight a channel, seed 0, in F32, unless a
+/// setter says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct InitOptions {
-    /// Its layers.
-    pub architecture: Architecture,
-    /// Height and width of the image in pixels.
-    pub size: usize,
-    /// The kind of its AWS-Units.
-    pub aws: Option<AwsKind>,
-    /// The same seed gives the same numbers on every machine and in every version.
-    pub seed: u64,
-    /// The type that all tensors are stored in.
-    pub dtype: DType,
+    architecture: Architecture,
+    size: usize,
+    aws: Option<AwsKind>,
+    seed: u64,
+    dtype: DType,
 }
 
 impl Default for InitOptions {
-    /// ResNet-18 on 112x112 pixels with an AWS weight a channel, seed 0, in F32.
     fn default() -> Self {
+        InitOptions::new()
+    }
+}
+
+impl InitOptions {
+    /// ResNet-18 on 112x112 pixels with an AWS weight a channel, seed 0, in F32.
+    pub fn new() -> Self {
         InitOptions {
             architecture: Architecture::ResNet18,
             size: 112,
@@ -131,6 +135,36 @@ impl Default for InitOptions {
             seed: 0,
             dtype: DType::F32,
         }
+    }
+
+    /// Its layers.
+    pub fn architecture(mut self, architecture: Architecture) -> Self {
+        self.architecture = architecture;
+        self
+    }
+
+    /// Height and width of the image in pixels.
+    pub fn size(mut self, pixels: usize) -> Self {
+        self.size = pixels;
+        self
+    }
+
+    /// The kind of its AWS-Units; with `None` it has none.
+    pub fn aws(mut self, kind: impl Into<Option<AwsKind>>) -> Self {
+        self.aws = kind.into();
+        self
+    }
+
+    /// The same seed gives the same numbers on every machine and in every version.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The type that all tensors are stored in.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
     }
 }
 
@@ -192,10 +226,10 @@ struct Stored<'a>(&'a Tensor);
 
 impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
-        match self.0.elements() {
-            Elements::F32(_) => Dtype::F32,
-            Elements::F16(_) => Dtype::F16,
-            Elements::BF16(_) => Dtype::BF16,
+        match self.0.dtype() {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
         }
     }
 
@@ -436,7 +470,8 @@ mod tests {
             for (aws, dtype) in
                 KINDS.into_iter().zip([DType::F32, DType::F16, DType::BF16].into_iter().cycle())
             {
-                let options = InitOptions { architecture, size, aws, seed: 3, dtype };
+                let options =
+                    InitOptions::new().architecture(architecture).size(size).aws(aws).seed(3).dtype(dtype);
                 let bytes = init(&options).expect("a model file");
                 let model = Model::from_bytes(&bytes).unwrap_or_else(|e| panic!("{options:?}: {e}"));
                 let kinds = model.layers().iter().filter_map(|layer| Some(layer.aws()?.kind()));
@@ -453,7 +488,7 @@ mod tests {
             [(Architecture::ResNet18, 32, 11_166_912), (Architecture::ResNet50, 32, 23_454_912)]
         {
             let bytes =
-                init(&InitOptions { architecture, size, aws: None, ..Default::default() }).expect("a file");
+                init(&InitOptions::new().architecture(architecture).size(size).aws(None)).expect("a file");
             let model = Model::from_bytes(&bytes).expect("a valid model");
             let layers: u64 = model.layers().iter().map(|layer| layer.parameters()).sum();
             let norms: u64 = model
@@ -468,17 +503,11 @@ mod tests {
 
     #[test]
     fn a_seed_gives_one_file_and_branches_do_not_depend_on_the_units() {
-        let options = InitOptions { architecture: Architecture::Tiny, size: 32, ..Default::default() };
+        let options = InitOptions::new().architecture(Architecture::Tiny).size(32);
         let with = |options| Model::from_bytes(&init(&options).expect("a file")).expect("a model");
         assert_eq!(init(&options).expect("a file"), init(&options).expect("a file"));
-        assert_ne!(
-            init(&options).expect("a file"),
-            init(&InitOptions { seed: 1, ..options }).expect("a file")
-        );
-        let (without, dense) = (
-            with(InitOptions { aws: None, ..options }),
-            with(InitOptions { aws: Some(AwsKind::Dense), ..options }),
-        );
+        assert_ne!(init(&options).expect("a file"), init(&options.seed(1)).expect("a file"));
+        let (without, dense) = (with(options.aws(None)), with(options.aws(AwsKind::Dense)));
         for (a, b) in without.layers().iter().zip(dense.layers()) {
             assert_eq!(a.weights(Branch::Au).map(|w| w.folded()), b.weights(Branch::Au).map(|w| w.folded()));
         }
@@ -486,8 +515,7 @@ mod tests {
 
     #[test]
     fn the_numbers_stay_what_they_are() {
-        let bytes =
-            init(&InitOptions { architecture: Architecture::Tiny, ..Default::default() }).expect("a file");
+        let bytes = init(&InitOptions::new().architecture(Architecture::Tiny)).expect("a file");
         let model = Model::from_bytes(&bytes).expect("a model");
         let weight =
             model.layers()[0].weights(Branch::Emotion).expect("a weight").weight().to_f32().into_owned();
@@ -504,7 +532,7 @@ mod tests {
             [(Architecture::Vgg11, 31), (Architecture::Vgg11, 257), (Architecture::Tiny, 0)]
         {
             let error =
-                init(&InitOptions { architecture, size, ..Default::default() }).expect_err("a wrong size");
+                init(&InitOptions::new().architecture(architecture).size(size)).expect_err("a wrong size");
             assert_eq!(error.place(), "size");
         }
     }

@@ -10,6 +10,7 @@ use crate::tensor::{Branch, Shape};
 
 /// The image a network reads: pixels are value/255, then (v - mean) / std, laid out [C, H, W].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Input {
     /// 3 channels (RGB) or 1 (luma), height and width in pixels.
     pub shape: Shape,
@@ -21,6 +22,7 @@ pub struct Input {
 
 /// What a layer or a head reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Source {
     /// The image, which both branches share.
     Image,
@@ -30,6 +32,7 @@ pub enum Source {
 
 /// How the AWS-Unit behind a layer pair mixes the two branches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AwsKind {
     /// One scalar for the whole map.
     Layer,
@@ -43,6 +46,7 @@ pub enum AwsKind {
 
 /// What turns a gate's logits into weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Gate {
     /// A softmax over the two source branches.
     Softmax,

@@ -69,6 +69,7 @@ impl Weights {
 
 /// The weights of an AWS-Unit, `A[to][from]` of the formula, in f32.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum AwsUnit {
     /// `[2, 2]`
     Layer(Arc<[f32]>),

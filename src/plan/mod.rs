@@ -1,7 +1,8 @@
 //! Every decision about how a model runs, made once: fusion, kernels, tiles, memory, packed weights.
 //!
-//! [`Plan::build`] is pure: no file, no device, and what it gives depends on its arguments alone. Behind it nobody
-//! chooses. `println!("{plan}")` shows what was chosen. Its phases are those of a backend's own plan module:
+//! [`Plan::build`] looks for the device that the options name, and is pure from there on: no file, and what it gives
+//! depends on model, options and target alone. Behind it nobody chooses. `println!("{plan}")` shows what was chosen. Its
+//! phases are those of a backend's own plan module:
 //!
 //! ```text
 //! model --graph--> steps --decide--> kernels, tiles, values --place--> offsets --pack--> weights
@@ -12,59 +13,35 @@
 // An operator or an instruction set that nobody handles is an error of the compiler.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod options;
+
 use std::fmt;
+use std::sync::Arc;
 
 pub use crate::cuda::plan::Tuning;
 pub use crate::graph::node::{Node, Work};
 pub use crate::graph::target::{Conv2dAlgorithm, Gpu, Isa, Precision, Target};
 pub use crate::graph::winograd::WinogradTile;
+pub use options::PlanOptions;
 
 use crate::cpu::plan::{self as cpu_plan, CpuOptions, CpuPlan};
 use crate::cuda::plan::{self as cuda_plan, CudaOptions, CudaPlan};
+use crate::device::Resolved;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Input, Model};
 use crate::predictions::HeadLabels;
 use crate::tensor::Branch;
 
-/// How a model is to run.
-#[derive(Clone, Debug)]
-pub struct PlanOptions {
-    /// The backend.
-    pub target: Target,
-    /// The type of the feature maps; `None` takes the backend's own: f32 on a CPU, f16 on a GPU.
-    pub precision: Option<Precision>,
-    /// The most images that one run takes. Plans of different batch may use different algorithms, and differ in the last
-    /// bits; a plan gives an image the same bits with any other images.
-    pub batch: usize,
-    /// Keeps every node's output until the run ends, for [`Session::value`](crate::Session::value).
-    pub keep_values: bool,
-    /// For a GPU: measured tiles, which take the place of the plan's own choices.
-    pub tuning: Tuning,
-    /// How the CPU backend computes convolutions that it can compute in several ways.
-    pub conv2d: Conv2dAlgorithm,
-}
-
-impl Default for PlanOptions {
-    /// One image at a time on the CPU at hand.
-    fn default() -> Self {
-        PlanOptions {
-            target: Target::default(),
-            precision: None,
-            batch: 1,
-            keep_values: false,
-            tuning: Tuning::default(),
-            conv2d: Conv2dAlgorithm::Auto,
-        }
-    }
-}
-
 /// A model prepared for one backend: what to launch, in which order, on which memory.
+///
+/// An engine takes the part that runs, weights and all; what a plan says of itself stays with it.
 #[derive(Debug)]
 pub struct Plan {
     target: Target,
+    note: Option<String>,
     batch: usize,
     input: Input,
-    heads: [HeadLabels; 2],
+    heads: Arc<[HeadLabels; 2]>,
     flop: u64,
     keep_values: bool,
     nodes: Vec<Node>,
@@ -74,7 +51,7 @@ pub struct Plan {
     arena_bytes: u64,
     weight_bytes: u64,
     /// None in an outline, and once an engine has taken it.
-    pub(crate) backend: Option<BackendPlan>,
+    backend: Option<BackendPlan>,
 }
 
 /// What a plan holds for its backend.
@@ -115,23 +92,28 @@ impl Plan {
     pub fn build(model: Model, options: &PlanOptions) -> Result<Self> {
         let (mut plan, outline) = Self::decide(&model, options)?;
         plan.backend = Some(outline.pack(model)?);
+        crate::log::log!(info, "a plan for {}: {}", plan.heading(), plan.sums());
+        if let Some(note) = &plan.note {
+            crate::log::log!(info, "{note}");
+        }
         Ok(plan)
     }
 
     /// A plan without weights: everything that it says of itself, in a moment. No engine takes it.
     ///
-    /// Errors: a batch of 0 or above 1048576, a precision that the backend does not have, feature maps beyond the address
+    /// Errors: a device that is not there, a batch of 0 or above 1048576, a precision that the backend does not have, feature maps beyond the address
     /// space, a tuning with a tile that the GPU has no room for.
     pub fn outline(model: &Model, options: &PlanOptions) -> Result<Self> {
         Self::decide(model, options).map(|(plan, _)| plan)
     }
 
     fn decide(model: &Model, options: &PlanOptions) -> Result<(Self, Outline)> {
-        let PlanOptions { target, precision, batch, keep_values, conv2d, ref tuning } = *options;
+        let PlanOptions { precision, batch, keep_values, conv2d, ref tuning, .. } = *options;
         if batch == 0 || batch > MAX_BATCH {
             let expected = format!("from 1 to {MAX_BATCH} images");
             return Err(Error::new(ErrorKind::Plan, "batch", expected, batch.to_string()));
         }
+        let Resolved { target, note } = options.resolve()?;
         let precision = match (target, precision) {
             (Target::Cuda(_), precision) => precision.unwrap_or(Precision::F16),
             (Target::Cpu(_) | Target::Reference, None | Some(Precision::F32)) => Precision::F32,
@@ -146,9 +128,10 @@ impl Plan {
         });
         let mut plan = Plan {
             target,
+            note,
             batch,
             input: model.input().clone(),
-            heads,
+            heads: Arc::new(heads),
             flop: model.flop(),
             keep_values,
             nodes: Vec::new(),
@@ -183,9 +166,19 @@ impl Plan {
         Ok((plan, outline))
     }
 
-    /// The backend the plan is made for.
+    /// Takes out what the backend runs; none in an outline, and where an engine has done so before.
+    pub(crate) fn take_backend(&mut self) -> Option<BackendPlan> {
+        self.backend.take()
+    }
+
+    /// The backend the plan is made for: what the options' device has come to.
     pub fn target(&self) -> Target {
         self.target
+    }
+
+    /// Why [`Device::Auto`](crate::Device::Auto) took no GPU, where it did not.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// The most images that one run takes.
@@ -208,8 +201,8 @@ impl Plan {
         &self.heads[branch as usize].labels
     }
 
-    pub(crate) fn head(&self, branch: Branch) -> &HeadLabels {
-        &self.heads[branch as usize]
+    pub(crate) fn heads(&self) -> &Arc<[HeadLabels; 2]> {
+        &self.heads
     }
 
     pub(crate) fn keeps_values(&self) -> bool {
@@ -247,7 +240,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nodes = self.nodes();
         let width = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max("node".len());
-        writeln!(f, "{}, {}, at batch {}{}", self.target, self.precision, self.batch, self.passes())?;
+        writeln!(f, "{}", self.heading())?;
         if !nodes.is_empty() {
             writeln!(
                 f,
@@ -271,8 +264,19 @@ impl fmt::Display for Plan {
         if tuned > 0 {
             writeln!(f, "* {tuned} of {} tiles by a tuning", nodes.len())?;
         }
-        write!(
-            f,
+        f.write_str(&self.sums())
+    }
+}
+
+impl Plan {
+    /// What it is for, in words.
+    fn heading(&self) -> String {
+        format!("{}, {}, at batch {}{}", self.target, self.precision, self.batch, self.passes())
+    }
+
+    /// What it takes, in words.
+    fn sums(&self) -> String {
+        format!(
             "{} launches, {:.2} MB of weights, {:.2} MB of arena, {:.1} MFLOP an image",
             self.launches(),
             self.weight_bytes() as f64 / 1e6,
@@ -280,9 +284,7 @@ impl fmt::Display for Plan {
             self.flop as f64 / 1e6,
         )
     }
-}
 
-impl Plan {
     /// How a batch is cut, in words, where it is.
     fn passes(&self) -> String {
         match self.pass < self.batch {

@@ -58,6 +58,7 @@ pub type Pair = [Map; 2];
 
 /// Everything a model computes for one image.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// y of every layer, behind its AWS-Unit.
     pub layers: Vec<Pair>,

@@ -18,8 +18,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use awsnet::cuda::abi::{DevicePointer, Params};
-use awsnet::cuda::launch::Launch;
+use awsnet::__tests::abi::{DevicePointer, Params};
+use awsnet::__tests::launch::Launch;
 use driver::Stream;
 use experiments::{Experiment, Right};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};

@@ -117,7 +117,7 @@ impl ModelFile {
     pub fn new(architecture: Architecture, size: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("model.safetensors");
-        let bytes = init(&InitOptions { architecture, size, ..InitOptions::default() }).expect("a model");
+        let bytes = init(&InitOptions::new().architecture(architecture).size(size)).expect("a model");
         std::fs::write(&path, &bytes).expect("to write a model");
         ModelFile { _folder: folder, path, bytes }
     }

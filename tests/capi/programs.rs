@@ -13,9 +13,8 @@ fn from_rust(model: &ModelFile, batch: usize, count: usize) -> String {
     let model = Model::from_bytes(&model.bytes).expect("a model");
     let thresholds = model.head(Branch::Au).thresholds().to_vec();
     let target = Device::Cpu.resolve().expect("a processor").target;
-    let plan = Plan::build(model, &PlanOptions { target, batch, ..PlanOptions::default() }).expect("a plan");
-    let engine =
-        Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() }).expect("an engine");
+    let plan = Plan::build(model, &PlanOptions::new().target(target).batch(batch)).expect("a plan");
+    let engine = Engine::new(plan, &EngineOptions::new().threads(2)).expect("an engine");
     let input = engine.plan().input();
     let shape = input.shape;
     let mut text = format!("input {} {} {}", shape.channels, shape.height, shape.width);

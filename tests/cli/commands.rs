@@ -116,7 +116,7 @@ fn run_gives_the_four_tensors_for_any_number_of_images() {
         // The library's answer, image by image, by a plan of the same batch.
         let target = Device::Cpu.resolve().expect("the CPU").target;
         let batch_of_plan = batch.parse::<usize>().expect("a number").min(count);
-        let options = PlanOptions { target, batch: batch_of_plan, ..PlanOptions::default() };
+        let options = PlanOptions::new().target(target).batch(batch_of_plan);
         let plan = Plan::build(model.clone(), &options).expect("a plan");
         let mut session =
             Engine::new(plan, &EngineOptions::default()).and_then(|e| e.session()).expect("a session");

@@ -28,12 +28,7 @@ pub static INPUT: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fn write_model(name: &str, kind: AwsKind) -> PathBuf {
-    let options = InitOptions {
-        architecture: Architecture::Tiny,
-        size: SIZE,
-        aws: Some(kind),
-        ..InitOptions::default()
-    };
+    let options = InitOptions::new().architecture(Architecture::Tiny).size(SIZE).aws(kind);
     let path = Path::new(FOLDER).join(name);
     std::fs::write(&path, init(&options).expect("a model file")).expect("a writable folder");
     path

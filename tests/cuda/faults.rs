@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use awsnet::model::init::Architecture;
 use awsnet::{
-    Device, Engine, EngineOptions, Error, ErrorKind, Model, Plan, PlanOptions, Precision, Session, Target,
+    Device, Engine, EngineOptions, Error, ErrorKind, Images, Model, Plan, PlanOptions, Precision, RunOptions,
+    Session, Target,
 };
 
 use crate::device::{alone, emulator, gpu, program};
@@ -29,7 +30,7 @@ fn model() -> Model {
 /// From a plan to results, all graphs captured.
 fn whole(model: &Model, batch: usize) -> Result<Vec<f32>, Error> {
     let target = Device::Cuda { ordinal: 0 }.resolve()?.target;
-    let plan = Plan::build(model.clone(), &PlanOptions { target, batch, ..PlanOptions::default() })?;
+    let plan = Plan::build(model.clone(), &PlanOptions::new().target(target).batch(batch))?;
     let mut session = Engine::new(plan, &EngineOptions::default())?.session()?;
     let images = images(model, 1, batch);
     let predictions = session.run(&images)?;
@@ -80,8 +81,7 @@ fn a_fault_poisons_its_engine_and_no_other() {
 
 #[test]
 fn a_late_fault_shows_in_the_run_that_it_befell() {
-    let plan =
-        Plan::build(model(), &PlanOptions { target: target_without_device(), ..PlanOptions::default() });
+    let plan = Plan::build(model(), &PlanOptions::new().target(target_without_device()));
     let second_run = (plan.expect("a plan").launches() + 2).to_string();
     for scenario_name in ["late fault of a run", "late fault of queued work"] {
         scenario(scenario_name, &[("AWSNET_EMULATOR_FAULT_LAUNCH", &second_run)]);
@@ -156,11 +156,7 @@ fn weights_that_f16_cannot_hold_are_an_error_that_names_layer_and_remedy() {
     tensor.data[..4].copy_from_slice(&69_632f32.to_le_bytes());
     let model = file.model();
     let plan = |precision| {
-        let options = PlanOptions {
-            target: target_without_device(),
-            precision: Some(precision),
-            ..PlanOptions::default()
-        };
+        let options = PlanOptions::new().target(target_without_device()).precision(precision);
         Plan::build(model.clone(), &options)
     };
     let error = plan(Precision::F16).expect_err("no f16");
@@ -176,8 +172,7 @@ fn target_without_device() -> Target {
 
 #[test]
 fn an_engine_needs_a_device_that_is_there() {
-    let plan =
-        Plan::build(model(), &PlanOptions { target: target_without_device(), ..PlanOptions::default() });
+    let plan = Plan::build(model(), &PlanOptions::new().target(target_without_device()));
     let error = Engine::new(plan.expect("a plan"), &EngineOptions::default()).expect_err("no device");
     assert_eq!(error.kind(), ErrorKind::Device, "{error}");
 }
@@ -213,7 +208,7 @@ fn synchronize(caller: &crate::sessions::Caller) -> Result<(), i32> {
 
 fn on(ordinal: usize, model: &Model) -> Session {
     let target = Device::Cuda { ordinal }.resolve().expect("a device").target;
-    let plan = Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }).expect("a plan");
+    let plan = Plan::build(model.clone(), &PlanOptions::new().target(target)).expect("a plan");
     Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session")
 }
 
@@ -247,12 +242,19 @@ fn scenarios() {
         }
         Ok("hanging") => {
             let mut session = on(0, &model);
+            session.input_mut().expect("memory to write images to").copy_from_slice(&images);
             let started = Instant::now();
             let deadline = started + Duration::from_millis(200);
-            let error = session.run_by(&images, deadline).map(drop).expect_err("a run that never ends");
+            let error = session
+                .run_with(Images::Staged(1), RunOptions::new().deadline(deadline))
+                .map(drop)
+                .expect_err("a run that never ends");
             assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
             assert!(started.elapsed() < Duration::from_secs(20));
             let error = session.run(&images).map(drop).expect_err("a poisoned engine");
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+            // The device may still be reading the images: nobody writes over them.
+            let error = session.input_mut().expect_err("memory that is in use");
             assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
             drop(session); // does not wait
         }

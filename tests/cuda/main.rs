@@ -14,11 +14,12 @@ mod random;
 mod sessions;
 mod tuning;
 
+use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
 use awsnet::{
-    Branch, Device, Engine, EngineOptions, Graphs, Model, Plan, PlanOptions, Precision, Session, Target,
-    reference, verify,
+    Branch, Device, Engine, EngineOptions, Graphs, Images, Model, Plan, PlanOptions, Precision, Session,
+    Target, verify,
 };
 use common::{Numbers, Rng};
 use device::{gpu, schedule, shared};
@@ -33,11 +34,10 @@ fn images(model: &Model, seed: u64, count: usize) -> Vec<f32> {
 }
 
 fn engine(model: &Model, precision: Precision, batch: usize) -> Engine {
-    let options = PlanOptions { target: gpu(), precision: Some(precision), batch, ..PlanOptions::default() };
+    let options = PlanOptions::new().target(gpu()).precision(precision).batch(batch);
     let plan = Plan::build(model.clone(), &options).expect("a plan");
     // Captured on first use: most tests need one or two of the graphs.
-    Engine::new(plan, &EngineOptions { graphs: Graphs::OnFirstUse, ..EngineOptions::default() })
-        .expect("an engine")
+    Engine::new(plan, &EngineOptions::new().graphs(Graphs::OnFirstUse)).expect("an engine")
 }
 
 fn session(model: &Model, precision: Precision, batch: usize) -> Session {
@@ -54,12 +54,12 @@ fn random_model(architecture: Architecture, size: usize, aws: &str) -> Model {
         "gate" => Some(AwsKind::Gate(Gate::Softmax)),
         other => panic!("no AWS-Unit {other}"),
     };
-    let options = InitOptions { architecture, size, aws, ..InitOptions::default() };
+    let options = InitOptions::new().architecture(architecture).size(size).aws(aws);
     Model::from_bytes(&init(&options).expect("a model file")).expect("a model")
 }
 
 /// The bits of every image's logits and probabilities.
-fn bits(session: &mut Session, images: &[f32]) -> Vec<Vec<u32>> {
+fn bits<'a>(session: &mut Session, images: impl Into<Images<'a>>) -> Vec<Vec<u32>> {
     let predictions = session.run(images).expect("a run");
     let of = |prediction: awsnet::Prediction| {
         let scores = Branch::BOTH.map(|b| [prediction.logits(b), prediction.probabilities(b)]);
@@ -77,7 +77,8 @@ fn every_node_of_random_networks_stays_within_its_error_bound() {
         let images = images(&model, seed, 2);
         let precision = PRECISIONS[seed as usize % 3];
         schedule(seed);
-        for node in verify::layers(model, gpu(), Some(precision), 1, &images).expect("a run") {
+        let options = PlanOptions::new().target(gpu()).precision(precision);
+        for node in verify::layers(model, &options, 1, &images).expect("a run") {
             assert!(node.holds(), "seed {seed} in {precision}: {node:?}");
             let worst = kernels.entry(node.kernel).or_default();
             *worst = worst.max(node.worst);
@@ -105,7 +106,8 @@ fn every_golden_model_agrees_node_by_node_in_every_precision() {
         let model = Model::load(&path).expect("a model");
         let images = images(&model, 7, 2);
         for precision in PRECISIONS {
-            for node in verify::layers(model.clone(), gpu(), Some(precision), 1, &images).expect("a run") {
+            let options = PlanOptions::new().target(gpu()).precision(precision);
+            for node in verify::layers(model.clone(), &options, 1, &images).expect("a run") {
                 assert!(node.holds(), "{} in {precision}: {node:?}", path.display());
             }
         }
@@ -124,6 +126,7 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
                 Precision::F32 => 1e-5,
                 Precision::F16 => 1e-2,
                 Precision::BF16 => 8e-2,
+                other => panic!("no tolerance for {other}"),
             };
             let mut session = session(&model, precision, 3);
             let predictions = session.run(&images).expect("a run");
@@ -138,9 +141,10 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
                 }
                 let emotion = &expected[0];
                 let best = emotion.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let top = found.labels(Branch::Emotion).iter().position(|label| label == found.emotion());
+                let top =
+                    found.labels(Branch::Emotion).iter().position(|label| label == found.emotion().label);
                 let undecided = emotion[top.expect("a label")] >= best - 2.0 * tolerance * best.abs();
-                assert!(undecided, "{aws} in {precision}: {}", found.emotion());
+                assert!(undecided, "{aws} in {precision}: {}", found.emotion().label);
             }
         }
     }
@@ -177,8 +181,7 @@ fn architectures_agree_with_the_cpu() {
     for (architecture, size, aws) in cases {
         let model = random_model(architecture, size, aws);
         let images = images(&model, 5, 1);
-        let cpu =
-            PlanOptions { target: Device::Cpu.resolve().expect("a CPU").target, ..PlanOptions::default() };
+        let cpu = PlanOptions::new().target(Device::Cpu.resolve().expect("a CPU").target);
         let plan = Plan::build(model.clone(), &cpu).expect("a plan");
         let mut cpu =
             Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session");
@@ -243,7 +246,7 @@ fn a_plan_needs_no_gpu() {
     for capability in [80, 86, 89, 90, 100, 120] {
         let target = Device::CudaArchitecture { capability }.resolve().expect("a known architecture").target;
         for precision in PRECISIONS {
-            let options = PlanOptions { target, precision: Some(precision), ..PlanOptions::default() };
+            let options = PlanOptions::new().target(target).precision(precision);
             let plan = Plan::build(model.clone(), &options).expect("a plan");
             assert!(matches!(plan.target(), Target::Cuda(_)));
             // Stem, max pooling, 16 convolutions, head; in f32 the image's layout before them.

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use awsnet::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
 use awsnet::model::init::Architecture;
-use awsnet::{Branch, Engine, EngineOptions, ErrorKind, ImagesU8, Plan, PlanOptions, Precision};
+use awsnet::{
+    Branch, Engine, EngineOptions, ErrorKind, Images, ImagesU8, Plan, PlanOptions, Precision, RunOptions,
+};
 use cudarc::driver::{result, sys};
 
 use crate::device::{Counters, counters, emulator, gpu, shared};
@@ -34,7 +36,7 @@ fn a_run_of_a_captured_network_is_one_graph_launch_and_a_wait() {
 fn a_number_between_the_captured_sizes_is_padded() {
     let _device = shared();
     let model = random_model(Architecture::Tiny, 32, "layer");
-    let options = PlanOptions { target: gpu(), batch: 5, ..PlanOptions::default() };
+    let options = PlanOptions::new().target(gpu()).batch(5);
     let plan = Plan::build(model.clone(), &options).expect("a plan");
     let mut at_start =
         Engine::new(plan, &EngineOptions::default()).expect("an engine").session().expect("a session");
@@ -62,11 +64,14 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
         let byte = pixels[n * image_stride + y * row_stride + x * c + ch];
         *value = (f32::from(byte) / 255.0 - input.mean[ch]) / input.std[ch];
     }
-    let images = ImagesU8 { pixels: &pixels, count, row_stride, image_stride };
+    let of = |pixels| {
+        ImagesU8::new(pixels, w, h, c).count(count).row_stride(row_stride).image_stride(image_stride)
+    };
+    let images = of(&pixels);
     for precision in crate::PRECISIONS {
         let mut session = session(&model, precision, count);
         let expected: Vec<f32> = session.run(&floats).expect("a run").scores(Branch::Au).logits.to_vec();
-        let found = session.run_u8(images).expect("a run").scores(Branch::Au).logits.to_vec();
+        let found = session.run(images).expect("a run").scores(Branch::Au).logits.to_vec();
         let tolerance = if precision == Precision::BF16 { 5e-2 } else { 1e-2 };
         for (found, expected) in found.iter().zip(&expected) {
             assert!(
@@ -77,17 +82,17 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
     }
     let mut session = session(&model, Precision::F16, count);
     for (images, place) in [
-        (ImagesU8 { count: 0, ..images }, "images"),
-        (ImagesU8 { count: 3, ..images }, "images"),
-        (ImagesU8 { row_stride: w * c - 1, ..images }, "row stride"),
-        (ImagesU8 { image_stride: (h - 1) * row_stride, ..images }, "image stride"),
-        (ImagesU8 { pixels: &pixels[..image_stride + 9], ..images }, "images"),
-        (ImagesU8 { row_stride: usize::MAX, ..images }, "image stride"),
+        (images.count(0), "images"),
+        (images.count(3), "images"),
+        (images.row_stride(w * c - 1), "row stride"),
+        (images.image_stride((h - 1) * row_stride), "image stride"),
+        (of(&pixels[..image_stride + 9]), "images"),
+        (images.row_stride(usize::MAX), "image stride"),
     ] {
-        let error = session.run_u8(images).expect_err("a wrong batch");
+        let error = session.run(images).expect_err("a wrong batch");
         assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
     }
-    session.run_u8(images).expect("a session that still works");
+    session.run(images).expect("a session that still works");
 }
 
 /// A context, a stream and memory of the caller's own, made with the driver's API.
@@ -114,8 +119,8 @@ impl Caller {
 
     /// The emotion's logits for `count` images, in and out of its own memory.
     pub fn run(&self, count: usize) -> (Stream, DeviceImages, DevicePredictions) {
-        let images = DeviceImages { pixels: self.pixels, format: PixelFormat::F32, count };
-        let predictions = DevicePredictions { logits: [self.results, 0], probabilities: [0; 2] };
+        let images = DeviceImages::new(self.pixels, PixelFormat::F32, count);
+        let predictions = DevicePredictions::new().logits(Branch::Emotion, self.results);
         (Stream(self.stream.cast()), images, predictions)
     }
 
@@ -182,12 +187,13 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
         result::graph::exec_destroy(exec).expect("a graph");
         result::graph::destroy(graph).expect("a graph");
 
+        let images = |pixels, count| DeviceImages::new(pixels, PixelFormat::F32, count);
         for (images, predictions, place) in [
-            (DeviceImages { count: 3, ..from }, to, "images"),
-            (DeviceImages { count: 0, ..from }, to, "images"),
-            (DeviceImages { pixels: 0, ..from }, to, "images"),
-            (DeviceImages { pixels: from.pixels + 2, ..from }, to, "device address"),
-            (from, DevicePredictions { logits: [caller.results + 1, 0], ..to }, "device address"),
+            (images(caller.pixels, 3), to, "images"),
+            (images(caller.pixels, 0), to, "images"),
+            (images(0, 2), to, "images"),
+            (images(caller.pixels + 2, 2), to, "device address"),
+            (from, to.logits(Branch::Emotion, caller.results + 1), "device address"),
         ] {
             let error = session.enqueue(stream, images, predictions).expect_err("a wrong call");
             assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
@@ -257,9 +263,9 @@ fn what_cannot_be_bound_is_refused() {
     // SAFETY: stream and memory are the caller's, alive; nothing is launched.
     unsafe {
         for (images, predictions, place) in [
-            (DeviceImages { count: 2, ..from }, to, "images"),
-            (DeviceImages { pixels: 0, ..from }, to, "images"),
-            (from, DevicePredictions { logits: [caller.results + 1, 0], ..to }, "device address"),
+            (DeviceImages::new(caller.pixels, PixelFormat::F32, 2), to, "images"),
+            (DeviceImages::new(0, PixelFormat::F32, 1), to, "images"),
+            (from, to.logits(Branch::Emotion, caller.results + 1), "device address"),
         ] {
             let error = session.bind(stream, images, predictions).expect_err("a wrong call");
             assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
@@ -347,6 +353,21 @@ fn sessions_of_one_engine_run_on_threads_of_their_own() {
 }
 
 #[test]
+fn staged_images_give_what_the_callers_own_give() {
+    let _device = shared();
+    let model = random_model(Architecture::Tiny, 32, "layer");
+    let images = images(&model, 4, 2);
+    let mut session = session(&model, Precision::F16, 2);
+    let expected = crate::bits(&mut session, &images);
+    let error = session.run(Images::Staged(2)).expect_err("nothing staged");
+    assert_eq!((error.kind(), error.place()), (ErrorKind::Input, "images"), "{error}");
+    session.input_mut().expect("memory").copy_from_slice(&images);
+    for _ in 0..2 {
+        assert_eq!(crate::bits(&mut session, Images::Staged(2)), expected, "what is staged stays");
+    }
+}
+
+#[test]
 fn a_deadline_that_is_kept_changes_nothing() {
     let _device = shared();
     let model = random_model(Architecture::Tiny, 32, "none");
@@ -354,7 +375,7 @@ fn a_deadline_that_is_kept_changes_nothing() {
     let mut session = session(&model, Precision::F32, 1);
     let expected = crate::bits(&mut session, &images);
     let deadline = Instant::now() + Duration::from_secs(600);
-    let found = session.run_by(&images, deadline).expect("a run in time");
+    let found = session.run_with(&images, RunOptions::new().deadline(deadline)).expect("a run in time");
     let logits = found.iter().next().expect("an image").logits(Branch::Emotion).to_vec();
     assert_eq!(logits.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), expected[0][..logits.len()]);
 }

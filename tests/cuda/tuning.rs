@@ -20,7 +20,7 @@ fn files(name: &str) -> Files {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");
     let (model, tuning) = (folder.join("model.safetensors"), folder.join("tuning.json"));
-    let options = InitOptions { architecture: Architecture::Tiny, size: 32, ..InitOptions::default() };
+    let options = InitOptions::new().architecture(Architecture::Tiny).size(32);
     std::fs::write(&model, init(&options).expect("a model file")).expect("a file");
     Files { model, tuning }
 }

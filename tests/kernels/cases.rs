@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use awsnet::cuda::abi::{Gate, Pixel, Pool};
-use awsnet::cuda::variants::{self, DirectVariant, Element, GemmVariant};
+use awsnet::__tests::abi::{Gate, Pixel, Pool};
+use awsnet::__tests::variants::{self, DirectVariant, Element, GemmVariant};
 
 use crate::data::Data;
 use crate::fused::Fused;

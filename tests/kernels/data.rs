@@ -1,8 +1,8 @@
 //! Test data: random numbers, operands in device memory between guards, and outputs that start as poison.
 
-use awsnet::cuda::abi::{self, DevicePointer};
-use awsnet::cuda::pack;
-use awsnet::cuda::variants::Element;
+use awsnet::__tests::abi::{self, DevicePointer};
+use awsnet::__tests::pack;
+use awsnet::__tests::variants::Element;
 
 use crate::driver::{Buffer, Stream};
 

@@ -6,8 +6,8 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
-use awsnet::cuda::abi::{DevicePointer, Params};
-use awsnet::cuda::launch::Launch;
+use awsnet::__tests::abi::{DevicePointer, Params};
+use awsnet::__tests::launch::Launch;
 use libloading::Library;
 
 type Status = c_int;

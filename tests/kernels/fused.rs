@@ -1,8 +1,8 @@
 //! The epilogue of a case: which of bias, residual, activation and mix it has, and their operands on the device.
 
-use awsnet::cuda::abi::{Activation, Epilogue, Mix};
-use awsnet::cuda::pack;
-use awsnet::cuda::variants::Element;
+use awsnet::__tests::abi::{Activation, Epilogue, Mix};
+use awsnet::__tests::pack;
+use awsnet::__tests::variants::Element;
 
 use crate::data::{Data, DeviceMap, Guarded, Rng, parameters};
 use crate::driver::Stream;

@@ -1,8 +1,8 @@
 //! What a launch costs, by the emulated driver's counters: fusing adds no launch, and no traffic but its operands'.
 
-use awsnet::cuda::abi::{self, Activation, Mix};
-use awsnet::cuda::launch;
-use awsnet::cuda::variants::CONV2D_IMPLICIT_GEMM;
+use awsnet::__tests::abi::{self, Activation, Mix};
+use awsnet::__tests::launch;
+use awsnet::__tests::variants::CONV2D_IMPLICIT_GEMM;
 
 use crate::data::{Data, DeviceMap, Guarded, Rng};
 use crate::driver::{Counters, Stream};

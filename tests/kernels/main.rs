@@ -29,7 +29,7 @@ use driver::Stream;
 
 /// The driver and the module. The emulated driver looks at a module's form only: it holds the kernels itself.
 fn under_test() -> (&'static Path, Cow<'static, [u8]>) {
-    (machine::driver(), Cow::Borrowed(awsnet::cuda::image::image()))
+    (machine::driver(), Cow::Borrowed(awsnet::__tests::image::image()))
 }
 
 /// Failed cases after which an operator's test gives up.

@@ -8,8 +8,8 @@
 //! u is half a unit in the last place of the output's type, eta half the smallest f16. An AWS-Unit maps bounds as it
 //! maps values, with |A|. Maps are `[positions][channels]`, without pad lanes.
 
-use awsnet::cuda::abi::{Activation, Gate, Mix, Pool, Score};
-use awsnet::cuda::variants::Element;
+use awsnet::__tests::abi::{Activation, Gate, Mix, Pool, Score};
+use awsnet::__tests::variants::Element;
 
 use crate::data::{Data, round};
 

@@ -7,10 +7,10 @@ mod scores;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use awsnet::cuda::abi::{self, DevicePointer, Params, Pixel};
-use awsnet::cuda::launch::{Launch, Splitting};
-use awsnet::cuda::pack;
-use awsnet::cuda::variants::Element;
+use awsnet::__tests::abi::{self, DevicePointer, Params, Pixel};
+use awsnet::__tests::launch::{Launch, Splitting};
+use awsnet::__tests::pack;
+use awsnet::__tests::variants::Element;
 
 use crate::cases::Case;
 use crate::data::{Data, DeviceMap, Guarded, Rng};

@@ -10,16 +10,14 @@ fn loads_and_agrees(file: &ModelFile, what: &str) {
     let mut rng = Rng::new(5);
     let image: Vec<f32> = (0..model.input().shape.len()).map(|_| rng.between(-1.0, 1.0)).collect();
     let expected = reference::evaluate(&model, &image).logits;
-    let cpus = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Target::Cpu);
+    let cpus = Isa::ALL.iter().copied().filter(|isa| isa.is_available()).map(Target::Cpu);
     for target in cpus.chain([Target::Reference]) {
-        let plan = Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }).expect(what);
-        let mut session = Engine::new(plan, &EngineOptions { threads: 2, ..EngineOptions::default() })
-            .expect(what)
-            .session()
-            .expect(what);
+        let plan = Plan::build(model.clone(), &PlanOptions::new().target(target)).expect(what);
+        let mut session =
+            Engine::new(plan, &EngineOptions::new().threads(2)).expect(what).session().expect(what);
         let predictions = session.run(&image).expect(what);
         for branch in Branch::BOTH {
-            let found = predictions.get(0).logits(branch);
+            let found = predictions.get(0).expect("an image").logits(branch);
             assert_eq!(found.len(), expected[branch as usize].len(), "{what}");
             for (&found, expected) in found.iter().zip(&expected[branch as usize]) {
                 let error = (f64::from(found) - expected).abs();
@@ -286,7 +284,7 @@ fn huge_windows_strides_and_dilations_of_small_maps_work() {
                                     StoredTensor::f32(&tensor.name, &[1, features], &vec![0.5; features]);
                             }
                             let Some(model) = survives(&file.bytes(), &what) else { continue };
-                            let plan = Plan::build(model, &PlanOptions::default());
+                            let plan = Plan::build(model, &PlanOptions::new().device(Device::Cpu));
                             plan.inspect_err(|error| check_message(error, &what)).ok();
                         }
                     }

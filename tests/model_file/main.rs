@@ -17,8 +17,10 @@ mod tensors;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use awsnet::reference;
-use awsnet::{Branch, Engine, EngineOptions, Error, ErrorKind, Isa, Model, Plan, PlanOptions, Target};
+use awsnet::__tests::reference;
+use awsnet::{
+    Branch, Device, Engine, EngineOptions, Error, ErrorKind, Isa, Model, Plan, PlanOptions, Target,
+};
 use common::{ModelFile, Network, Numbers, Rng, StoredTensor, container};
 use serde_json::{Value, json};
 
@@ -154,8 +156,8 @@ fn survives(bytes: &[u8], what: &str) -> Option<Model> {
 /// Plans and runs a model, unless its maps are too large for a test.
 fn run(model: &Model, what: &str) {
     const MOST_ARENA_BYTES: u64 = 1 << 24;
-    for target in [Target::default(), Target::Reference] {
-        let plan = match Plan::build(model.clone(), &PlanOptions { target, ..PlanOptions::default() }) {
+    for device in [Device::Cpu, Device::Reference] {
+        let plan = match Plan::build(model.clone(), &PlanOptions::new().device(device)) {
             Ok(plan) => plan,
             Err(error) => return check_message(&error, what),
         };
@@ -163,8 +165,7 @@ fn run(model: &Model, what: &str) {
         if plan.arena_bytes() > MOST_ARENA_BYTES || len > 100_000 {
             return;
         }
-        let engine =
-            Engine::new(plan, &EngineOptions { threads: 1, ..EngineOptions::default() }).expect("an engine");
+        let engine = Engine::new(plan, &EngineOptions::new().threads(1)).expect("an engine");
         engine.session().expect("a session").run(&vec![0.5; len]).expect("a run");
     }
 }

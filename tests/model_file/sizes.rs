@@ -7,13 +7,11 @@ fn refused_before_allocating(file: &ModelFile, what: &str) -> Error {
     let begin = Instant::now();
     let batches = [1, 3, 1 << 20];
     let mut outcome = None;
-    for target in Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Target::Cpu) {
+    for target in Isa::ALL.iter().copied().filter(|isa| isa.is_available()).map(Target::Cpu) {
         for batch in batches {
             let result = Model::from_bytes(&file.bytes())
-                .and_then(|model| {
-                    Plan::build(model, &PlanOptions { target, batch, ..PlanOptions::default() })
-                })
-                .and_then(|plan| Engine::new(plan, &EngineOptions { threads: 1, ..EngineOptions::default() }))
+                .and_then(|model| Plan::build(model, &PlanOptions::new().target(target).batch(batch)))
+                .and_then(|plan| Engine::new(plan, &EngineOptions::new().threads(1)))
                 .and_then(|engine| engine.session());
             match result {
                 Ok(session) => panic!("{what}: a session at batch {batch} of\n{}", session.plan()),

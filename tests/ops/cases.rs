@@ -9,7 +9,7 @@
 //! An operator that belongs on the image reads it as it is. The test checks every case against the reference; the
 //! benchmark does so first and then times the network with the operator and [without it](OpCase::model).
 
-use awsnet::{Model, Target, verify};
+use awsnet::{Model, PlanOptions, Target, verify};
 use serde_json::{Value, json};
 
 use crate::common::{Chw, Network, Numbers, Rng};
@@ -62,7 +62,8 @@ impl OpCase {
         let model = self.model(true);
         let mut rng = Rng::new(2);
         let image: Vec<f32> = (0..model.input().shape.len()).map(|_| rng.between(-2.0, 2.0)).collect();
-        let nodes = verify::layers(model, target, None, 1, &image).expect("a run");
+        let options = PlanOptions::new().target(target);
+        let nodes = verify::layers(model, &options, 1, &image).expect("a run");
         nodes.iter().map(|node| node.worst).fold(0.0, |worst, of_node| {
             // A NaN stays.
             if of_node > worst || of_node.is_nan() { of_node } else { worst }

@@ -68,14 +68,15 @@ fn run(
     let image = Tensor::from_slice(&images.data, &images.shape, &Device::Cpu)?;
     let mut values: Vec<[Tensor; 2]> = Vec::with_capacity(layers.len());
     let of = |source: Source, values: &[[Tensor; 2]], branch: usize| match source {
-        Source::Image => image.clone(),
-        Source::Layer(index) => values[index][branch].clone(),
+        Source::Image => Ok(image.clone()),
+        Source::Layer(index) => Ok(values[index][branch].clone()),
+        other => bail!("no {other:?} is written for candle"),
     };
     for (stated, layer) in model.layers().iter().zip(layers) {
         let u = pair(|branch| {
             let b = branch as usize;
             let weights = layer.weights.as_ref().map(|pair| &pair[b]);
-            let mut z = operator(stated.op(), &of(stated.input(), &values, b), weights)?;
+            let mut z = operator(stated.op(), &of(stated.input(), &values, b)?, weights)?;
             if let Some(residual) = stated.residual() {
                 z = (z + &values[residual][b])?;
             }
@@ -86,6 +87,7 @@ fn run(
                     candle_nn::ops::leaky_relu(&z, f64::from(negative_slope))?
                 }
                 Activation::Silu => z.silu()?,
+                other => bail!("no {other:?} is written for candle"),
             })
         })?;
         values.push(match &layer.aws {
@@ -97,7 +99,7 @@ fn run(
         });
     }
     let logits = pair(|branch| {
-        let x = of(model.head(branch).input(), &values, branch as usize);
+        let x = of(model.head(branch).input(), &values, branch as usize)?;
         operator(&Op::Linear, &x, Some(&heads[branch as usize]))
     })?;
     let flat = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
@@ -131,6 +133,7 @@ fn operator(op: &Op, x: &Tensor, weights: Option<&(Tensor, Tensor)>) -> Result<T
         (Op::GlobalAvgPool2d, _) => x.mean_keepdim(3)?.mean_keepdim(2)?,
         (Op::Identity, _) => x.clone(),
         (op, None) => bail!("{op} without weights"),
+        (op, Some(_)) => bail!("no {op} is written for candle"),
     })
 }
 

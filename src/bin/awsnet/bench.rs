@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use awsnet::{Engine, Model, Session};
+use awsnet::verify::random_images;
+use awsnet::{Engine, Model, RunOptions, Session};
 use serde::Serialize;
 
-use crate::common::{Failure, ModelPath, Outcome, RunOptions};
+use crate::common::{self, Failure, ModelPath, Outcome};
 use crate::output::{self, Results};
-use crate::verify::random_images;
 
 /// Measure latency and throughput on random images
 ///
@@ -54,7 +54,7 @@ pub struct Args {
     json: bool,
 
     #[command(flatten)]
-    options: RunOptions,
+    options: common::RunOptions,
 }
 
 /// A batch size's line of JSON.
@@ -193,9 +193,9 @@ struct Subject {
 
 impl Subject {
     fn new(args: &Args, model: Model, batch: u32) -> Result<Self, Failure> {
+        let images = random_images(&model, batch as usize, 1);
         let engine = args.options.engine(model, batch)?;
         let session = engine.session()?;
-        let images = random_images(batch as usize * engine.plan().input().shape.len(), 1);
         Ok(Subject { engine, session, images })
     }
 
@@ -284,9 +284,8 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 /// Times whole ways from the file to a first result.
 fn start_ups(args: &Args, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measured, Failure> {
     let model = args.model.load()?;
-    let (len, flop) = (model.input().shape.len(), model.flop());
+    let (images, flop) = (random_images(&model, batch as usize, 1), model.flop());
     drop(model);
-    let images = random_images(batch as usize * len, 1);
     let start_up = || {
         stopwatch.time(|| {
             let engine = args.options.engine(args.model.load()?, batch)?;
@@ -308,7 +307,7 @@ fn node_lines(
     let mut times = vec![Vec::with_capacity(runs as usize); session.plan().nodes().len()];
     for _ in 0..runs {
         let mut of_run = vec![Duration::ZERO; times.len()];
-        session.run_timed(images, &mut of_run)?;
+        session.run_with(images, RunOptions::new().times(&mut of_run))?;
         times.iter_mut().zip(of_run).for_each(|(times, time)| times.push(time.as_secs_f64()));
     }
     let lines = session.plan().nodes().iter().zip(&mut times).map(|(node, times)| {

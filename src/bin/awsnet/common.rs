@@ -93,13 +93,11 @@ impl RunOptions {
 
     /// How to plan for this machine, with the tuning that AWSNET_TUNE names.
     pub fn plan_options(&self, batch: u32) -> Result<PlanOptions, Failure> {
-        Ok(PlanOptions {
-            target: self.target()?,
-            precision: self.precision,
-            batch: batch as usize,
-            tuning: awsnet::tune::from_env()?,
-            ..PlanOptions::default()
-        })
+        Ok(PlanOptions::new()
+            .target(self.target()?)
+            .precision(self.precision)
+            .batch(batch as usize)
+            .tuning(awsnet::tune::from_env()?))
     }
 
     /// A plan for this machine.
@@ -109,10 +107,7 @@ impl RunOptions {
 
     /// An engine for this machine.
     pub fn engine(&self, model: Model, batch: u32) -> Result<Engine, Failure> {
-        Ok(Engine::new(
-            self.plan(model, batch)?,
-            &EngineOptions { threads: self.threads(), ..EngineOptions::default() },
-        )?)
+        Ok(Engine::new(self.plan(model, batch)?, &EngineOptions::new().threads(self.threads()))?)
     }
 }
 

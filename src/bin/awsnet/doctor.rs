@@ -19,7 +19,7 @@ pub fn main(args: &Args) -> Outcome {
     let architectures = cuda::embedded_architectures();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let isas: Vec<String> =
-        Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(|isa| isa.to_string()).collect();
+        Isa::ALL.iter().copied().filter(|isa| isa.is_available()).map(|isa| isa.to_string()).collect();
     let resolved = Device::Auto.resolve()?;
     let auto = match resolved.target {
         awsnet::Target::Cpu(_) => "cpu".to_owned(),

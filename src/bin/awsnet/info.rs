@@ -33,7 +33,8 @@ pub struct Args {
 
 pub fn main(args: &Args) -> Outcome {
     let model = args.model.load()?;
-    let shares: Vec<Option<UnitShare>> = model.layers().iter().map(UnitShare::of).collect();
+    let shares: Vec<Option<UnitShare>> =
+        model.layers().iter().map(UnitShare::of).collect::<Result<_, _>>()?;
     let figure = args.svg.as_deref().map(|path| OutputFile::create(path, &[&args.model.path])).transpose()?;
     let mut results = Results::new();
     match args.json {
@@ -141,6 +142,7 @@ fn to_table(title: &str, model: &Model, shares: &[Option<UnitShare>]) -> String 
         let reads = match head.input() {
             Source::Image => "image",
             Source::Layer(index) => model.layers()[index].name(),
+            _ => "another source",
         };
         let labels: Vec<String> =
             head.labels().iter().map(|label| label.escape_debug().to_string()).collect();

@@ -60,23 +60,24 @@ enum Type {
 }
 
 pub fn main(args: &Args) -> Outcome {
-    let options = InitOptions {
-        architecture: args.arch,
-        size: args.size as usize,
-        aws: match args.aws {
-            Aws::None => None,
-            Aws::Layer => Some(AwsKind::Layer),
-            Aws::Channel => Some(AwsKind::Channel),
-            Aws::Dense => Some(AwsKind::Dense),
-            Aws::Gate => Some(AwsKind::Gate(Gate::Softmax)),
-        },
-        seed: args.seed,
-        dtype: match args.dtype {
-            Type::F32 => DType::F32,
-            Type::F16 => DType::F16,
-            Type::Bf16 => DType::BF16,
-        },
+    let aws = match args.aws {
+        Aws::None => None,
+        Aws::Layer => Some(AwsKind::Layer),
+        Aws::Channel => Some(AwsKind::Channel),
+        Aws::Dense => Some(AwsKind::Dense),
+        Aws::Gate => Some(AwsKind::Gate(Gate::Softmax)),
     };
+    let dtype = match args.dtype {
+        Type::F32 => DType::F32,
+        Type::F16 => DType::F16,
+        Type::Bf16 => DType::BF16,
+    };
+    let options = InitOptions::new()
+        .architecture(args.arch)
+        .size(args.size as usize)
+        .aws(aws)
+        .seed(args.seed)
+        .dtype(dtype);
     let file = OutputFile::create(&args.output, &[])?;
     // What `init` refuses is a size that the architecture does not take.
     file.write(&init(&options).map_err(|e| Failure::usage(e.to_string()))?)

@@ -13,7 +13,7 @@ use awsnet::image::{self, FaceBox, Fit, Limits};
 use awsnet::model::Input;
 use awsnet::{Branch, Prediction, Session};
 use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
+use serde::ser::Serializer;
 
 use crate::common::{Failure, ModelPath, Outcome, RunOptions, one_line, parse, shown};
 use crate::files::{self, Found};
@@ -230,25 +230,12 @@ struct Au<'a> {
     scores: Scores<'a>,
 }
 
-/// Label to probability, in the model's order.
-struct Scores<'a> {
-    labels: &'a [String],
-    probabilities: &'a [f32],
-}
-
-impl<'a> Scores<'a> {
-    fn new(prediction: &Prediction<'a>, branch: Branch) -> Self {
-        Scores { labels: prediction.labels(branch), probabilities: prediction.probabilities(branch) }
-    }
-}
+/// Label to probability of a branch, in the model's order.
+struct Scores<'a>(Prediction<'a>, Branch);
 
 impl Serialize for Scores<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.labels.len()))?;
-        for (label, probability) in self.labels.iter().zip(self.probabilities) {
-            map.serialize_entry(label, probability)?;
-        }
-        map.end()
+        serializer.collect_map(self.0.scores(self.1).map(|score| (score.label, score.probability)))
     }
 }
 
@@ -256,25 +243,21 @@ impl Writer {
     fn prediction(&mut self, file: &Found, prediction: &Prediction) -> Outcome {
         self.done += 1;
         let path = file.path.to_string_lossy();
-        let active: Vec<&str> = prediction.active().collect();
+        let emotion = prediction.emotion();
+        let active: Vec<&str> = prediction.active().map(|au| au.label).collect();
         if self.json {
             return self.results.json(&Line {
                 image: &path,
-                emotion: Emotion {
-                    label: prediction.emotion(),
-                    scores: Scores::new(prediction, Branch::Emotion),
-                },
-                au: Au { active, scores: Scores::new(prediction, Branch::Au) },
+                emotion: Emotion { label: emotion.label, scores: Scores(*prediction, Branch::Emotion) },
+                au: Au { active, scores: Scores(*prediction, Branch::Au) },
             });
         }
-        let probabilities = prediction.probabilities(Branch::Emotion);
-        let top = prediction.labels(Branch::Emotion).iter().position(|label| label == prediction.emotion());
-        let probability = top.map_or(f32::NAN, |top| probabilities[top]);
         let active = if active.is_empty() { "no AU".to_owned() } else { active.join(" ") };
         let [name_width, label_width] = self.widths;
-        let (name, label) = (shown(&file.path), one_line(prediction.emotion()));
+        let (name, label) = (shown(&file.path), one_line(emotion.label));
         self.results.line(&format!(
-            "{name:<name_width$}  {label:<label_width$}  {probability:.2}  {}",
+            "{name:<name_width$}  {label:<label_width$}  {:.2}  {}",
+            emotion.probability,
             one_line(&active)
         ))
     }

@@ -2,6 +2,8 @@
 
 use awsnet::model::{AwsUnit, Gate, Layer};
 
+use crate::common::Failure;
+
 /// The shares borrowed at one AWS-Unit.
 pub struct UnitShare {
     /// The layer behind which the unit stands.
@@ -18,9 +20,15 @@ pub struct UnitShare {
 impl UnitShare {
     /// The shares of a layer's unit, if it has one.
     ///
-    /// A dense unit's |A| is averaged over all of its entries for an output channel.
-    pub fn of(layer: &Layer) -> Option<Self> {
-        let unit = layer.aws()?;
+    /// A dense unit's |A| is averaged over all of its entries for an output channel. Errors: a unit that this command does
+    /// not know.
+    pub fn of(layer: &Layer) -> Result<Option<Self>, Failure> {
+        let Some(unit) = layer.aws() else { return Ok(None) };
+        let unknown = || {
+            let (layer, kind) = (layer.name(), unit.kind().name());
+            let known = "a layer, channel, dense or gate unit";
+            Failure::failed(format!("layer `{layer}`: expected {known}, found one of kind {kind}"))
+        };
         // |A[t][s]| of an output channel
         let magnitude: Box<dyn Fn(usize, usize, usize) -> f32> = match unit {
             AwsUnit::Layer(a) => Box::new(|t, s, _| a[t * 2 + s].abs()),
@@ -42,8 +50,10 @@ impl UnitShare {
                 match gate {
                     Gate::Softmax => Box::new(move |t, s, i| sigmoid(logit(t, s, i) - logit(t, 1 - s, i))),
                     Gate::Sigmoid => Box::new(move |t, s, i| sigmoid(logit(t, s, i))),
+                    _ => return Err(unknown()),
                 }
             }
+            _ => return Err(unknown()),
         };
         let channels = match unit {
             AwsUnit::Layer(_) => 1,
@@ -53,12 +63,12 @@ impl UnitShare {
             let (own, borrowed) = (magnitude(t, t, i), magnitude(t, 1 - t, i));
             borrowed / (own + borrowed)
         };
-        Some(UnitShare {
+        Ok(Some(UnitShare {
             layer: layer.name().to_owned(),
             kind: unit.kind().name(),
             borrowed: [0, 1].map(|t| (0..channels).map(|i| share(t, i)).collect()),
             depends_on_image: matches!(unit, AwsUnit::Gate { .. }),
-        })
+        }))
     }
 
     /// The mean over the channels that have a share; NaN where none has.

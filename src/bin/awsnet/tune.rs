@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use awsnet::tune;
-use awsnet::{Conv2dAlgorithm, PlanOptions, Target};
+use awsnet::{PlanOptions, Target};
 use serde_json::json;
 
 use crate::common::{Failure, ModelPath, Outcome, RunOptions};
@@ -59,12 +59,8 @@ const CANDIDATES: u32 = 12;
 
 pub fn main(args: &Args) -> Outcome {
     let target = args.options.target()?;
-    let options = PlanOptions {
-        target,
-        precision: args.options.precision,
-        batch: args.batch as usize,
-        ..PlanOptions::default()
-    };
+    let options =
+        PlanOptions::new().target(target).precision(args.options.precision).batch(args.batch as usize);
     match target {
         Target::Cpu(_) => algorithms(args, &options),
         #[cfg(feature = "cuda")]
@@ -79,10 +75,8 @@ fn algorithms(args: &Args, options: &PlanOptions) -> Outcome {
     let gpu_only =
         [("-o", args.output.is_some()), ("--candidates", args.candidates.is_some()), ("--cold", args.cold)];
     if let Some((option, _)) = gpu_only.into_iter().find(|(_, given)| *given) {
-        return Err(Failure::usage(format!(
-            "{option} is for a GPU: expected --device cuda, found {}",
-            options.target
-        )));
+        let found = args.options.target()?;
+        return Err(Failure::usage(format!("{option} is for a GPU: expected --device cuda, found {found}")));
     }
     let measured =
         tune::algorithms(&args.model.load()?, options, args.options.threads(), args.runs as usize)?;
@@ -94,17 +88,18 @@ fn algorithms(args: &Args, options: &PlanOptions) -> Outcome {
         sums[1] += fastest_us;
         if args.json {
             let us: serde_json::Map<_, _> =
-                Conv2dAlgorithm::ALL.iter().map(ToString::to_string).zip(times.us.map(Into::into)).collect();
+                times.us.iter().map(|(way, us)| (way.to_string(), (*us).into())).collect();
             results.json(&json!({
                 "node": times.node, "chosen": times.chosen.to_string(), "fastest": fastest.to_string(), "us": us,
             }))?;
             continue;
         }
         if index == 0 {
-            let ways = Conv2dAlgorithm::ALL.map(|way| format!("{:>10}", format!("{way} us"))).concat();
+            let ways: String =
+                times.us.iter().map(|(way, _)| format!("{:>10}", format!("{way} us"))).collect();
             results.line(&format!("{:<24}{ways}{:>10}{:>10}", "convolution", "plan's", "fastest"))?;
         }
-        let us = times.us.map(|us| format!("{us:>10.1}")).concat();
+        let us: String = times.us.iter().map(|(_, us)| format!("{us:>10.1}")).collect();
         let (chosen, fastest) = (times.chosen.to_string(), fastest.to_string());
         results.line(&format!("{:<24}{us}{chosen:>10}{fastest:>10}", times.node))?;
     }
@@ -141,7 +136,7 @@ fn tiles(args: &Args, options: &PlanOptions) -> Outcome {
         None => None,
     };
     let (candidates, runs) = (args.candidates.unwrap_or(CANDIDATES) as usize, args.runs as usize);
-    let how = tune::Measurement { candidates, runs, cold: args.cold };
+    let how = tune::Measurement::new().candidates(candidates).runs(runs).cold(args.cold);
     output::catch_interrupt();
 
     let mut results = Results::new();

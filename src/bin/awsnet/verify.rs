@@ -1,6 +1,5 @@
 //! `awsnet verify`: the chosen backend against the reference.
 
-use awsnet::model::init::Random;
 use awsnet::verify;
 use serde_json::{Value, json};
 
@@ -34,10 +33,10 @@ pub struct Args {
 
 pub fn main(args: &Args) -> Outcome {
     let model = args.model.load()?;
-    let images = random_images(args.batch as usize * model.input().shape.len(), args.seed);
+    let images = verify::random_images(&model, args.batch as usize, args.seed);
     let options = args.options.plan_options(args.batch)?;
-    let target = options.target;
-    let nodes = verify::layers_with(model, &options, args.options.threads(), &images)?;
+    let target = args.options.target()?;
+    let nodes = verify::layers(model, &options, args.options.threads(), &images)?;
     let failed: Vec<&verify::NodeAgreement> = nodes.iter().filter(|node| !node.holds()).collect();
     let mut results = Results::new();
     if args.json {
@@ -79,10 +78,4 @@ pub fn main(args: &Args) -> Outcome {
             node.name, node.bound, node.error
         ))),
     }
-}
-
-/// Uniform from -2 to 2, about what normalised pixels are.
-pub fn random_images(len: usize, seed: u64) -> Vec<f32> {
-    let mut random = Random::new(seed);
-    (0..len).map(|_| random.between(-2.0, 2.0)).collect()
 }

@@ -141,6 +141,7 @@ unsafe fn transform_input<S: Simd, const M: usize>(
 /// # Safety
 ///
 /// `input` and `sums` are a thread's, with the layout of the plan, `weights` a group's.
+#[expect(clippy::too_many_arguments, reason = "what a task consists of")]
 #[inline(always)]
 unsafe fn multiply<S: Compiled>(
     kernel: &WinogradKernel,

@@ -11,7 +11,7 @@ use crate::tensor::DType;
 
 /// The kernels of each instruction set that this machine has; says which it lacks.
 fn available() -> Vec<&'static Kernels> {
-    let (here, not_here): (Vec<Isa>, Vec<Isa>) = Isa::ALL.into_iter().partition(|isa| isa.is_available());
+    let (here, not_here): (Vec<Isa>, Vec<Isa>) = Isa::ALL.iter().copied().partition(|isa| isa.is_available());
     for isa in not_here {
         eprintln!("NOT TESTED: this machine cannot run the kernels for {isa}");
     }
@@ -125,7 +125,7 @@ fn check_tile(isa: Isa, kernel: &TileKernel, input_lanes: usize, stride: [usize;
             residual_row: row,
             residual_block: block,
             activation: behind.activation,
-            mix: behind.mix.then(|| TileMix {
+            mix: behind.mix.then_some(TileMix {
                 weights: mix.as_ptr(),
                 pair: channels,
                 emotion: emotion.as_mut_ptr(),
@@ -200,7 +200,7 @@ fn every_tile_computes_a_convolution() {
 
 #[test]
 fn the_table_has_every_tile_that_exists_for_any_step_and_type() {
-    for kernels in Isa::ALL.into_iter().filter_map(kernels) {
+    for kernels in Isa::ALL.iter().copied().filter_map(kernels) {
         for (rows, columns, blocks) in ROWS
             .into_iter()
             .flat_map(|r| COLUMNS.into_iter().flat_map(move |c| BLOCKS.into_iter().map(move |b| (r, c, b))))

@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn bands_cover_all_rows_and_compute_few_of_them_twice() {
-        for isa in Isa::ALL {
+        for &isa in Isa::ALL {
             for (size, kernel, stride) in
                 [(3, 3, 2), (16, 2, 2), (56, 3, 2), (112, 3, 1), (112, 5, 5), (64, 3, 2)]
             {

@@ -386,7 +386,7 @@ impl<'a> Decider<'a> {
                 if let Some((next, pool)) = pooling
                     && ConvMaxPool::suits(&kernel, shape, map.lanes, pool)
                 {
-                    self.conv_max_pool(emit, kernel, &map, input, next, pool)?;
+                    self.conv_max_pool(step, emit, kernel, &map, input, (next, pool))?;
                     return Ok(true);
                 }
                 (Kernel::Conv2d(Box::new(kernel)), Some(input))
@@ -428,18 +428,15 @@ impl<'a> Decider<'a> {
     /// A convolution, whose map is never stored, and the max pooling `next` of it.
     fn conv_max_pool(
         &mut self,
+        conv_step: &Step,
         conv_emit: Emit,
         conv: ConvKernel,
         map: &Value,
         input: ValueId,
-        next: &Step,
-        pool: Pool2d,
+        (next, pool): (&Step, Pool2d),
     ) -> Result<()> {
         let (first, last) = (&self.model.layers[next.first()], &self.model.layers[next.last()]);
-        let work = match conv_emit.work {
-            Work::Layers(layers) => Work::Layers([layers.as_slice(), &next.layers].concat()),
-            other => other,
-        };
+        let work = Work::Layers([conv_step.layers.as_slice(), &next.layers].concat());
         let flop = conv_emit.flop.saturating_add(operator_flop(first));
         let emit = Emit { name: &last.name, work, flop, ..conv_emit };
         let kernel = ConvMaxPool { conv, map: map.shape, lanes: map.lanes, pool };

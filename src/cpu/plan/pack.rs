@@ -44,23 +44,23 @@ pub(super) fn pack(mut model: Model, decided: Decisions) -> Result<Decisions> {
     drop(model);
     let weight = decided.told.iter().map(|node| node.weight_bytes as usize / size_of::<f32>()).sum();
     let decided = Arc::new(decided);
-    let mut packed: Vec<(Vec<(usize, BranchWeights)>, Option<AlignedBuffer>)> = Vec::new();
-    packed.resize_with(decided.nodes.len(), Default::default);
+    // Of each node, in the order in which they come.
+    let mut branches: Vec<Vec<(usize, BranchWeights)>> = Vec::new();
+    branches.resize_with(decided.nodes.len(), Vec::new);
+    let mut mixes: Vec<Option<AlignedBuffer>> = Vec::new();
+    mixes.resize_with(decided.nodes.len(), || None);
     let nodes: Vec<usize> = jobs.iter().map(|job| job.node).collect();
     let work = {
         let decided = Arc::clone(&decided);
         move |job: Job| pack_part(&decided, job)
     };
-    parallel::run(jobs, weight, work, |job, result| {
-        let (branches, mix) = &mut packed[nodes[job]];
-        match result {
-            Packed::Branch(index, weights) => branches.push((index, weights)),
-            Packed::Mix(weights) => *mix = Some(weights),
-        }
+    parallel::run(jobs, weight, work, |job, result| match result {
+        Packed::Branch(index, weights) => branches[nodes[job]].push((index, weights)),
+        Packed::Mix(weights) => mixes[nodes[job]] = Some(weights),
     })?;
     let mut decided = Arc::into_inner(decided)
         .ok_or_else(|| Error::new(ErrorKind::Internal, "plan", "an end of packing", "a job under way"))?;
-    for (node, (mut branches, mix)) in decided.nodes.iter_mut().zip(packed) {
+    for ((node, mut branches), mix) in decided.nodes.iter_mut().zip(branches).zip(mixes) {
         branches.sort_by_key(|(index, _)| *index);
         node.weights.branches = branches.into_iter().map(|(_, weights)| weights).collect();
         node.weights.mix = mix;

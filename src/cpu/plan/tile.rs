@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn every_map_is_covered_by_tiles_that_exist() {
-        for isa in Isa::ALL {
+        for &isa in Isa::ALL {
             for rows in 1..=17 {
                 for columns in (1..=60).chain([112, 113, 224, 1000]) {
                     for blocks in 1..=4 {

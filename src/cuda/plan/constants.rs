@@ -245,31 +245,22 @@ impl Job {
                 pack::head(channels, positions, &weights.folded())
             }
             (Content::HeadBias(_), Operands::Weights(weights, _)) => weights.bias().to_vec(),
-            (content, Operands::Unit(unit)) => self.unit_values(content, unit)?,
-            (content, Operands::Weights(..)) => return Err(self.mismatch(content)),
-        })
-    }
-
-    fn unit_values(&self, content: Content, unit: &AwsUnit) -> Result<Vec<f32>> {
-        Ok(match unit {
-            AwsUnit::Layer(a) => a.to_vec(),
-            AwsUnit::Channel(a) => pack::mix_channel(a.len() / 4, a),
-            AwsUnit::Dense(a) => match content {
+            (content, Operands::Unit(unit)) => match (content, &**unit) {
+                (Content::MixLayer(_), AwsUnit::Layer(a)) => a.to_vec(),
+                (Content::MixChannel(_), AwsUnit::Channel(a)) => pack::mix_channel(a.len() / 4, a),
                 // [to][from][out][in]: the square root is the channels.
-                Content::Dense { to, .. } => {
+                (Content::Dense { to, .. }, AwsUnit::Dense(a)) => {
                     pack::aws_unit_dense(self.reserved.element, (a.len() / 4).isqrt(), to, a)
                 }
-                _ => return Err(self.mismatch(content)),
-            },
-            AwsUnit::Gate { gate: _, squeeze_weight, squeeze_bias, excite_weight, excite_bias } => {
-                match content {
-                    Content::SqueezeWeight(_) => pack::squeeze(excite_bias.len() / 4, squeeze_weight),
-                    Content::SqueezeBias(_) => squeeze_bias.to_vec(),
-                    Content::ExciteWeight(_) => excite_weight.to_vec(),
-                    Content::ExciteBias(_) => excite_bias.to_vec(),
-                    _ => return Err(self.mismatch(content)),
+                (Content::SqueezeWeight(_), AwsUnit::Gate { squeeze_weight, excite_bias, .. }) => {
+                    pack::squeeze(excite_bias.len() / 4, squeeze_weight)
                 }
-            }
+                (Content::SqueezeBias(_), AwsUnit::Gate { squeeze_bias, .. }) => squeeze_bias.to_vec(),
+                (Content::ExciteWeight(_), AwsUnit::Gate { excite_weight, .. }) => excite_weight.to_vec(),
+                (Content::ExciteBias(_), AwsUnit::Gate { excite_bias, .. }) => excite_bias.to_vec(),
+                (content, _) => return Err(self.mismatch(content)),
+            },
+            (content, Operands::Weights(..)) => return Err(self.mismatch(content)),
         })
     }
 

@@ -13,13 +13,13 @@
 
 mod constants;
 mod decide;
-#[doc(hidden)]
-pub mod pack;
+#[allow(missing_docs, reason = "tests alone see it from outside")]
+pub(crate) mod pack;
 mod place;
 mod select;
 mod tuning;
-#[doc(hidden)]
-pub mod variants;
+#[allow(missing_docs, reason = "tests alone see it from outside")]
+pub(crate) mod variants;
 
 #[cfg(feature = "cuda")]
 pub(crate) use select::candidates;
@@ -132,32 +132,21 @@ impl CudaPlan {
     /// What a node computes at a size of the plan, as far as its tile depends on it, and its tile there; none for a
     /// kernel with one tile.
     pub fn tiled(&self, node: &CudaNode, size: usize) -> Option<(Problem, Tile)> {
+        let tile = node.operation.tile_at(|_| size)?;
         let input = self.values[node.input].shape;
         let output = self.values[node.output?].shape;
-        let (op, reduction, tile) = match &node.operation {
-            Operation::Conv2d { algorithm, conv, projection, .. } => {
-                let projected = projection.map(|projection| self.values[projection.input].shape.channels);
-                match algorithm {
-                    Algorithm::ImplicitGemm(choices) => (
-                        TiledOp::ImplicitGemm,
-                        gemm_reduction(conv, input, projected),
-                        Tile::Gemm(choices[size]),
-                    ),
-                    Algorithm::Direct(choices) => (
-                        TiledOp::Direct,
-                        direct_reduction(conv, input, projected),
-                        Tile::Direct(choices[size]),
-                    ),
-                    Algorithm::Stem | Algorithm::Depthwise => return None,
-                }
+        let projection = node.operation.projection();
+        let projected = projection.map(|projection| self.values[projection.input].shape.channels);
+        let (op, reduction) = match (&node.operation, tile) {
+            (Operation::Conv2d { conv, .. }, Tile::Gemm(_)) => {
+                (TiledOp::ImplicitGemm, gemm_reduction(conv, input, projected))
             }
-            Operation::AwsUnitDense { choices: Some(choices), .. } => {
-                (TiledOp::AwsUnitDense, 2 * pitch(input.channels), Tile::Gemm(choices[size]))
+            (Operation::Conv2d { conv, .. }, Tile::Direct(_)) => {
+                (TiledOp::Direct, direct_reduction(conv, input, projected))
             }
-            _ => return None,
+            (_, Tile::Gemm(_) | Tile::Direct(_)) => (TiledOp::AwsUnitDense, 2 * pitch(input.channels)),
         };
-        let positions = self.sizes[size] * output.pixels();
-        let channels = output.channels;
+        let (positions, channels) = (self.sizes[size] * output.pixels(), output.channels);
         Some((Problem { op, element: self.element, positions, channels, reduction }, tile))
     }
 
@@ -379,18 +368,30 @@ impl Operation {
         }
     }
 
+    /// The tile at the size that `index` gives for so many sizes; none of a kernel with one tile.
+    fn tile_at(&self, index: impl Fn(usize) -> usize) -> Option<Tile> {
+        let gemm = |choices: &Vec<GemmChoice>| choices.get(index(choices.len())).copied().map(Tile::Gemm);
+        match self {
+            Operation::Conv2d { algorithm, .. } => match algorithm {
+                Algorithm::ImplicitGemm(choices) => gemm(choices),
+                Algorithm::Direct(choices) => choices.get(index(choices.len())).copied().map(Tile::Direct),
+                Algorithm::Stem | Algorithm::Depthwise => None,
+            },
+            Operation::AwsUnitDense { choices, .. } => choices.as_ref().and_then(gemm),
+            Operation::MaxPool2d(_)
+            | Operation::AvgPool2d(_)
+            | Operation::Identity
+            | Operation::AwsUnitGateMeans
+            | Operation::AwsUnitGateCoefficients { .. }
+            | Operation::AwsUnitGateMix { .. }
+            | Operation::Heads { .. }
+            | Operation::ImageToNhwc => None,
+        }
+    }
+
     /// The tile at the largest size.
     fn largest(&self) -> Option<Tile> {
-        match self {
-            Operation::Conv2d { algorithm: Algorithm::ImplicitGemm(choices), .. }
-            | Operation::AwsUnitDense { choices: Some(choices), .. } => {
-                choices.last().copied().map(Tile::Gemm)
-            }
-            Operation::Conv2d { algorithm: Algorithm::Direct(choices), .. } => {
-                choices.last().copied().map(Tile::Direct)
-            }
-            _ => None,
-        }
+        self.tile_at(|sizes| sizes.saturating_sub(1))
     }
 
     /// The tile at the largest size, in words.

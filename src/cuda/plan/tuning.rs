@@ -117,7 +117,9 @@ impl Tuning {
         }
         let values = match object.require("entries", "an array of objects")? {
             Json::Array(values) => values,
-            other => return Err(object.error("entries", "an array of objects", other.to_string())),
+            other @ (Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_)) => {
+                return Err(object.error("entries", "an array of objects", other.to_string()));
+            }
         };
         object.finish()?;
         let mut entries = Vec::<Entry>::with_capacity(values.len());

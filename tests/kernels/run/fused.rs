@@ -1,9 +1,9 @@
 //! The operators that end in the epilogue: one launch, a map of each branch.
 
-use awsnet::cuda::abi::{self, Pixel, Pool};
-use awsnet::cuda::launch::{self, Launch, Splitting};
-use awsnet::cuda::pack::{self, Oihw};
-use awsnet::cuda::variants::{DirectVariant, GemmVariant};
+use awsnet::__tests::abi::{self, Pixel, Pool};
+use awsnet::__tests::launch::{self, Launch, Splitting};
+use awsnet::__tests::pack::{self, Oihw};
+use awsnet::__tests::variants::{DirectVariant, GemmVariant};
 
 use super::{Runner, SplitMemory, TestImage, addresses};
 use crate::data::round;

@@ -1,10 +1,10 @@
 //! The operators with results of their own: the gated AWS-Unit, which takes three launches, the head, and the caller's
 //! image.
 
-use awsnet::cuda::abi::{self, Gate, Pixel, Score};
-use awsnet::cuda::launch;
-use awsnet::cuda::pack;
-use awsnet::cuda::variants::Element;
+use awsnet::__tests::abi::{self, Gate, Pixel, Score};
+use awsnet::__tests::launch;
+use awsnet::__tests::pack;
+use awsnet::__tests::variants::Element;
 
 use super::{Runner, addresses};
 use crate::data::{DeviceMap, Guarded, decode, parameters};

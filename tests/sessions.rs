@@ -1,0 +1,175 @@
+//! What a session takes, what it gives back, and what it refuses; on every backend that needs no GPU.
+
+use std::time::{Duration, Instant};
+
+use awsnet::model::init::{Architecture, InitOptions, init};
+use awsnet::{
+    Branch, Device, Engine, EngineOptions, Error, ErrorKind, Images, ImagesU8, Isa, Model, Plan, PlanOptions,
+    Predictions, RunOptions, Session, Target,
+};
+
+const BATCH: usize = 3;
+
+fn model() -> Model {
+    let options = InitOptions::new().architecture(Architecture::Tiny).size(16);
+    Model::from_bytes(&init(&options).expect("a model file")).expect("a valid model")
+}
+
+fn session(target: Target) -> Session {
+    let options = PlanOptions::new().target(target).batch(BATCH).keep_values(true);
+    let plan = Plan::build(model(), &options).expect("a plan");
+    let engine = Engine::new(plan, &EngineOptions::new().threads(2)).expect("an engine");
+    engine.session().expect("a session")
+}
+
+fn targets() -> Vec<Target> {
+    let isas = Isa::ALL.iter().copied().filter(|isa| isa.is_available());
+    isas.map(Target::Cpu).chain([Target::Reference]).collect()
+}
+
+fn bits(predictions: Predictions<'_>) -> Vec<u32> {
+    let of = |branch| {
+        let scores = predictions.scores(branch);
+        scores.logits.iter().chain(scores.probabilities)
+    };
+    of(Branch::Emotion).chain(of(Branch::Au)).map(|value| value.to_bits()).collect()
+}
+
+/// Bytes of `BATCH` images, and the floats that they stand for.
+fn images(session: &Session) -> (Vec<u8>, Vec<f32>) {
+    let input = session.plan().input();
+    let (c, h, w) = (input.shape.channels, input.shape.height, input.shape.width);
+    let bytes: Vec<u8> = (0..BATCH * input.shape.len()).map(|i| (i * 7919 % 251) as u8).collect();
+    let float = |i: usize| {
+        let (n, ch, pixel) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
+        (f32::from(bytes[(n * h * w + pixel) * c + ch]) / 255.0 - input.mean[ch]) / input.std[ch]
+    };
+    let floats = (0..bytes.len()).map(float).collect();
+    (bytes, floats)
+}
+
+fn refused<T: std::fmt::Debug>(result: awsnet::Result<T>, place: &str) -> Error {
+    let error = result.expect_err(place);
+    assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
+    error
+}
+
+#[test]
+fn floats_bytes_and_staged_images_give_the_same_bits() {
+    for target in targets() {
+        let mut session = session(target);
+        let (bytes, floats) = images(&session);
+        let shape = session.plan().input().shape;
+        for count in [1, BATCH] {
+            let (bytes, floats) = (&bytes[..count * shape.len()], &floats[..count * shape.len()]);
+            let expected = bits(session.run(floats).expect("floats"));
+            let u8 = ImagesU8::new(bytes, shape.width, shape.height, shape.channels);
+            assert_eq!(bits(session.run(u8).expect("bytes")), expected, "{target}");
+            session.input_mut().expect("memory")[..floats.len()].copy_from_slice(floats);
+            for _ in 0..2 {
+                let staged = session.run(Images::Staged(count)).expect("what stays staged");
+                assert_eq!(bits(staged), expected, "{target}");
+            }
+            let deadline = RunOptions::new().deadline(Instant::now() + Duration::from_secs(600));
+            assert_eq!(bits(session.run_with(u8, deadline).expect("in time")), expected, "{target}");
+        }
+    }
+}
+
+#[test]
+fn there_is_memory_for_a_whole_batch_of_staged_images() {
+    for target in targets() {
+        let mut session = session(target);
+        let len = BATCH * session.plan().input().shape.len();
+        assert_eq!(session.input_mut().expect("memory").len(), len);
+    }
+}
+
+#[test]
+fn what_is_not_staged_is_not_run() {
+    for target in targets() {
+        let mut session = session(target);
+        let (_, floats) = images(&session);
+        refused(session.run(Images::Staged(1)), "images");
+        session.input_mut().expect("memory").fill(0.25);
+        for count in [0, BATCH + 1, usize::MAX] {
+            let error = refused(session.run(Images::Staged(count)), "images");
+            assert!(error.expected().contains("from 1 to 3 images"), "{error}");
+        }
+        session.run(Images::Staged(1)).expect("a staged image");
+        session.run(&floats).expect("others");
+        let error = refused(session.run(Images::Staged(1)), "images");
+        assert!(error.found().contains("since the last run of others"), "{error}");
+    }
+}
+
+#[test]
+fn bytes_of_a_frame_of_another_size_are_refused() {
+    let mut session = session(Target::Cpu(Isa::detect()));
+    let frame = vec![0; 640 * 480 * 3];
+    let error = refused(session.run(ImagesU8::new(&frame, 640, 480, 3)), "images");
+    assert_eq!(
+        (error.expected(), error.found()),
+        ("images of 3x16x16, which the network reads", "3x480x640")
+    );
+    // A face cut out of it, where it lies.
+    let face = ImagesU8::new(&frame[(100 * 640 + 200) * 3..], 16, 16, 3).row_stride(640 * 3).count(1);
+    assert_eq!(session.run(face).expect("a face").len(), 1);
+}
+
+#[test]
+fn times_are_added_for_each_node_of_a_cpus_plan() {
+    let mut cpu = session(Target::Cpu(Isa::detect()));
+    let (_, floats) = images(&cpu);
+    let expected = bits(cpu.run(&floats).expect("a run"));
+    let before = Duration::from_secs(1);
+    let mut times = vec![before; cpu.plan().nodes().len()];
+    let timed = cpu.run_with(&floats, RunOptions::new().times(&mut times)).expect("a run");
+    assert_eq!(bits(timed), expected);
+    assert!(times.iter().all(|&time| time > before), "{times:?}");
+
+    times.pop();
+    refused(cpu.run_with(&floats, RunOptions::new().times(&mut times)), "times");
+    refused(session(Target::Reference).run_with(&floats, RunOptions::new().times(&mut [])), "times of nodes");
+}
+
+#[test]
+fn values_are_there_for_the_nodes_of_a_plan_that_keeps_them() {
+    let mut kept = session(Target::Cpu(Isa::detect()));
+    let (_, floats) = images(&kept);
+    kept.run(&floats).expect("a run");
+    let value = |session: &Session, node, image| session.value(node, image, Branch::Au).expect("a CPU");
+    let nodes = kept.plan().nodes().len();
+    let last = kept.plan().nodes().last().expect("a node").name();
+    assert!(value(&kept, 0, BATCH - 1).is_some_and(|map| map.iter().any(|&v| v != 0.0)));
+    assert_eq!(value(&kept, 0, BATCH), None, "no such image");
+    assert_eq!(value(&kept, nodes, 0), None, "no such node");
+    assert_eq!(value(&kept, nodes - 1, 0), None, "{last}");
+
+    let plan = Plan::build(model(), &PlanOptions::new().device(Device::Cpu)).expect("a plan");
+    let mut dropped = Engine::new(plan, &EngineOptions::new().threads(1))
+        .and_then(|engine| engine.session())
+        .expect("a session");
+    dropped.run(&floats[..floats.len() / BATCH]).expect("a run");
+    assert_eq!(value(&dropped, 0, 0), None);
+    assert_eq!(value(&session(Target::Reference), 0, 0), None);
+}
+
+#[test]
+fn a_plan_is_for_what_auto_finds_unless_it_is_told() {
+    let auto = Device::Auto.resolve().expect("a device");
+    let plan = Plan::build(model(), &PlanOptions::new()).expect("a plan");
+    assert_eq!(plan.target(), auto.target);
+    assert_eq!(plan.note(), auto.note.as_deref());
+    assert_eq!(plan.note().is_some(), matches!(plan.target(), Target::Cpu(_)), "{plan}");
+
+    let cpu = Plan::build(model(), &PlanOptions::new().device(Device::Cpu)).expect("a plan");
+    assert_eq!((cpu.target(), cpu.note()), (Target::Cpu(Isa::detect()), None));
+    // The last one counts.
+    let options = PlanOptions::new().device(Device::Cpu).target(Target::Cpu(Isa::Portable));
+    assert_eq!(Plan::build(model(), &options).expect("a plan").target(), Target::Cpu(Isa::Portable));
+    let options = options.device(Device::Reference);
+    assert_eq!(Plan::build(model(), &options).expect("a plan").target(), Target::Reference);
+    let nowhere = PlanOptions::new().device(Device::CudaArchitecture { capability: 61 });
+    assert_eq!(Plan::build(model(), &nowhere).expect_err("an old GPU").kind(), ErrorKind::Input);
+}
