@@ -40,11 +40,13 @@
 //! # Where what is
 //!
 //! [`model`] is the file format, [`op`] the operators, [`plan`] every decision made before running, [`mod@reference`]
-//! the oracle in naive loops, [`verify`] a backend against it. The CPU backend is private: a [`Target`] selects it.
-//! `image` (a feature of this name) decodes and fits image files.
+//! the oracle in naive loops, [`verify`] a backend against it, [`mod@bench`] the plan's choices for a CPU against
+//! measurements, [`tune`] a GPU's tiles, measured. The CPU backend is private: a [`Target`] selects it. `image` (a
+//! feature of this name) decodes and fits image files.
 
 #![warn(missing_docs)]
 
+pub mod bench;
 #[cfg(feature = "capi")]
 mod capi;
 mod cpu;
@@ -52,6 +54,8 @@ pub mod cuda;
 mod device;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod file;
 #[cfg(feature = "image")]
 pub mod image;
 mod memory;

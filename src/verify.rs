@@ -137,7 +137,7 @@ pub fn layers_with(
                     compared = true;
                     continue;
                 }
-                Work::GatePart(_) | Work::ImageBlocks => continue,
+                Work::GatePart(_) | Work::ImageLayout => continue,
             };
             compared = true;
             let found = read(node.output)?;

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 /// A module (file or folder of src/), and what it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("file", &["error"]),
     ("memory", &["error"]),
     ("tensor", &["error"]),
     ("op", &["error", "tensor"]),
-    ("model", &["error", "tensor", "op"]),
+    ("model", &["error", "file", "tensor", "op"]),
     ("plan", &["error", "memory", "tensor", "op", "model"]),
     ("reference", &["op", "tensor", "model"]),
     ("predictions", &["error", "tensor", "plan"]),
@@ -23,10 +24,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cpu", &["error", "memory", "tensor", "op", "model", "plan", "pixels", "predictions"]),
     ("cuda", &["error", "tensor", "op", "model", "plan", "predictions"]),
     ("engine", &["error", "memory", "tensor", "plan", "pixels", "predictions", "reference", "cpu", "cuda"]),
-    ("tune", &["error", "model", "plan", "engine", "cuda"]),
+    ("bench", &["error", "model", "plan", "engine"]),
+    ("tune", &["error", "file", "model", "plan", "cuda"]),
     ("device", &["error", "plan", "cuda"]),
     ("verify", &["error", "tensor", "op", "model", "plan", "reference", "engine"]),
-    ("image", &["error", "pixels"]),
+    ("image", &["error", "file", "pixels"]),
 ];
 
 fn rust_files(path: &Path) -> Vec<PathBuf> {

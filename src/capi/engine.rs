@@ -3,11 +3,11 @@
 use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
 
+use super::failure::{Failure, awsnet_error, awsnet_status};
 use super::guard::{Handle, Poison, destroy, guard_handle};
-use super::log;
 use super::model::awsnet_model;
 use super::pointers::{Versioned, check, read_struct, write_struct};
-use super::status::{Failure, awsnet_error, awsnet_status};
+use super::sink;
 use crate::{Branch, Device, Engine, EngineOptions, Graphs, Plan, PlanOptions, Precision, Target};
 
 /// Where to run: one of AWSNET_DEVICE_*.
@@ -308,7 +308,7 @@ impl awsnet_engine {
         let plan = Plan::build(model, &plan_options)?;
         let engine = Engine::new(plan, &EngineOptions { threads: options.threads, graphs: options.graphs })?;
         if let Some(note) = resolved.note {
-            log::info(&format!("running on {}: {note}", resolved.target));
+            sink::info(&format!("running on {}: {note}", resolved.target));
         }
         Ok(awsnet_engine {
             poison: Poison::default(),

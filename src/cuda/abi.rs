@@ -7,7 +7,7 @@ use std::mem::{offset_of, size_of};
 /// An address in device memory; 0 where the kernel takes none.
 pub type DevicePointer = u64;
 
-pub use super::variants::{VECTOR, pitch};
+pub use crate::plan::cuda::variants::{VECTOR, pitch};
 
 /// What a parameter struct of a kernel is: plain bytes that the driver copies.
 ///
@@ -15,6 +15,9 @@ pub use super::variants::{VECTOR, pitch};
 ///
 /// The type is `repr(C)`, has no padding bytes, and equals the parameter of the kernel it is launched with.
 pub unsafe trait Params: Copy + 'static {}
+
+/// Words of 8 bytes that hold every parameter struct.
+pub(super) const PARAMS_WORDS: usize = 32;
 
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! find: the figures here are exact.
 
 use super::abi::{self, VECTOR};
-use super::variants::{self, DirectVariant, Element, GemmVariant};
+use crate::plan::cuda::variants::{self, DirectVariant, Element, GemmVariant};
 
 /// A kernel and the shape it is launched with. Blocks are one-dimensional.
 #[derive(Clone, Debug, PartialEq, Eq)]

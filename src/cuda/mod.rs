@@ -1,7 +1,8 @@
 //! NVIDIA GPUs: what this machine has of them, and the backend that runs plans on them.
 //!
-//! [`probe`] finds the driver and its devices. With the feature `cuda`, `build.rs` compiles `kernels/` where it finds
-//! nvcc and [`image`] embeds the result. From there to a running network:
+//! [`probe`] finds the driver and its devices, [`usable`] says which of them this build can run on. With the feature
+//! `cuda`, `build.rs` compiles `kernels/` where it finds nvcc and [`image`] embeds the result. From there to a running
+//! network:
 //!
 //! ```text
 //! plan::cuda --node::prepare--> launch, parameters --stream::Stream::capture--> graph --Session::run--> results
@@ -9,7 +10,8 @@
 //!
 //! `kernels/abi.h` is the border in C, `abi` holds the same bytes; `launch` goes from parameters to a grid; `node` from
 //! a node of the plan to parameters; `driver` and `stream` own what the driver gives; `engine` has kernels and weights,
-//! `session` memory, stream and graphs; `bound` is a run with nothing left to decide; `tune` measures tiles.
+//! `session` memory, stream and graphs; `bound` is a run with nothing left to decide; `measure` measures tiles; `interop` is
+//! what a caller has on the device.
 
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
@@ -23,9 +25,12 @@ mod engine;
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub mod image;
+mod interop;
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub mod launch;
+#[cfg(feature = "cuda")]
+mod measure;
 #[cfg(feature = "cuda")]
 mod node;
 mod probe;
@@ -33,8 +38,7 @@ mod probe;
 mod session;
 #[cfg(feature = "cuda")]
 mod stream;
-#[cfg(feature = "cuda")]
-mod tune;
+mod usable;
 
 #[doc(hidden)]
 pub use crate::plan::cuda::{pack, variants};
@@ -43,13 +47,13 @@ pub use bound::Bound;
 #[cfg(feature = "cuda")]
 pub(crate) use engine::CudaEngine;
 #[cfg(feature = "cuda")]
+pub(crate) use measure::{Timing, measure};
+#[cfg(feature = "cuda")]
 pub(crate) use session::CudaSession;
-#[cfg(feature = "cuda")]
-pub use tune::Measurement;
-#[cfg(feature = "cuda")]
-pub(crate) use tune::measure;
 
-pub use probe::{DeviceInfo, Driver, probe, usable};
+pub use interop::{DeviceImages, DevicePredictions, PixelFormat, Stream};
+pub use probe::{DeviceInfo, Driver, probe};
+pub use usable::usable;
 
 /// The GPU architectures that kernels are embedded for, as in `sm_90`; none where the build found no nvcc.
 pub fn embedded_architectures() -> Vec<&'static str> {
@@ -57,41 +61,6 @@ pub fn embedded_architectures() -> Vec<&'static str> {
     return image::architectures().collect();
     #[cfg(not(feature = "cuda"))]
     Vec::new()
-}
-
-/// How a caller's pixels lie in device memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PixelFormat {
-    /// [N, C, H, W] of f32, already normalised.
-    F32,
-    /// [N, H, W, C] of bytes, normalised on the device as [`Input`](crate::model::Input) says.
-    U8 {
-        /// Bytes from one row to the next, at least W * C.
-        row_stride: usize,
-        /// Bytes from one image to the next, at least H rows.
-        image_stride: usize,
-    },
-}
-
-/// Images in device memory, for [`Session::enqueue`](crate::Session::enqueue).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeviceImages {
-    /// The address of the first pixel; of f32 a multiple of 4.
-    pub pixels: u64,
-    /// How they lie.
-    pub format: PixelFormat,
-    /// The number of images, N.
-    pub count: usize,
-}
-
-/// Where [`Session::enqueue`](crate::Session::enqueue) writes its results: addresses in device memory of f32
-/// [N, labels], multiples of 4, for emotion and au; 0 for what is not wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct DevicePredictions {
-    /// Before softmax or sigmoid.
-    pub logits: [u64; 2],
-    /// Emotion: a softmax. AU: a sigmoid each.
-    pub probabilities: [u64; 2],
 }
 
 /// A run that cannot be: this build has no CUDA backend.
@@ -110,7 +79,3 @@ impl Bound {
         match *self {}
     }
 }
-
-/// A stream of the caller's, a `CUstream` of the driver's API or a `cudaStream_t` of the runtime's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream(pub *mut std::ffi::c_void);

@@ -1,12 +1,11 @@
 //! From a node of the plan to a launch: which address stands in which field of its parameter struct.
 
-use super::abi::{self, DevicePointer, Params};
+use super::abi::{self, DevicePointer, PARAMS_WORDS, Params};
+use super::interop::{DeviceImages, PixelFormat};
 use super::launch::{self, Launch};
-use super::stream::PARAMS_WORDS;
-use super::variants::Element;
-use super::{DeviceImages, PixelFormat};
 use crate::op::{Activation, Conv2d, Pool2d};
 use crate::plan::ValueId;
+use crate::plan::cuda::variants::Element;
 use crate::plan::cuda::{Algorithm, CudaNode, CudaPlan, IMAGE, Mix, Operation};
 use crate::tensor::Shape;
 

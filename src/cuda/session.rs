@@ -9,9 +9,9 @@ use super::abi;
 use super::bound::Bound;
 use super::driver::{Context, DeviceMemory, PinnedMemory};
 use super::engine::CudaEngine;
+use super::interop::{DeviceImages, DevicePredictions, PixelFormat};
 use super::node::{Addresses, decode, image_params, prepare};
 use super::stream::{Event, Graph, KernelCall, Stream, context_of, is_capturing};
-use super::{DeviceImages, DevicePredictions, PixelFormat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cuda::{CudaPlan, CudaValue};
 use crate::predictions::PredictionBuffers;
@@ -447,8 +447,9 @@ impl CudaSession {
                 return Ok(Vec::new());
             }
             let bytes = &self.staging.bytes()[image * shape.len() * size_of::<f32>()..];
-            let pixels = decode(super::variants::Element::F32, &bytes[..shape.len() * size_of::<f32>()]);
-            return Ok(decode(plan.element, &super::pack::encode(plan.element, &pixels)));
+            let pixels =
+                decode(crate::plan::cuda::variants::Element::F32, &bytes[..shape.len() * size_of::<f32>()]);
+            return Ok(decode(plan.element, &crate::plan::cuda::pack::encode(plan.element, &pixels)));
         }
         let mut bytes = vec![0; value.image_bytes];
         let offset = value.branch_offset(branch as usize, plan.batch) + image * value.image_bytes;

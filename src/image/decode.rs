@@ -3,8 +3,7 @@
 //! The decoders are those of the `image` crate. What stands here is what they leave to their caller: bounds
 //! on what is read and allocated, telling a truncated file from a whole one, and the way to 8-bit RGB.
 
-use std::fs::{self, File};
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor};
 use std::path::Path;
 
 use image::codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder};
@@ -13,6 +12,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, RgbI
 
 use super::{Picture, zeroed};
 use crate::error::{Error, ErrorKind, Result, escaped};
+use crate::file::read_regular;
 
 /// What [`open`] and [`decode`] refuse to take on, before they allocate for it.
 ///
@@ -40,7 +40,7 @@ impl Default for Limits {
 /// device. Otherwise as [`decode`], with the file's name.
 pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Picture> {
     let path = path.as_ref();
-    let bytes = read(path, limits)?;
+    let bytes = read_regular(path, limits.max_bytes, |bytes| too_long(bytes, limits))?;
     decode(&bytes, limits).map_err(|error| error.in_file(path))
 }
 
@@ -84,26 +84,6 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture> {
             Err(refused("a JPEG, PNG, WebP or BMP image", found))
         }
     }
-}
-
-/// The contents of a regular file of at most `max_bytes`.
-fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
-    const EXPECTED: &str = "a readable file";
-    let failed = |error| Error::io(path, EXPECTED, error);
-    // Asked before opening: to open a pipe is to wait for its writer.
-    let metadata = fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        let found = if metadata.is_dir() { "a directory" } else { "a pipe, a socket or a device" };
-        return Err(Error::new(ErrorKind::File, "", "a regular file", found).in_file(path));
-    }
-    if metadata.len() > limits.max_bytes {
-        return Err(too_long(metadata.len(), limits).in_file(path));
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    // Bounded all the same: the file may be growing.
-    file.take(limits.max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
 }
 
 /// Runs a decoder over an image whose size it has read, and brings the result to upright RGB.

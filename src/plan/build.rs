@@ -232,7 +232,7 @@ impl<'a> Builder<'a> {
         let output = self.value("image", 1, shape, self.image_halo)?;
         self.push(
             "image",
-            Work::ImageBlocks,
+            Work::ImageLayout,
             Kernel::ImageToBlocks,
             self.image,
             output,

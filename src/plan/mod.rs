@@ -245,7 +245,7 @@ impl Plan {
         &self.nodes
     }
 
-    /// Launches a run takes.
+    /// Launches that a run takes on a GPU; elsewhere the number of nodes.
     pub fn launches(&self) -> usize {
         self.nodes().iter().map(Node::launches).sum()
     }
@@ -299,9 +299,13 @@ impl fmt::Display for Plan {
         if tuned > 0 {
             writeln!(f, "* {tuned} of {} tiles by a tuning", nodes.len())?;
         }
+        let counted = match self.target {
+            Target::Cuda(_) => "launches",
+            Target::Cpu(_) | Target::Reference => "nodes",
+        };
         write!(
             f,
-            "{} launches, {:.2} MB of weights, {:.2} MB of arena, {:.1} MFLOP an image",
+            "{} {counted}, {:.2} MB of weights, {:.2} MB of arena, {:.1} MFLOP an image",
             self.launches(),
             self.weight_bytes() as f64 / 1e6,
             self.arena_bytes() as f64 / 1e6,

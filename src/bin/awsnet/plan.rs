@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{ModelPath, Outcome, RunOptions};
+use crate::failure::Outcome;
+use crate::options::{ModelPath, RunOptions};
 use crate::output::Results;
 
 /// Show the plan for a model: node by node, kernel, tile, what is fused, bytes and FLOP; arena and weights

@@ -321,7 +321,7 @@ impl Builder<'_> {
         let shape = self.values[IMAGE].shape;
         let output = self.map("image", 1, shape)?;
         let plain = CudaEpilogue::default();
-        self.push("image", Work::ImageBlocks, Operation::ImageToNhwc, IMAGE, Some(output), plain, 0, 0);
+        self.push("image", Work::ImageLayout, Operation::ImageToNhwc, IMAGE, Some(output), plain, 0, 0);
         self.image_map = Some(output);
         Ok(output)
     }

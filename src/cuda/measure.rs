@@ -10,24 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::init::Random;
 use crate::plan::cuda::{CudaPlan, Problem, Tile, candidates};
 
-/// How tiles are measured.
-#[derive(Clone, Copy, Debug)]
-pub struct Measurement {
-    /// Candidates for each problem, the best by the plan's estimate.
-    pub candidates: usize,
-    /// Replays of the network for each of them, whose median counts.
-    pub runs: usize,
-    /// Evicts the device's L2 cache before each replay.
-    pub cold: bool,
-}
-
-impl Default for Measurement {
-    /// 12 candidates, 50 runs, warm.
-    fn default() -> Self {
-        Measurement { candidates: 12, runs: 50, cold: false }
-    }
-}
-
 /// The outcome for one problem at one batch size, times in microseconds for the whole network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
@@ -37,11 +19,21 @@ pub(crate) struct Measured {
     pub after: (Tile, f32),
 }
 
-/// Measures the tiles of a plan, whose weights go to the device; `told` hears of each problem with the number of all of
-/// them, and stops the measurement by returning false.
+/// How a candidate is timed: replays of the network, whose median counts, and whether the device's L2 cache is evicted
+/// before each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub runs: usize,
+    pub cold: bool,
+}
+
+/// Measures the tiles of a plan, whose weights go to the device: at most so many for each problem, the best by the
+/// plan's estimate. `told` hears of each problem with the number of all of them, and stops the measurement by returning
+/// false.
 pub(crate) fn measure(
     mut plan: CudaPlan,
-    how: &Measurement,
+    most: usize,
+    timing: Timing,
     mut told: impl FnMut(&Measured, usize) -> bool,
 ) -> Result<Vec<Measured>> {
     let engine = CudaEngine::new(&mut plan)?;
@@ -62,12 +54,12 @@ pub(crate) fn measure(
                 .find_map(|(other, tile)| (other == problem).then_some(tile))
         };
         let Some(current) = tile_of(&plan) else { continue };
-        let before = (current, time(&plan, &engine, size, how)?);
+        let before = (current, time(&plan, &engine, size, timing)?);
         let mut best = before;
         let others = candidates(&problem, &plan.gpu).into_iter().filter(|tile| *tile != current);
-        for tile in others.take(how.candidates.saturating_sub(1)) {
+        for tile in others.take(most.saturating_sub(1)) {
             plan.retile(size, &problem, tile);
-            let us = time(&plan, &engine, size, how)?;
+            let us = time(&plan, &engine, size, timing)?;
             if us < best.1 {
                 best = (tile, us);
             }
@@ -83,14 +75,14 @@ pub(crate) fn measure(
 }
 
 /// The median time of the network at a size, in microseconds.
-fn time(plan: &CudaPlan, engine: &CudaEngine, size: usize, how: &Measurement) -> Result<f32> {
+fn time(plan: &CudaPlan, engine: &CudaEngine, size: usize, timing: Timing) -> Result<f32> {
     let engine = std::sync::Arc::new(engine.with_tiles_of(plan)?);
     let mut session = CudaSession::new(plan, &engine, false)?;
     let mut random = Random::new(1);
     for value in session.staging().chunks_exact_mut(size_of::<f32>()) {
         value.copy_from_slice(&random.between(-2.0, 2.0).to_ne_bytes());
     }
-    let mut times = session.time(plan, plan.sizes[size], how.runs.max(1), how.cold)?;
+    let mut times = session.time(plan, plan.sizes[size], timing.runs.max(1), timing.cold)?;
     times.sort_by(f32::total_cmp);
     let median = times.get(times.len() / 2).copied();
     median
