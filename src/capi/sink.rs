@@ -38,7 +38,11 @@ thread_local! {
 }
 
 /// Sets the callback, or takes it back; when it returns, the one before is not running and is never called again.
-pub(super) fn set(callback: awsnet_log_callback, user_data: *mut c_void) -> Result<(), Failure> {
+///
+/// # Safety
+///
+/// Until the next call, `callback` may be called with `user_data` on any thread.
+pub(super) unsafe fn set(callback: awsnet_log_callback, user_data: *mut c_void) -> Result<(), Failure> {
     if LOGGING.get() {
         let (expected, found) = ("a call from outside the callback", "one from inside it");
         return Err(Failure::new(AWSNET_STATUS_BUSY, "callback", expected, found));
@@ -66,7 +70,7 @@ fn log(level: awsnet_log_level, message: &str) {
     if let Some(callback) = logger.callback
         && let Ok(message) = CString::new(message)
     {
-        // SAFETY: the caller of awsnet_log_set gave both for this; the message outlives the call.
+        // SAFETY: given to `set` for this; the message outlives the call.
         unsafe { callback(logger.user_data, level, message.as_ptr()) };
     }
     LOGGING.set(false);
