@@ -41,13 +41,15 @@
 //! # Where what is
 //!
 //! [`model`] is the file format, [`op`] the operators, [`Plan`] every decision made before running, [`verify`] a
-//! backend against the oracle. The backends are private: a [`Device`] selects one, the oracle in naive loops among them.
-//! [`cuda`] is what a caller with a GPU of its own needs; `image` (a feature of this name) decodes and fits image files.
+//! backend against the oracle, [`mod@bench`] the plan's choices for a CPU against measurements, [`tune`] a GPU's tiles,
+//! measured. The backends are private: a [`Device`] selects one, the oracle in naive loops among them. [`cuda`] is what a
+//! caller with a GPU of its own needs; `image` (a feature of this name) decodes and fits image files.
 
 #![warn(missing_docs)]
 
 #[doc(hidden)]
 pub mod __tests;
+pub mod bench;
 #[cfg(feature = "capi")]
 mod capi;
 mod cpu;
@@ -55,6 +57,8 @@ pub mod cuda;
 mod device;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod file;
 mod graph;
 #[cfg(feature = "image")]
 pub mod image;

@@ -141,7 +141,7 @@ pub fn layers(
                     compared = true;
                     continue;
                 }
-                Work::GatePart(_) | Work::ImageBlocks => continue,
+                Work::GatePart(_) | Work::ImageLayout => continue,
             };
             compared = true;
             let found = read(node.output)?;

@@ -230,11 +230,7 @@ fn a_pipe_nobody_writes_to_and_an_endless_device_are_refused_at_once() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for path in [pipe.as_path(), Path::new("/dev/zero")] {
         let error = image::open(path, &Limits::default()).unwrap_err();
-        assert_error(
-            &error,
-            ErrorKind::File,
-            &["expected a regular file, found a pipe, a socket or a device"],
-        );
+        assert_error(&error, ErrorKind::File, &["expected a regular file, found a device, pipe or socket"]);
     }
 }
 

@@ -160,7 +160,7 @@ def test_an_engine_says_what_it_is(engine: Engine) -> None:
     assert (engine.device, engine.precision, engine.batch, engine.threads) == ("cpu", "f32", 4, 2)
     assert (engine.channels, engine.height, engine.width) == (3, SIZE, SIZE)
     assert (len(engine.emotions), len(engine.aus), engine.thresholds.shape) == (7, 12, (12,))
-    assert "launches" in engine.describe()
+    assert "MB of arena" in engine.describe()
     assert awsnet.version() in (ROOT / "Cargo.toml").read_text()
 
 

@@ -3,11 +3,11 @@
 use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
 
+use super::failure::{Failure, awsnet_error, awsnet_status};
 use super::guard::{Handle, Poison, destroy, guard_handle};
-use super::log;
 use super::model::awsnet_model;
 use super::pointers::{Versioned, check, read_struct, write_struct};
-use super::status::{Failure, awsnet_error, awsnet_status};
+use super::sink;
 use crate::{Branch, Device, Engine, EngineOptions, Graphs, Plan, PlanOptions, Precision, Target};
 
 /// Where to run: one of AWSNET_DEVICE_*.
@@ -307,7 +307,7 @@ impl awsnet_engine {
         let engine = Engine::new(plan, &engine_options)?;
         let plan = engine.plan();
         if let Some(note) = plan.note() {
-            log::info(&format!("running on {}: {note}", plan.target()));
+            sink::info(&format!("running on {}: {note}", plan.target()));
         }
         Ok(awsnet_engine {
             poison: Poison::default(),

@@ -8,12 +8,12 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::log;
-use super::pointers::{check, shared};
-use super::status::{
+use super::failure::{
     AWSNET_STATUS_INTERNAL, AWSNET_STATUS_OK, AWSNET_STATUS_POISONED, Failure, awsnet_error, awsnet_status,
     remember, write_text,
 };
+use super::pointers::{check, shared};
+use super::sink;
 
 /// Something that a caller holds a pointer to.
 pub(super) trait Handle {
@@ -131,7 +131,7 @@ fn caught<R>(body: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
             Failure::new(AWSNET_STATUS_INTERNAL, "awsnet", "no fault in the library", &told(&*payload));
         // A payload may panic again when it is dropped.
         std::mem::forget(payload);
-        log::error(&failure.message);
+        sink::error(&failure.message);
         Err(failure)
     })
 }

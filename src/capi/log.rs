@@ -1,42 +1,10 @@
-//! What awsnet has to say beside statuses, for whoever wants to hear it.
+//! Who hears what awsnet has to say beside statuses.
 
-use std::cell::Cell;
-use std::ffi::{CString, c_char, c_void};
-use std::sync::RwLock;
+use std::ffi::c_void;
 
+use super::failure::{awsnet_error, awsnet_status};
 use super::guard::guard;
-use super::status::{AWSNET_STATUS_BUSY, Failure, awsnet_error, awsnet_status};
-
-/// How grave a message is: one of AWSNET_LOG_*.
-pub type awsnet_log_level = i32;
-
-/// A fault inside awsnet; the call returns AWSNET_STATUS_INTERNAL.
-pub const AWSNET_LOG_ERROR: i32 = 1;
-/// A choice that was made, as where AWSNET_DEVICE_AUTO has led.
-pub const AWSNET_LOG_INFO: i32 = 3;
-
-/// Receives a message: one line of UTF-8, which lives until the function returns. It is called on the thread of the
-/// call that has something to say, from several threads at once where there are several. It must return (no longjmp,
-/// no exception), and must not set the callback.
-pub type awsnet_log_callback =
-    Option<unsafe extern "C" fn(user_data: *mut c_void, level: awsnet_log_level, message: *const c_char)>;
-
-struct Logger {
-    callback: awsnet_log_callback,
-    user_data: *mut c_void,
-}
-
-// SAFETY: `user_data` is the callback's alone, which the caller promises can be called from any thread.
-unsafe impl Send for Logger {}
-// SAFETY: as above.
-unsafe impl Sync for Logger {}
-
-static LOGGER: RwLock<Logger> = RwLock::new(Logger { callback: None, user_data: std::ptr::null_mut() });
-
-thread_local! {
-    /// Whether this thread is inside the callback.
-    static LOGGING: Cell<bool> = const { Cell::new(false) };
-}
+use super::sink::{self, awsnet_log_callback};
 
 /// Sets who receives messages, for the whole process; NULL for nobody, as at the start. When it returns, the callback
 /// set before is not running and is never called again.
@@ -48,44 +16,6 @@ pub unsafe extern "C" fn awsnet_log_set(
     user_data: *mut c_void,
     error: *mut awsnet_error,
 ) -> awsnet_status {
-    let body = || {
-        if LOGGING.get() {
-            let found = "one from inside it";
-            return Err(Failure::new(
-                AWSNET_STATUS_BUSY,
-                "callback",
-                "a call from outside the callback",
-                found,
-            ));
-        }
-        let mut logger = LOGGER.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *logger = Logger { callback, user_data };
-        Ok(())
-    };
     // SAFETY: by the caller's word.
-    unsafe { guard(error, body) }
-}
-
-pub(super) fn error(message: &str) {
-    log(AWSNET_LOG_ERROR, message);
-}
-
-pub(super) fn info(message: &str) {
-    log(AWSNET_LOG_INFO, message);
-}
-
-/// Tells the callback, under the lock that keeps it from being replaced meanwhile. What the callback's own calls have
-/// to say is dropped.
-fn log(level: awsnet_log_level, message: &str) {
-    if LOGGING.replace(true) {
-        return;
-    }
-    let logger = LOGGER.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Some(callback) = logger.callback
-        && let Ok(message) = CString::new(message)
-    {
-        // SAFETY: the caller of awsnet_log_set gave both for this; the message outlives the call.
-        unsafe { callback(logger.user_data, level, message.as_ptr()) };
-    }
-    LOGGING.set(false);
+    unsafe { guard(error, || sink::set(callback, user_data)) }
 }

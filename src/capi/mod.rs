@@ -7,10 +7,11 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `status.rs` | status codes, the caller's error struct, the last error of a thread |
+//! | `failure.rs` | status codes, the caller's error struct, the last failure of a thread |
+//! | `sink.rs` | the caller's callback for messages |
 //! | `guard.rs` | what every export runs in: panics caught, handles poisoned, the error delivered |
 //! | `pointers.rs` | from a caller's pointers and sized structs to references and values |
-//! | `model.rs`, `engine.rs`, `session.rs`, `log.rs`, `version.rs` | the exports, an object each |
+//! | `model.rs`, `engine.rs`, `session.rs`, `status.rs`, `log.rs`, `version.rs` | the exports, an object each |
 //!
 //! Only the public interface of the crate is used here. The names are those of C.
 
@@ -20,11 +21,13 @@
 compile_error!("the feature `capi` turns panics into status codes: build with panic = \"unwind\"");
 
 mod engine;
+mod failure;
 mod guard;
 mod log;
 mod model;
 mod pointers;
 mod session;
+mod sink;
 mod status;
 mod version;
 

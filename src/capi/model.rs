@@ -3,9 +3,9 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 
+use super::failure::{Failure, awsnet_error, awsnet_status};
 use super::guard::{Handle, Poison, destroy, guard};
 use super::pointers::{check, slice, string};
-use super::status::{Failure, awsnet_error, awsnet_status};
 use crate::Model;
 
 /// A network as its file states it. Immutable: any number of threads may use one at once.

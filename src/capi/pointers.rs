@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use super::status::Failure;
+use super::failure::Failure;
 
 /// Refuses NULL and what is not aligned.
 pub(super) fn check<T>(pointer: *const T, name: &str) -> Result<(), Failure> {

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::engine::awsnet_engine;
-use super::guard::{Handle, Poison, destroy, guard_handle};
-use super::pointers::{Versioned, check, read_struct, slice};
-use super::status::{
+use super::failure::{
     AWSNET_STATUS_BUFFER_TOO_SMALL, AWSNET_STATUS_BUSY, Failure, awsnet_error, awsnet_status,
 };
+use super::guard::{Handle, Poison, destroy, guard_handle};
+use super::pointers::{Versioned, check, read_struct, slice};
 use crate::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
 use crate::{Branch, ImagesU8, Predictions, RunOptions, Session, Shape};
 

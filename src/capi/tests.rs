@@ -11,10 +11,12 @@ use std::ptr::{null, null_mut};
 use std::sync::Mutex;
 
 use super::engine::*;
+use super::failure::*;
 use super::log::*;
 use super::model::*;
 use super::pointers::{Versioned, read_struct, write_struct};
 use super::session::*;
+use super::sink::*;
 use super::status::*;
 use super::version::*;
 use crate::model::init::{Architecture, InitOptions, init};

@@ -16,6 +16,9 @@ pub use super::plan::variants::{VECTOR, pitch};
 /// The type is `repr(C)`, has no padding bytes, and equals the parameter of the kernel it is launched with.
 pub unsafe trait Params: Copy + 'static {}
 
+/// Words of 8 bytes that hold every parameter struct.
+pub(super) const PARAMS_WORDS: usize = 32;
+
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {

@@ -5,15 +5,16 @@
 //! turns statuses into errors, and remembers an error that the driver will not recover from. Without a driver cudarc
 //! panics, so that [`Context::retain`] probes first; with one, nothing here panics.
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CString, c_void};
 use std::ptr::null_mut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::driver::sys::{self, CUresult};
 
+use super::image;
 use super::launch::Launch;
-use super::{image, probe};
+use super::probe::probe;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The primary context of a device, which every user of the device in this process shares.
@@ -355,44 +356,3 @@ impl Drop for PinnedMemory {
         });
     }
 }
-
-/// Every driver function that this backend calls, probed before cudarc would panic over a missing one.
-pub(super) const REQUIRED: &[&CStr] = &[
-    c"cuInit",
-    c"cuDeviceGet",
-    c"cuDevicePrimaryCtxRetain",
-    c"cuDevicePrimaryCtxRelease_v2",
-    c"cuCtxGetCurrent",
-    c"cuCtxPushCurrent_v2",
-    c"cuCtxPopCurrent_v2",
-    c"cuModuleLoadData",
-    c"cuModuleGetFunction",
-    c"cuModuleUnload",
-    c"cuFuncSetAttribute",
-    c"cuFuncGetAttribute",
-    c"cuDeviceGetAttribute",
-    c"cuMemAlloc_v2",
-    c"cuMemFree_v2",
-    c"cuMemHostAlloc",
-    c"cuMemFreeHost",
-    c"cuMemcpyHtoDAsync_v2",
-    c"cuMemcpyDtoHAsync_v2",
-    c"cuMemsetD8Async",
-    c"cuStreamCreate",
-    c"cuStreamDestroy_v2",
-    c"cuStreamSynchronize",
-    c"cuStreamQuery",
-    c"cuStreamGetCtx",
-    c"cuStreamIsCapturing",
-    c"cuStreamBeginCapture_v2",
-    c"cuStreamEndCapture",
-    c"cuGraphInstantiateWithFlags",
-    c"cuGraphUpload",
-    c"cuGraphLaunch",
-    c"cuGraphDestroy",
-    c"cuGraphExecDestroy",
-    c"cuLaunchKernelEx",
-    c"cuEventCreate",
-    c"cuEventRecord",
-    c"cuEventDestroy_v2",
-];

@@ -94,20 +94,6 @@ fn functions(plan: &CudaPlan, module: &Module) -> Result<HashMap<String, Functio
     launches.into_iter().map(|(name, launch)| Ok((name, module.function(&launch)?))).collect()
 }
 
-/// Errors unless the device has kernels to load.
-///
-/// A build that embedded none can still run on a driver that brings its own, the emulated one: it is asked for one.
-pub(super) fn check_kernels(ordinal: usize, capability: u32) -> Result<()> {
-    if super::image::architectures().next().is_some() {
-        return Ok(()); // PTX of the oldest is among them
-    }
-    let context = Context::retain(ordinal)?;
-    context.scope(|| {
-        let any = Launch { kernel: "identity_f32".to_owned(), grid: [1, 1, 1], threads: 1, shared_bytes: 0 };
-        Module::load(&context, capability)?.function(&any).map(drop)
-    })
-}
-
 /// What a device's grids can count, and the shared memory it grants.
 fn check_launch(plan: &CudaPlan, launch: &Launch) -> Result<()> {
     let [x, y, z] = launch.grid;

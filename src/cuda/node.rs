@@ -1,10 +1,9 @@
 //! From a node of the plan to a launch: which address stands in which field of its parameter struct.
 
-use super::abi::{self, DevicePointer, Params};
+use super::abi::{self, DevicePointer, PARAMS_WORDS, Params};
+use super::interop::{DeviceImages, PixelFormat};
 use super::launch::{self, Launch};
 use super::plan::variants::Element;
-use super::stream::PARAMS_WORDS;
-use super::{DeviceImages, PixelFormat};
 use crate::cuda::plan::{Algorithm, CudaNode, CudaPlan, IMAGE, Mix, Operation};
 use crate::graph::node::ValueId;
 use crate::op::{Activation, Conv2d, Pool2d};

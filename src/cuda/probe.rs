@@ -6,7 +6,6 @@ use std::mem::ManuallyDrop;
 use libloading::Library;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::target::Gpu;
 
 /// The NVIDIA driver and the devices it offers.
 #[derive(Clone, Debug)]
@@ -78,37 +77,6 @@ pub(super) fn offers(name: &CStr) -> bool {
     })
 }
 
-/// A device of the driver's that this build has an engine for.
-///
-/// Errors: a number beyond the last device, an architecture older than sm_80, a build without the feature `cuda` or
-/// without kernels for the device.
-pub fn usable(driver: &Driver, ordinal: usize) -> Result<Gpu> {
-    let place = || format!("cuda:{ordinal}");
-    let Some(device) = driver.devices.get(ordinal) else {
-        let expected = format!("a device number below {}", driver.devices.len());
-        return Err(Error::new(ErrorKind::Device, place(), expected, ordinal.to_string()));
-    };
-    let (major, minor) = device.capability;
-    if major < 8 {
-        let found = format!("{}, of compute capability {major}.{minor}", device.name);
-        return Err(Error::new(
-            ErrorKind::Device,
-            place(),
-            "a GPU of compute capability 8.0 or newer",
-            found,
-        ));
-    }
-    #[cfg(feature = "cuda")]
-    {
-        let capability = major * 10 + minor;
-        super::engine::check_kernels(ordinal, capability)?;
-        let (multiprocessors, shared_bytes) = (device.multiprocessors, device.shared_bytes);
-        Ok(Gpu { ordinal: Some(ordinal), capability, multiprocessors, shared_bytes })
-    }
-    #[cfg(not(feature = "cuda"))]
-    Err(Error::new(ErrorKind::Device, place(), "awsnet with the feature `cuda`", "a build without it"))
-}
-
 /// Calls a driver function by name and turns its status into an error.
 macro_rules! call {
     ($library:expr, $name:literal, ($($type:ty),*), ($($argument:expr),*)) => {{
@@ -175,7 +143,7 @@ unsafe fn ask(library: &Library) -> Result<Driver> {
             });
         }
         #[cfg(feature = "cuda")]
-        for name in super::driver::REQUIRED {
+        for name in REQUIRED {
             if library.get::<unsafe extern "system" fn()>(name.to_bytes_with_nul()).is_err() {
                 let found = format!("one without {}", name.to_string_lossy());
                 return Err(missing("a newer NVIDIA driver", found));
@@ -188,3 +156,45 @@ unsafe fn ask(library: &Library) -> Result<Driver> {
         Ok(Driver { version: (version / 1000, version % 1000 / 10), devices })
     }
 }
+
+/// Every driver function that this backend calls, probed before cudarc would panic over a missing one.
+#[cfg(feature = "cuda")]
+const REQUIRED: &[&CStr] = &[
+    c"cuInit",
+    c"cuDeviceGet",
+    c"cuDevicePrimaryCtxRetain",
+    c"cuDevicePrimaryCtxRelease_v2",
+    c"cuCtxGetCurrent",
+    c"cuCtxPushCurrent_v2",
+    c"cuCtxPopCurrent_v2",
+    c"cuModuleLoadData",
+    c"cuModuleGetFunction",
+    c"cuModuleUnload",
+    c"cuFuncSetAttribute",
+    c"cuFuncGetAttribute",
+    c"cuDeviceGetAttribute",
+    c"cuMemAlloc_v2",
+    c"cuMemFree_v2",
+    c"cuMemHostAlloc",
+    c"cuMemFreeHost",
+    c"cuMemcpyHtoDAsync_v2",
+    c"cuMemcpyDtoHAsync_v2",
+    c"cuMemsetD8Async",
+    c"cuStreamCreate",
+    c"cuStreamDestroy_v2",
+    c"cuStreamSynchronize",
+    c"cuStreamQuery",
+    c"cuStreamGetCtx",
+    c"cuStreamIsCapturing",
+    c"cuStreamBeginCapture_v2",
+    c"cuStreamEndCapture",
+    c"cuGraphInstantiateWithFlags",
+    c"cuGraphUpload",
+    c"cuGraphLaunch",
+    c"cuGraphDestroy",
+    c"cuGraphExecDestroy",
+    c"cuLaunchKernelEx",
+    c"cuEventCreate",
+    c"cuEventRecord",
+    c"cuEventDestroy_v2",
+];

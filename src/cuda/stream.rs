@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUresult};
 
+use super::abi::PARAMS_WORDS;
 use super::driver::{Context, Function};
 use super::probe;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,9 +35,6 @@ pub(super) struct KernelCall {
     /// launch (kernels/device/predecessor.h).
     pub dependent: bool,
 }
-
-/// Words of 8 bytes that hold every parameter struct.
-pub(super) const PARAMS_WORDS: usize = 32;
 
 impl Stream {
     /// A stream that does not wait for the legacy default stream; the context is current.

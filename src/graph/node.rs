@@ -112,8 +112,8 @@ pub enum Work {
     AwsUnit(usize),
     /// A part of a unit's computation that has no counterpart in the model: the means and hidden layers of a gate.
     GatePart(usize),
-    /// The image in blocks of channels.
-    ImageBlocks,
+    /// The image in the layout that the backend's kernels read.
+    ImageLayout,
     /// The logits of these branches' heads.
     Heads {
         /// Whose.

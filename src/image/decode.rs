@@ -14,12 +14,11 @@ mod png;
 mod webp;
 
 use std::fmt::Display;
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::Path;
 
 use super::{Picture, zeroed};
 use crate::error::{Error, ErrorKind, Result, escaped};
+use crate::file::read_regular;
 use orientation::Orientation;
 
 /// What [`open`] and [`decode`] refuse to take on, before they allocate for it: more than 64 MiB of file or 100 million
@@ -66,7 +65,7 @@ impl Limits {
 /// device. Otherwise as [`decode`], with the file's name.
 pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Picture> {
     let path = path.as_ref();
-    let bytes = read(path, limits)?;
+    let bytes = read_regular(path, limits.max_bytes, |bytes| too_long(bytes, limits))?;
     decode(&bytes, limits).map_err(|error| error.in_file(path))
 }
 
@@ -118,26 +117,6 @@ impl Raw {
         }
         Ok(rgb)
     }
-}
-
-/// The contents of a regular file of at most `max_bytes`.
-fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
-    const EXPECTED: &str = "a readable file";
-    let failed = |error| Error::io(path, EXPECTED, error);
-    // Asked before opening: to open a pipe is to wait for its writer.
-    let metadata = fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        let found = if metadata.is_dir() { "a directory" } else { "a pipe, a socket or a device" };
-        return Err(Error::new(ErrorKind::File, "", "a regular file", found).in_file(path));
-    }
-    if metadata.len() > limits.max_bytes {
-        return Err(too_long(metadata.len(), limits).in_file(path));
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    // Bounded all the same: the file may be growing.
-    file.take(limits.max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
 }
 
 /// What bytes are that are none of the four kinds.

@@ -11,23 +11,23 @@
 //!
 //! and y is what every later reader of the layer sees. Behind [`Model::load`] nobody checks a tensor's shape again.
 
-mod file;
+mod container;
 pub mod init;
 pub(crate) mod json;
 mod manifest;
 mod weights;
 
-use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 pub use manifest::{AwsKind, Gate, Input, Source};
 pub use weights::{AwsUnit, Weights};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::file::open_regular;
 use crate::op::{Activation, Op};
 use crate::tensor::{Branch, DType, Shape};
-use file::TensorFile;
+use container::TensorFile;
 use manifest::Manifest;
 
 /// A layer pair.
@@ -159,19 +159,8 @@ impl Model {
     /// or tensor, what was expected and what was found.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let open = || -> Result<Self> {
-            let readable = |source| Error::io(path, "a readable file", source);
-            // Opening a FIFO would wait for a writer, so its kind is looked at first.
-            let metadata = std::fs::metadata(path).map_err(readable)?;
-            if !metadata.is_file() {
-                let found = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
-                return Err(Error::new(ErrorKind::File, "", "a regular file", found));
-            }
-            let file = File::open(path).map_err(readable)?;
-            let len = file.metadata().map_err(readable)?.len();
-            Self::read(BufReader::new(file), len)
-        };
-        open().map_err(|e| e.in_file(path))
+        let (file, len) = open_regular(path)?;
+        Self::read(BufReader::new(file), len).map_err(|e| e.in_file(path))
     }
 
     /// Reads and validates a model file that is in memory already.
@@ -182,8 +171,8 @@ impl Model {
     fn read(reader: impl Read + Seek, len: u64) -> Result<Self> {
         let mut file = TensorFile::open(reader, len)?;
         let manifest = Manifest::parse(file.manifest()?)?;
-        let shapes = weights::claim(&mut file, &manifest)?;
-        weights::assemble(manifest, &shapes, file.read_all()?)
+        let claims = weights::claim(&mut file, &manifest)?;
+        weights::assemble(manifest, &claims, &file.read_all()?)
     }
 
     /// The network's name, free text.

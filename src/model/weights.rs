@@ -1,12 +1,13 @@
 //! Tensors meet the manifest: every name a layer needs is looked up, its shape compared, its batch norm folded.
+//!
+//! [`claim`] knows names and shapes and gives handles; [`assemble`] knows handles only.
 
-use std::collections::HashMap;
 use std::io::{Read, Seek};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::file::{TensorFile, shown_dims, tensor_place};
-use super::manifest::{AwsKind, BatchNormEntry, Gate, LayerEntry, Manifest, Source};
+use super::container::{Claimed, TensorFile, Tensors, shown_dims, tensor_place};
+use super::manifest::{AwsKind, BatchNormEntry, Gate, HeadEntry, LayerEntry, Manifest, Source};
 use super::{Head, Layer, Model};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::tensor::{Branch, DType, Shape, Tensor};
@@ -138,107 +139,103 @@ impl AwsUnit {
     }
 }
 
-/// The shapes a layer reads and gives.
-pub(super) struct LayerShapes {
+/// What a file holds for a model: shapes, and the handles of all tensors.
+pub(super) struct Claims {
+    layers: Vec<LayerClaims>,
+    heads: [WeightClaims; 2],
+}
+
+struct LayerClaims {
     input: Shape,
     output: Shape,
+    weights: Option<[WeightClaims; 2]>,
+    aws: Option<AwsClaims>,
 }
 
-fn source_shape(source: Source, image: Shape, shapes: &[LayerShapes]) -> Shape {
+/// Those of one branch.
+struct WeightClaims {
+    weight: Claimed,
+    bias: Option<Claimed>,
+    norm: Option<NormClaims>,
+}
+
+struct NormClaims {
+    /// What the names of its tensors begin with.
+    prefix: String,
+    eps: f32,
+    gamma: Claimed,
+    beta: Claimed,
+    mean: Claimed,
+    variance: Claimed,
+}
+
+/// Those of an [`AwsUnit`].
+enum AwsClaims {
+    Layer(Claimed),
+    Channel(Claimed),
+    Dense(Claimed),
+    Gate {
+        gate: Gate,
+        squeeze_weight: Claimed,
+        squeeze_bias: Claimed,
+        excite_weight: Claimed,
+        excite_bias: Claimed,
+    },
+}
+
+fn source_shape(source: Source, image: Shape, layers: &[LayerClaims]) -> Shape {
     match source {
         Source::Image => image,
-        Source::Layer(index) => shapes[index].output,
+        Source::Layer(index) => layers[index].output,
     }
 }
-
-/// The dimensions of each tensor of an AWS-Unit; `r` is the length of a gate's hidden layer.
-fn aws_tensors(kind: AwsKind, layer: &str, c: usize, r: usize) -> Vec<(String, Vec<usize>)> {
-    let name = |suffix: &str| format!("aws.{layer}.{suffix}");
-    match kind {
-        AwsKind::Layer => vec![(name("weight"), vec![2, 2])],
-        AwsKind::Channel => vec![(name("weight"), vec![2, 2, c])],
-        AwsKind::Dense => vec![(name("weight"), vec![2, 2, c, c])],
-        AwsKind::Gate(_) => vec![
-            (name("squeeze.weight"), vec![r, 2 * c]),
-            (name("squeeze.bias"), vec![r]),
-            (name("excite.weight"), vec![2, 2, c, r]),
-            (name("excite.bias"), vec![2, 2, c]),
-        ],
-    }
-}
-
-const BATCH_NORM_TENSORS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 /// Finds the tensors of every layer and head, infers and compares all shapes.
-pub(super) fn claim<R: Read + Seek>(
-    file: &mut TensorFile<R>,
-    manifest: &Manifest,
-) -> Result<Vec<LayerShapes>> {
-    let mut shapes: Vec<LayerShapes> = Vec::with_capacity(manifest.layers.len());
+pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifest) -> Result<Claims> {
+    let mut layers: Vec<LayerClaims> = Vec::with_capacity(manifest.layers.len());
     for layer in &manifest.layers {
-        let input = source_shape(layer.input, manifest.input.shape, &shapes);
-        let output = claim_layer(file, layer, input)?;
-        let place = || format!("layer {}", quoted(&layer.name));
+        let input = source_shape(layer.input, manifest.input.shape, &layers);
+        let (output, weights) = claim_operator(file, layer, input)?;
         if let Some(residual) = layer.residual {
-            let found = shapes[residual].output;
+            let found = layers[residual].output;
             if found != output {
                 let residual = quoted(&manifest.layers[residual].name);
                 return Err(Error::new(
                     ErrorKind::Model,
-                    format!("{}: `residual`", place()),
+                    format!("layer {}: `residual`", quoted(&layer.name)),
                     format!("a layer that gives {output}, as this one does before the addition"),
                     format!("{residual}, which gives {found}"),
                 ));
             }
         }
-        if let Some(kind) = layer.aws {
-            let r = match kind {
-                AwsKind::Gate(_) => {
-                    let name = format!("aws.{}.squeeze.weight", layer.name);
-                    let shape = format!("[r, {}]", 2 * output.channels);
-                    let dims = file.dims(&name, &shape)?;
-                    match dims.first() {
-                        Some(&r) if r > 0 => r,
-                        _ => {
-                            let found = shown_dims(dims);
-                            return Err(Error::new(
-                                ErrorKind::Model,
-                                tensor_place(&name),
-                                format!("shape {shape}, r at least 1"),
-                                found,
-                            ));
-                        }
-                    }
-                }
-                _ => 0,
-            };
-            for (name, dims) in aws_tensors(kind, &layer.name, output.channels, r) {
-                file.claim(&name, &dims)?;
-            }
-        }
-        shapes.push(LayerShapes { input, output });
+        let aws = match layer.aws {
+            Some(kind) => Some(claim_aws_unit(file, kind, &layer.name, output.channels)?),
+            None => None,
+        };
+        layers.push(LayerClaims { input, output, weights, aws });
     }
-    for (branch, head) in Branch::BOTH.into_iter().zip(&manifest.heads) {
-        let features = source_shape(head.input, manifest.input.shape, &shapes).len();
+    let [emotion, au] = Branch::BOTH.map(|branch| {
+        let head = &manifest.heads[branch as usize];
+        let features = source_shape(head.input, manifest.input.shape, &layers).len();
         let prefix = format!("{}.{}", branch.name(), head.tensor);
-        file.claim(&format!("{prefix}.weight"), &[head.labels.len(), features])?;
-        claim_optional(file, &format!("{prefix}.bias"), &[head.labels.len()])?;
-    }
-    Ok(shapes)
+        claim_weights(file, &prefix, &[head.labels.len(), features])
+    });
+    Ok(Claims { layers, heads: [emotion?, au?] })
 }
 
-fn claim_optional<R: Read + Seek>(file: &mut TensorFile<R>, name: &str, dims: &[usize]) -> Result<()> {
-    if file.has(name) { file.claim(name, dims) } else { Ok(()) }
-}
-
-/// Claims the tensors of both branches of a layer; gives the output's shape.
-fn claim_layer<R: Read + Seek>(file: &mut TensorFile<R>, layer: &LayerEntry, input: Shape) -> Result<Shape> {
+/// Claims the weights of both branches of a layer, where its operator has them; gives the output's shape too.
+fn claim_operator<R: Read + Seek>(
+    file: &mut TensorFile<R>,
+    layer: &LayerEntry,
+    input: Shape,
+) -> Result<(Shape, Option<[WeightClaims; 2]>)> {
     let place = format!("layer {}", quoted(&layer.name));
     if !layer.op.has_weight() {
-        return layer.op.output_shape(&place, input, 0);
+        return Ok((layer.op.output_shape(&place, input, 0)?, None));
     }
     // The emotion branch's weight says how many channels the layer has; the au branch must agree.
-    let first = format!("{}.{}.weight", Branch::Emotion.name(), layer.name);
+    let prefixes = Branch::BOTH.map(|branch| format!("{}.{}", branch.name(), layer.name));
+    let first = format!("{}.weight", prefixes[Branch::Emotion as usize]);
     let pattern = layer.op.weight_dims(input, 0).unwrap_or_default();
     let shape =
         format!("[out, {}]", pattern[1..].iter().map(usize::to_string).collect::<Vec<_>>().join(", "));
@@ -251,125 +248,157 @@ fn claim_layer<R: Read + Seek>(file: &mut TensorFile<R>, layer: &LayerEntry, inp
     };
     let output = layer.op.output_shape(&place, input, out_channels)?;
     let weight_dims = layer.op.weight_dims(input, out_channels).unwrap_or_default();
-    for branch in Branch::BOTH {
-        let prefix = format!("{}.{}", branch.name(), layer.name);
-        file.claim(&format!("{prefix}.weight"), &weight_dims)?;
-        claim_optional(file, &format!("{prefix}.bias"), &[out_channels])?;
+    let [emotion, au] = Branch::BOTH.map(|branch| -> Result<WeightClaims> {
+        let mut claims = claim_weights(file, &prefixes[branch as usize], &weight_dims)?;
         if let Some(norm) = &layer.batch_norm {
-            let prefix = format!("{}.{}", branch.name(), norm.prefix);
-            for suffix in BATCH_NORM_TENSORS {
-                file.claim(&format!("{prefix}.{suffix}"), &[out_channels])?;
+            claims.norm = Some(claim_norm(file, norm, branch, out_channels)?);
+        }
+        Ok(claims)
+    });
+    Ok((output, Some([emotion?, au?])))
+}
+
+/// Claims a weight, and the bias where there is one.
+fn claim_weights<R: Read + Seek>(
+    file: &mut TensorFile<R>,
+    prefix: &str,
+    dims: &[usize],
+) -> Result<WeightClaims> {
+    let weight = file.claim(&format!("{prefix}.weight"), dims)?;
+    let bias = format!("{prefix}.bias");
+    let bias = if file.has(&bias) { Some(file.claim(&bias, &dims[..1])?) } else { None };
+    Ok(WeightClaims { weight, bias, norm: None })
+}
+
+fn claim_norm<R: Read + Seek>(
+    file: &mut TensorFile<R>,
+    norm: &BatchNormEntry,
+    branch: Branch,
+    channels: usize,
+) -> Result<NormClaims> {
+    let prefix = format!("{}.{}", branch.name(), norm.prefix);
+    let mut claim = |suffix: &str| file.claim(&format!("{prefix}.{suffix}"), &[channels]);
+    let (gamma, beta) = (claim("weight")?, claim("bias")?);
+    let (mean, variance) = (claim("running_mean")?, claim("running_var")?);
+    file.ignore(&format!("{prefix}.num_batches_tracked"));
+    Ok(NormClaims { prefix, eps: norm.eps, gamma, beta, mean, variance })
+}
+
+/// Claims the tensors of an AWS-Unit behind a layer of `c` channels.
+fn claim_aws_unit<R: Read + Seek>(
+    file: &mut TensorFile<R>,
+    kind: AwsKind,
+    layer: &str,
+    c: usize,
+) -> Result<AwsClaims> {
+    let name = |suffix: &str| format!("aws.{layer}.{suffix}");
+    Ok(match kind {
+        AwsKind::Layer => AwsClaims::Layer(file.claim(&name("weight"), &[2, 2])?),
+        AwsKind::Channel => AwsClaims::Channel(file.claim(&name("weight"), &[2, 2, c])?),
+        AwsKind::Dense => AwsClaims::Dense(file.claim(&name("weight"), &[2, 2, c, c])?),
+        AwsKind::Gate(gate) => {
+            let squeeze_weight = name("squeeze.weight");
+            let r = hidden_len(file, &squeeze_weight, c)?;
+            AwsClaims::Gate {
+                gate,
+                squeeze_weight: file.claim(&squeeze_weight, &[r, 2 * c])?,
+                squeeze_bias: file.claim(&name("squeeze.bias"), &[r])?,
+                excite_weight: file.claim(&name("excite.weight"), &[2, 2, c, r])?,
+                excite_bias: file.claim(&name("excite.bias"), &[2, 2, c])?,
             }
-            file.ignore(&format!("{prefix}.num_batches_tracked"));
+        }
+    })
+}
+
+/// The length of a gate's hidden layer, which the weight before it tells.
+fn hidden_len<R: Read + Seek>(file: &TensorFile<R>, squeeze_weight: &str, c: usize) -> Result<usize> {
+    let shape = format!("[r, {}]", 2 * c);
+    let dims = file.dims(squeeze_weight, &shape)?;
+    match dims.first() {
+        Some(&r) if r > 0 => Ok(r),
+        _ => {
+            let expected = format!("shape {shape}, r at least 1");
+            Err(Error::new(ErrorKind::Model, tensor_place(squeeze_weight), expected, shown_dims(dims)))
         }
     }
-    Ok(output)
 }
 
 /// Builds the model from tensors that [`claim`] has found and `read_all` has read.
-pub(super) fn assemble(
-    manifest: Manifest,
-    shapes: &[LayerShapes],
-    tensors: HashMap<String, Tensor>,
-) -> Result<Model> {
-    let tensors: HashMap<String, Arc<Tensor>> =
-        tensors.into_iter().map(|(name, tensor)| (name, Arc::new(tensor))).collect();
-    let image = manifest.input.shape;
+pub(super) fn assemble(manifest: Manifest, claims: &Claims, tensors: &Tensors) -> Result<Model> {
     let mut layers = Vec::with_capacity(manifest.layers.len());
-    for (entry, shape) in manifest.layers.into_iter().zip(shapes) {
-        let weights = match entry.op.has_weight() {
-            true => {
-                let [emotion, au] =
-                    Branch::BOTH.map(|b| branch_weights(&tensors, b, &entry.name, entry.batch_norm.as_ref()));
-                Some([emotion?, au?])
-            }
-            false => None,
-        };
-        let aws = entry.aws.map(|kind| aws_unit(&tensors, kind, &entry.name));
+    for (entry, claims) in manifest.layers.into_iter().zip(&claims.layers) {
         layers.push(Layer {
             name: entry.name,
             op: entry.op,
             input: entry.input,
             residual: entry.residual,
             activation: entry.activation,
-            aws,
-            weights,
-            input_shape: shape.input,
-            output_shape: shape.output,
+            aws: claims.aws.as_ref().map(|aws| aws_unit(tensors, aws)).transpose()?,
+            weights: match &claims.weights {
+                Some([emotion, au]) => Some([weights(tensors, emotion)?, weights(tensors, au)?]),
+                None => None,
+            },
+            input_shape: claims.input,
+            output_shape: claims.output,
         });
     }
-    let [emotion, au] = manifest.heads;
-    let head = |branch, entry: super::manifest::HeadEntry| -> Result<Head> {
+    let head = |entry: HeadEntry, head_claims: &WeightClaims| -> Result<Head> {
         Ok(Head {
             input: entry.input,
-            input_shape: source_shape(entry.input, image, shapes),
-            weights: branch_weights(&tensors, branch, &entry.tensor, None)?,
+            input_shape: source_shape(entry.input, manifest.input.shape, &claims.layers),
+            weights: weights(tensors, head_claims)?,
             labels: entry.labels,
             thresholds: entry.thresholds,
         })
     };
-    let heads = [head(Branch::Emotion, emotion)?, head(Branch::Au, au)?];
+    let ([emotion, au], [emotion_claims, au_claims]) = (manifest.heads, &claims.heads);
+    let heads = [head(emotion, emotion_claims)?, head(au, au_claims)?];
     Ok(Model { name: manifest.name, input: manifest.input, layers, heads })
 }
 
-/// A tensor that was claimed, as f32.
-fn f32_of(tensors: &HashMap<String, Arc<Tensor>>, name: &str) -> Arc<[f32]> {
-    tensors[name].to_f32().as_ref().into()
-}
-
-fn aws_unit(tensors: &HashMap<String, Arc<Tensor>>, kind: AwsKind, layer: &str) -> AwsUnit {
-    let of = |suffix: &str| f32_of(tensors, &format!("aws.{layer}.{suffix}"));
-    match kind {
-        AwsKind::Layer => AwsUnit::Layer(of("weight")),
-        AwsKind::Channel => AwsUnit::Channel(of("weight")),
-        AwsKind::Dense => AwsUnit::Dense(of("weight")),
-        AwsKind::Gate(gate) => AwsUnit::Gate {
+fn aws_unit(tensors: &Tensors, claims: &AwsClaims) -> Result<AwsUnit> {
+    let of = |claimed: Claimed| -> Result<Arc<[f32]>> { Ok(tensors.get(claimed)?.to_f32().as_ref().into()) };
+    Ok(match *claims {
+        AwsClaims::Layer(weight) => AwsUnit::Layer(of(weight)?),
+        AwsClaims::Channel(weight) => AwsUnit::Channel(of(weight)?),
+        AwsClaims::Dense(weight) => AwsUnit::Dense(of(weight)?),
+        AwsClaims::Gate { gate, squeeze_weight, squeeze_bias, excite_weight, excite_bias } => AwsUnit::Gate {
             gate,
-            squeeze_weight: of("squeeze.weight"),
-            squeeze_bias: of("squeeze.bias"),
-            excite_weight: of("excite.weight"),
-            excite_bias: of("excite.bias"),
+            squeeze_weight: of(squeeze_weight)?,
+            squeeze_bias: of(squeeze_bias)?,
+            excite_weight: of(excite_weight)?,
+            excite_bias: of(excite_bias)?,
         },
-    }
+    })
 }
 
-fn branch_weights(
-    tensors: &HashMap<String, Arc<Tensor>>,
-    branch: Branch,
-    prefix: &str,
-    norm: Option<&BatchNormEntry>,
-) -> Result<Weights> {
-    let prefix = format!("{}.{prefix}", branch.name());
-    let weight = Arc::clone(&tensors[&format!("{prefix}.weight")]);
-    let out_channels = weight.dims()[0];
-    let bias = tensors.get(&format!("{prefix}.bias")).map(|tensor| tensor.to_f32().into_owned());
-    let has_bias = bias.is_some() || norm.is_some();
-    let mut bias = bias.unwrap_or_else(|| vec![0.0; out_channels]);
-    let scale = match norm {
-        Some(norm) => Some(fold(tensors, branch, norm, &weight, &mut bias)?),
+fn weights(tensors: &Tensors, claims: &WeightClaims) -> Result<Weights> {
+    let weight = Arc::clone(tensors.get(claims.weight)?);
+    let mut bias = match claims.bias {
+        Some(bias) => tensors.get(bias)?.to_f32().into_owned(),
+        None => vec![0.0; weight.dims()[0]],
+    };
+    let scale = match &claims.norm {
+        Some(norm) => Some(fold(tensors, norm, &weight, &mut bias)?),
         None => None,
     };
+    let has_bias = claims.bias.is_some() || claims.norm.is_some();
     Ok(Weights { weight, scale: scale.map(Into::into), bias: bias.into(), has_bias })
 }
 
 /// The scale of every output channel that a batch norm amounts to; its shift goes into `bias`.
-fn fold(
-    tensors: &HashMap<String, Arc<Tensor>>,
-    branch: Branch,
-    norm: &BatchNormEntry,
-    weight: &Tensor,
-    bias: &mut [f32],
-) -> Result<Vec<f32>> {
-    let prefix = format!("{}.{}", branch.name(), norm.prefix);
-    let [gamma, beta, mean, variance] =
-        BATCH_NORM_TENSORS.map(|suffix| tensors[&format!("{prefix}.{suffix}")].to_f32());
+fn fold(tensors: &Tensors, norm: &NormClaims, weight: &Tensor, bias: &mut [f32]) -> Result<Vec<f32>> {
+    let gamma = tensors.get(norm.gamma)?.to_f32();
+    let beta = tensors.get(norm.beta)?.to_f32();
+    let mean = tensors.get(norm.mean)?.to_f32();
+    let variance = tensors.get(norm.variance)?.to_f32();
     let row_len = weight.len() / bias.len();
     let weight = weight.to_f32();
     let mut scale = Vec::with_capacity(bias.len());
     for (channel, bias) in bias.iter_mut().enumerate() {
         let spread = f64::from(variance[channel]) + f64::from(norm.eps);
         if spread <= 0.0 {
-            let place = tensor_place(&format!("{prefix}.running_var"));
+            let place = tensors.place(norm.variance)?;
             let expected = format!("variances greater than -eps = -{}", norm.eps);
             return Err(Error::new(
                 ErrorKind::Model,
@@ -388,7 +417,7 @@ fn fold(
         if !bias.is_finite() || !scale[channel].is_finite() || row_overflows {
             return Err(Error::new(
                 ErrorKind::Model,
-                format!("batch norm {}", quoted(&prefix)),
+                format!("batch norm {}", quoted(&norm.prefix)),
                 "a batch norm that can be folded into weight and bias in f32",
                 format!("an overflow in output channel {channel}"),
             ));

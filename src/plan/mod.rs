@@ -219,7 +219,7 @@ impl Plan {
         &self.nodes
     }
 
-    /// Launches a run takes.
+    /// Launches that a run takes on a GPU; elsewhere the number of nodes.
     pub fn launches(&self) -> usize {
         self.nodes().iter().map(Node::launches).sum()
     }
@@ -276,8 +276,12 @@ impl Plan {
 
     /// What it takes, in words.
     fn sums(&self) -> String {
+        let counted = match self.target {
+            Target::Cuda(_) => "launches",
+            Target::Cpu(_) | Target::Reference => "nodes",
+        };
         format!(
-            "{} launches, {:.2} MB of weights, {:.2} MB of arena, {:.1} MFLOP an image",
+            "{} {counted}, {:.2} MB of weights, {:.2} MB of arena, {:.1} MFLOP an image",
             self.launches(),
             self.weight_bytes() as f64 / 1e6,
             self.arena_bytes() as f64 / 1e6,

@@ -205,6 +205,10 @@ fn plan_lists_nodes_that_add_up() {
     let launches: u64 = nodes.iter().map(|node| node["launches"].as_u64().expect("a number")).sum();
     assert_eq!(plan["launches"], json!(launches));
     assert!(call!("plan", &*MODEL).lines().len() > nodes.len());
+    let table = call!("plan", &*MODEL, "--device", "cpu").stdout;
+    assert!(table.contains(&format!("\n{} nodes, ", nodes.len())), "{table}");
+    let table = call!("plan", &*MODEL, "--device", "cuda:sm_90").stdout;
+    assert!(table.contains(" launches, "), "{table}");
     let bytes =
         |batch: &str| call!("plan", &*MODEL, "--json", "--batch", batch).json()[0]["arena_bytes"].as_u64();
     assert!(bytes("8") > bytes("1"));
@@ -279,18 +283,22 @@ fn bench_compares_two_models_in_turns() {
 }
 
 #[test]
-fn tune_holds_the_choices_for_a_cpu_against_the_other_ways() {
-    let tune = || {
-        let mut tune = awsnet(["tune"]);
-        tune.arg(&*MODEL).args(["--device", "cpu", "--runs", "3"]);
-        tune
+fn bench_holds_the_choices_for_a_cpu_against_the_other_ways() {
+    let bench = || {
+        let mut bench = awsnet(["bench"]);
+        bench.arg(&*MODEL).args(["--algorithms", "--device", "cpu", "--runs", "3", "--batch", "1,2"]);
+        bench
     };
-    let plan = &call!("plan", &*MODEL, "--device", "cpu", "--json").json()[0];
-    let lines = tune().arg("--json").output().expect("the binary starts");
+    let plan =
+        |batch: &str| call!("plan", &*MODEL, "--device", "cpu", "--batch", batch, "--json").json()[0].clone();
+    let plans = [plan("1"), plan("2")];
+    let lines = bench().arg("--json").output().expect("the binary starts");
     let lines = String::from_utf8(lines.stdout).expect("UTF-8");
-    assert!(!lines.is_empty());
+    assert!(lines.contains(r#""batch":1,"#) && lines.contains(r#""batch":2,"#), "{lines}");
     for line in lines.lines() {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(keys(&line), ["batch", "chosen", "fastest", "node", "us"]);
+        let plan = &plans[line["batch"].as_u64().expect("a number") as usize - 1];
         let nodes = plan["nodes"].as_array().expect("nodes");
         let node = nodes.iter().find(|node| node["name"] == line["node"]).expect("a node of the plan");
         let winograd = node["kernel"] == "conv2d_winograd";
@@ -299,12 +307,24 @@ fn tune_holds_the_choices_for_a_cpu_against_the_other_ways() {
         let fastest = us[line["fastest"].as_str().expect("a way")].as_f64();
         assert!(us.len() == 3 && us.values().all(|us| us.as_f64() >= fastest), "{line}");
     }
-    let table = tune().output().expect("the binary starts");
+    let table = bench().output().expect("the binary starts");
     let table = String::from_utf8(table.stdout).expect("UTF-8");
-    assert_eq!(table.lines().count(), lines.lines().count() + 2, "{table}");
-    for gpu_only in [&["-o", "tuning.json"][..], &["--cold"], &["--candidates", "3"]] {
-        let refused = tune().args(gpu_only).output().expect("the binary starts");
+    assert_eq!(table.lines().count(), lines.lines().count() + 2 * 2, "{table}");
+    for other in [&["--cold"][..], &["--nodes"], &["--start-up"], &["--against", "other.safetensors"]] {
+        let refused = bench().args(other).output().expect("the binary starts");
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    }
+    let refused = call!("bench", &*MODEL, "--algorithms", "--device", "reference");
+    assert!(refused.fails(2).contains("expected --device cpu, found reference"), "{}", refused.stderr);
+}
+
+#[test]
+fn tune_is_for_a_gpu_and_names_what_a_cpu_has() {
+    for device in ["cpu", "reference"] {
+        let refused = call!("tune", &*MODEL, "--device", device);
+        let message = refused.fails(2);
+        assert!(message.contains("tune: expected a GPU"), "{message}");
+        assert!(message.contains("awsnet bench MODEL --algorithms"), "{message}");
     }
 }
 

@@ -71,7 +71,19 @@ fn a_model_that_is_no_regular_file() {
             let call = call!(command, &path);
             assert!(call.fails(1).contains(path.to_str().expect("UTF-8")), "{}", call.stderr);
         }
+        let output = folder.path().join("y.safetensors");
+        let call = call!("run", &*MODEL, "--input", &path, "--output", &output);
+        assert!(call.fails(1).contains(path.to_str().expect("UTF-8")), "{}", call.stderr);
     }
+}
+
+#[test]
+fn a_tuning_that_is_no_regular_file() {
+    let folder = tempdir().expect("a folder");
+    let planned = awsnet(["plan"]).arg(&*MODEL).env("AWSNET_TUNE", folder.path()).output();
+    let planned = Call::of(planned.expect("the binary starts"));
+    let expected = "AWSNET_TUNE: expected a regular file, found a directory";
+    assert!(planned.fails(1).contains(expected), "{}", planned.stderr);
 }
 
 #[cfg(unix)]

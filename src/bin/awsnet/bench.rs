@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use awsnet::bench::{self, AlgorithmTimes};
 use awsnet::verify::random_images;
-use awsnet::{Engine, Model, RunOptions, Session};
+use awsnet::{Engine, Model, RunOptions, Session, Target};
 use serde::Serialize;
+use serde_json::json;
 
-use crate::common::{self, Failure, ModelPath, Outcome};
+use crate::failure::{Failure, Outcome};
+use crate::options::{self, ModelPath};
 use crate::output::{self, Results};
 
 /// Measure latency and throughput on random images
@@ -18,6 +21,7 @@ use crate::output::{self, Results};
 #[command(after_help = "Examples:\n  awsnet bench model.safetensors --batch 1,8,64 --threads 2\n  \
                   awsnet bench model.safetensors --runs 10000\n  \
                   awsnet bench model.safetensors --start-up\n  \
+                  awsnet bench model.safetensors --algorithms --device cpu\n  \
                   awsnet bench model.safetensors --against without-units.safetensors")]
 pub struct Args {
     #[command(flatten)]
@@ -27,7 +31,7 @@ pub struct Args {
     #[arg(long, default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: Vec<u32>,
 
-    /// Runs that are measured [default: as many as take about two seconds, from 10 to 1000]
+    /// Runs that are measured [default: as many as take about two seconds, from 10 to 1000; 50 with --algorithms]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     runs: Option<u32>,
 
@@ -49,12 +53,17 @@ pub struct Args {
     #[arg(long, value_name = "OTHER", conflicts_with_all = ["start_up", "nodes"])]
     against: Option<PathBuf>,
 
+    /// Measure each convolution that can be computed in several ways in each of them, and show what the plan chooses
+    /// beside what is fastest; CPU only
+    #[arg(long, conflicts_with_all = ["cold", "start_up", "nodes", "against"])]
+    algorithms: bool,
+
     /// One JSON object a line
     #[arg(long)]
     json: bool,
 
     #[command(flatten)]
-    options: common::RunOptions,
+    options: options::RunOptions,
 }
 
 /// A batch size's line of JSON.
@@ -97,7 +106,13 @@ const EVICTION_BYTES: usize = 512 << 20;
 /// Runs of start-up that are measured where the call does not say.
 const START_UP_RUNS: u32 = 10;
 
+/// Runs of each algorithm where the call does not say.
+const ALGORITHM_RUNS: u32 = 50;
+
 pub fn main(args: &Args) -> Outcome {
+    if args.algorithms {
+        return algorithms(args);
+    }
     let mut results = Results::new();
     output::catch_interrupt();
     let mut stopwatch = Stopwatch { eviction: vec![0u8; if args.cold { EVICTION_BYTES } else { 0 }] };
@@ -295,6 +310,56 @@ fn start_ups(args: &Args, batch: u32, stopwatch: &mut Stopwatch) -> Result<Measu
     };
     let times = repeat(args.runs.unwrap_or(START_UP_RUNS), start_up)?;
     Ok(Measured { times, flop, nodes: Vec::new(), against: None })
+}
+
+/// The ways to compute each convolution, batch size by batch size.
+fn algorithms(args: &Args) -> Outcome {
+    let target = args.options.target()?;
+    if !matches!(target, Target::Cpu(_)) {
+        return Err(Failure::usage(format!("--algorithms: expected --device cpu, found {target}")));
+    }
+    let model = args.model.load()?;
+    let runs = args.runs.unwrap_or(ALGORITHM_RUNS) as usize;
+    let mut results = Results::new();
+    for &batch in &args.batch {
+        let options = args.options.plan_options(batch)?;
+        let measured = bench::algorithms(&model, &options, args.options.threads(), runs)?;
+        match args.json {
+            true => measured.iter().try_for_each(|times| results.json(&algorithm_line(batch, times)))?,
+            false => algorithm_table(batch, &measured).iter().try_for_each(|line| results.line(line))?,
+        }
+    }
+    Ok(())
+}
+
+/// A convolution's line of JSON.
+fn algorithm_line(batch: u32, times: &AlgorithmTimes) -> serde_json::Value {
+    let us: serde_json::Map<_, _> =
+        times.us.iter().map(|(way, us)| (way.to_string(), (*us).into())).collect();
+    let (chosen, fastest) = (times.chosen.to_string(), times.fastest().0.to_string());
+    json!({ "batch": batch, "node": times.node, "chosen": chosen, "fastest": fastest, "us": us })
+}
+
+/// A row a convolution, then what the plan's choices cost beside the fastest.
+fn algorithm_table(batch: u32, measured: &[AlgorithmTimes]) -> Vec<String> {
+    let Some(first) = measured.first() else {
+        return vec![format!("at batch {batch} no convolution that can be computed in several ways")];
+    };
+    let ways: String = first.us.iter().map(|(way, _)| format!("{:>10}", format!("{way} us"))).collect();
+    let header = format!("{:<24}{ways}{:>10}{:>10}", "convolution", "plan's", "fastest");
+    let rows = measured.iter().map(|times| {
+        let us: String = times.us.iter().map(|(_, us)| format!("{us:>10.1}")).collect();
+        let (chosen, fastest) = (times.chosen.to_string(), times.fastest().0.to_string());
+        format!("{:<24}{us}{chosen:>10}{fastest:>10}", times.node)
+    });
+    let ms = |us: fn(&AlgorithmTimes) -> f64| measured.iter().map(us).sum::<f64>() / 1e3;
+    let sums = format!(
+        "{} convolutions at batch {batch}: {:.3} ms as the plan chooses, {:.3} ms with the fastest",
+        measured.len(),
+        ms(AlgorithmTimes::chosen_us),
+        ms(|times| times.fastest().1),
+    );
+    std::iter::once(header).chain(rows).chain([sums]).collect()
 }
 
 /// Medians of each node over `runs` runs.

@@ -3,7 +3,7 @@
 use awsnet::{Device, Isa, cuda};
 use serde_json::{Value, json};
 
-use crate::common::Outcome;
+use crate::failure::Outcome;
 use crate::output::Results;
 
 /// Say what this machine has: driver, devices, embedded kernels, CPU features, and what `auto` would choose and why

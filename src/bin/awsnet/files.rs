@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::common::shown;
+use crate::failure::shown;
 
 /// Endings of the files that are taken from folders; files that are named are taken whatever they are called.
 const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];

@@ -6,8 +6,9 @@ use awsnet::model::{Layer, Source};
 use awsnet::{Branch, Model};
 use serde_json::{Value, json};
 
-use crate::common::{ModelPath, Outcome};
+use crate::failure::Outcome;
 use crate::figure;
+use crate::options::ModelPath;
 use crate::output::{OutputFile, Results};
 use crate::sharing::UnitShare;
 

@@ -7,7 +7,8 @@ use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
 use clap::ValueEnum;
 
-use crate::common::{Failure, Outcome, parse};
+use crate::failure::{Failure, Outcome};
+use crate::options::parse;
 use crate::output::OutputFile;
 
 /// Write a model file with random weights, for benchmarks and tests

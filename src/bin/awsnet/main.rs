@@ -4,12 +4,13 @@
 //! 2: the call is wrong; 130: interrupted.
 
 mod bench;
-mod common;
 mod doctor;
+mod failure;
 mod figure;
 mod files;
 mod info;
 mod init;
+mod options;
 mod output;
 mod plan;
 mod predict;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use common::{Failure, Outcome, one_line};
+use failure::{Failure, Outcome, one_line};
 
 /// Emotions and facial action units from face images, with AWS-Net.
 ///

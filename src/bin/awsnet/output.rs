@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::common::{Failure, Outcome, shown};
+use crate::failure::{Failure, Outcome, shown};
 
 /// One line to stderr. Where it cannot be written, nobody is there to be told.
 pub fn note(message: &str) {

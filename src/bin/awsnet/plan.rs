@@ -1,8 +1,10 @@
 //! `awsnet plan`: every choice made before a model runs.
 
+use awsnet::Plan;
 use serde_json::{Value, json};
 
-use crate::common::{ModelPath, Outcome, RunOptions};
+use crate::failure::Outcome;
+use crate::options::{ModelPath, RunOptions};
 use crate::output::Results;
 
 /// Show the plan for a model: node by node, kernel, tile, what is fused, bytes and FLOP; arena and weights
@@ -24,7 +26,7 @@ pub struct Args {
 }
 
 pub fn main(args: &Args) -> Outcome {
-    let plan = args.options.plan(args.model.load()?, args.batch)?;
+    let plan = Plan::outline(&args.model.load()?, &args.options.plan_options(args.batch)?)?;
     let mut results = Results::new();
     if !args.json {
         return results.line(&plan.to_string());

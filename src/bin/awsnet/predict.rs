@@ -15,8 +15,9 @@ use awsnet::{Branch, Prediction, Session};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use crate::common::{Failure, ModelPath, Outcome, RunOptions, one_line, parse, shown};
+use crate::failure::{Failure, Outcome, one_line, shown};
 use crate::files::{self, Found};
+use crate::options::{ModelPath, RunOptions, parse};
 use crate::output::{self, Results};
 
 /// Classify the faces in image files

@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use awsnet::file::open_regular;
 use awsnet::{Branch, Shape};
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, TensorView};
 
-use crate::common::{Failure, ModelPath, Outcome, RunOptions, one_line, shown};
+use crate::failure::{Failure, Outcome, one_line, shown};
+use crate::options::{ModelPath, RunOptions};
 use crate::output::{self, OutputFile};
 
 /// Run a model on tensors from a safetensors file
@@ -101,17 +103,12 @@ impl<'a> ImageTensor<'a> {
         const READABLE: &str = "a readable file";
         const SAFETENSORS: &str = "a safetensors file";
         const MAX_HEADER_BYTES: u64 = 100_000_000; // as in the safetensors library
-        // To open a pipe is to wait for its writer, so the kind is looked at first.
-        let metadata = std::fs::metadata(path).map_err(|e| wrong(path, READABLE, e))?;
-        if !metadata.is_file() {
-            let found = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
-            return Err(wrong(path, "a regular file", found));
-        }
-        let mut reader = BufReader::new(File::open(path).map_err(|e| wrong(path, READABLE, e))?);
+        let (file, len) = open_regular(path)?;
+        let mut reader = BufReader::new(file);
         let mut length = [0; 8];
         reader.read_exact(&mut length).map_err(|_| wrong(path, SAFETENSORS, "less than 8 bytes"))?;
         let header_len = u64::from_le_bytes(length);
-        if header_len > MAX_HEADER_BYTES.min(metadata.len().saturating_sub(8)) {
+        if header_len > MAX_HEADER_BYTES.min(len.saturating_sub(8)) {
             return Err(wrong(path, SAFETENSORS, format!("a header of {header_len} bytes")));
         }
         let mut header = vec![0; header_len as usize];
@@ -126,8 +123,8 @@ impl<'a> ImageTensor<'a> {
         let header = Metadata::new(None, entries.collect()).map_err(|e| wrong(path, SAFETENSORS, e))?;
         let data_start = 8 + header_len;
         let file_len = (header.data_len() as u64).saturating_add(data_start);
-        if file_len != metadata.len() {
-            return Err(wrong(path, &format!("{file_len} bytes"), metadata.len()));
+        if file_len != len {
+            return Err(wrong(path, &format!("{file_len} bytes"), len));
         }
 
         let expected_shape = [input.channels, input.height, input.width];

@@ -2,7 +2,7 @@
 
 use awsnet::model::{AwsUnit, Gate, Layer};
 
-use crate::common::Failure;
+use crate::failure::Failure;
 
 /// The shares borrowed at one AWS-Unit.
 pub struct UnitShare {

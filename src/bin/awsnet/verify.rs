@@ -3,7 +3,8 @@
 use awsnet::verify;
 use serde_json::{Value, json};
 
-use crate::common::{Failure, ModelPath, Outcome, RunOptions};
+use crate::failure::{Failure, Outcome};
+use crate::options::{ModelPath, RunOptions};
 use crate::output::Results;
 
 /// Compare a backend with the reference, layer by layer, as error/bound

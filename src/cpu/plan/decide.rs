@@ -289,7 +289,7 @@ impl<'a> Decider<'a> {
         }
         let image = self.decided.image;
         let output = self.value("image", 1, self.model.input.shape, self.halos.image)?;
-        let emit = Emit::plain("image", Work::ImageBlocks, WeightsOf::Nothing, 0);
+        let emit = Emit::plain("image", Work::ImageLayout, WeightsOf::Nothing, 0);
         self.push(emit, Kernel::ImageToBlocks, image, output);
         self.image_blocks = Some(output);
         Ok(output)

@@ -224,7 +224,7 @@ impl<'a> Decider<'a> {
             return Ok(map);
         }
         let output = self.map("image", 1, self.model.input.shape)?;
-        self.push(self.plain("image", Work::ImageBlocks, 0), Operation::ImageToNhwc, IMAGE, Some(output));
+        self.push(self.plain("image", Work::ImageLayout, 0), Operation::ImageToNhwc, IMAGE, Some(output));
         self.image_map = Some(output);
         Ok(output)
     }

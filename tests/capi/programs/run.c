@@ -38,7 +38,7 @@ int main(int argc, char **argv) {
     }
     const char *text = NULL;
     OK(awsnet_engine_describe(engine, &text, NULL));
-    CHECK(strstr(text, "launches") != NULL);
+    CHECK(strstr(text, "MB of arena") != NULL);
 
     size_t len = count * image_len(engine);
     float *images = make_images(len);

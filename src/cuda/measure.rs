@@ -10,46 +10,6 @@ use crate::cuda::plan::{CudaPlan, Problem, Tile, candidates};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::init::Random;
 
-/// How tiles are measured: 12 candidates for each problem, 50 runs for each of them, warm, unless a setter says otherwise.
-#[derive(Clone, Copy, Debug)]
-#[must_use]
-pub struct Measurement {
-    candidates: usize,
-    runs: usize,
-    cold: bool,
-}
-
-impl Default for Measurement {
-    fn default() -> Self {
-        Measurement::new()
-    }
-}
-
-impl Measurement {
-    /// 12 candidates, 50 runs, warm.
-    pub fn new() -> Self {
-        Measurement { candidates: 12, runs: 50, cold: false }
-    }
-
-    /// Candidates for each problem, the best by the plan's estimate.
-    pub fn candidates(mut self, candidates: usize) -> Self {
-        self.candidates = candidates;
-        self
-    }
-
-    /// Replays of the network for each candidate, whose median counts.
-    pub fn runs(mut self, runs: usize) -> Self {
-        self.runs = runs;
-        self
-    }
-
-    /// Evicts the device's L2 cache before each replay.
-    pub fn cold(mut self, cold: bool) -> Self {
-        self.cold = cold;
-        self
-    }
-}
-
 /// The outcome for one problem at one batch size, times in microseconds for the whole network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
@@ -59,11 +19,21 @@ pub(crate) struct Measured {
     pub after: (Tile, f32),
 }
 
-/// Measures the tiles of a plan, whose weights go to the device; `told` hears of each problem with the number of all of
-/// them, and stops the measurement by returning false.
+/// How a candidate is timed: replays of the network, whose median counts, and whether the device's L2 cache is evicted
+/// before each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub runs: usize,
+    pub cold: bool,
+}
+
+/// Measures the tiles of a plan, whose weights go to the device: at most so many for each problem, the best by the
+/// plan's estimate. `told` hears of each problem with the number of all of them, and stops the measurement by returning
+/// false.
 pub(crate) fn measure(
     plan: CudaPlan,
-    how: &Measurement,
+    most: usize,
+    timing: Timing,
     mut told: impl FnMut(&Measured, usize) -> bool,
 ) -> Result<Vec<Measured>> {
     let engine = CudaEngine::new(plan)?;
@@ -85,12 +55,12 @@ pub(crate) fn measure(
                 .find_map(|(other, tile)| (other == problem).then_some(tile))
         };
         let Some(current) = tile_of(&plan) else { continue };
-        let before = (current, time(&plan, &engine, size, how)?);
+        let before = (current, time(&plan, &engine, size, timing)?);
         let mut best = before;
         let others = candidates(&problem, &plan.gpu).into_iter().filter(|tile| *tile != current);
-        for tile in others.take(how.candidates.saturating_sub(1)) {
+        for tile in others.take(most.saturating_sub(1)) {
             plan.retile(size, &problem, tile);
-            let us = time(&plan, &engine, size, how)?;
+            let us = time(&plan, &engine, size, timing)?;
             if us < best.1 {
                 best = (tile, us);
             }
@@ -106,14 +76,14 @@ pub(crate) fn measure(
 }
 
 /// The median time of the network at a size, in microseconds.
-fn time(plan: &CudaPlan, engine: &CudaEngine, size: usize, how: &Measurement) -> Result<f32> {
+fn time(plan: &CudaPlan, engine: &CudaEngine, size: usize, timing: Timing) -> Result<f32> {
     let engine = std::sync::Arc::new(engine.with_tiles_of(plan.clone())?);
     let mut session = CudaSession::new(&engine, false)?;
     let mut random = Random::new(1);
     for value in session.staging()?.chunks_exact_mut(size_of::<f32>()) {
         value.copy_from_slice(&random.between(-2.0, 2.0).to_ne_bytes());
     }
-    let mut times = session.time(plan.sizes[size], how.runs.max(1), how.cold)?;
+    let mut times = session.time(plan.sizes[size], timing.runs.max(1), timing.cold)?;
     times.sort_by(f32::total_cmp);
     let median = times.get(times.len() / 2).copied();
     median

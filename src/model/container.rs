@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use safetensors::Dtype;
 use serde::Deserialize;
@@ -24,7 +25,30 @@ pub(crate) struct Entry {
     len: usize,
     /// First byte and the one behind the last, counted from the end of the header.
     range: (u64, u64),
-    claimed: bool,
+    claimed: Option<Claimed>,
+}
+
+/// The handle of a tensor that was claimed, by which [`Tensors`] finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Claimed(usize);
+
+/// The tensors that were claimed, with their names.
+pub(crate) struct Tensors(HashMap<Claimed, (String, Arc<Tensor>)>);
+
+impl Tensors {
+    fn named(&self, claimed: Claimed) -> Result<&(String, Arc<Tensor>)> {
+        let expected = "the handle of a tensor of this file";
+        self.0.get(&claimed).ok_or_else(|| Error::new(ErrorKind::Internal, "", expected, "another"))
+    }
+
+    pub(crate) fn get(&self, claimed: Claimed) -> Result<&Arc<Tensor>> {
+        Ok(&self.named(claimed)?.1)
+    }
+
+    /// The place of an error about a tensor.
+    pub(crate) fn place(&self, claimed: Claimed) -> Result<String> {
+        Ok(tensor_place(&self.named(claimed)?.0))
+    }
 }
 
 /// A safetensors file whose header has been read and checked.
@@ -33,6 +57,8 @@ pub(crate) struct TensorFile<R> {
     data_start: u64,
     file_len: u64,
     entries: HashMap<String, Entry>,
+    /// How many of them are claimed.
+    claimed: usize,
     /// The value of the key `awsnet` of `__metadata__`.
     manifest: Option<String>,
 }
@@ -88,7 +114,7 @@ impl<R: Read + Seek> TensorFile<R> {
                 entries.insert(name, entry);
             }
         }
-        let file = TensorFile { reader, data_start: 8 + header_len, file_len, entries, manifest };
+        let file = TensorFile { reader, data_start: 8 + header_len, file_len, entries, claimed: 0, manifest };
         file.check_ranges()?;
         Ok(file)
     }
@@ -136,8 +162,9 @@ impl<R: Read + Seek> TensorFile<R> {
         self.entries.contains_key(name)
     }
 
-    /// Marks a tensor as used, which must be there with these dimensions and in a type that can be read.
-    pub(crate) fn claim(&mut self, name: &str, dims: &[usize]) -> Result<()> {
+    /// Marks a tensor as used, which must be there with these dimensions and in a type that can be read. It may be used
+    /// more than once.
+    pub(crate) fn claim(&mut self, name: &str, dims: &[usize]) -> Result<Claimed> {
         let place = || tensor_place(name);
         let Some(entry) = self.entries.get_mut(name) else {
             return Err(error(place(), format!("a tensor of shape {dims:?}"), "none of this name"));
@@ -148,8 +175,10 @@ impl<R: Read + Seek> TensorFile<R> {
         if dtype(entry.dtype).is_none() {
             return Err(error(place(), "elements of type F32, F16 or BF16", entry.dtype.to_string()));
         }
-        entry.claimed = true;
-        Ok(())
+        Ok(*entry.claimed.get_or_insert_with(|| {
+            self.claimed += 1;
+            Claimed(self.claimed - 1)
+        }))
     }
 
     /// Marks a tensor as known and not needed, if it is there.
@@ -158,8 +187,9 @@ impl<R: Read + Seek> TensorFile<R> {
     }
 
     /// Refuses tensors that nothing has claimed, then reads the others in the order in which they lie.
-    pub(crate) fn read_all(mut self) -> Result<HashMap<String, Tensor>> {
-        let unclaimed = self.entries.iter().filter(|(_, entry)| !entry.claimed).map(|(name, _)| name).min();
+    pub(crate) fn read_all(mut self) -> Result<Tensors> {
+        let unclaimed =
+            self.entries.iter().filter(|(_, entry)| entry.claimed.is_none()).map(|(name, _)| name).min();
         if let Some(name) = unclaimed {
             return Err(error(tensor_place(name), "tensors that the manifest uses", "one that nothing uses"));
         }
@@ -167,8 +197,8 @@ impl<R: Read + Seek> TensorFile<R> {
         entries.sort_by_key(|(_, entry)| entry.range);
         let mut tensors = HashMap::with_capacity(entries.len());
         for (name, entry) in entries {
-            // `claim` has accepted the type.
-            let Some(dtype) = dtype(entry.dtype) else { continue };
+            // All are claimed, and `claim` has accepted the type.
+            let (Some(claimed), Some(dtype)) = (entry.claimed, dtype(entry.dtype)) else { continue };
             let start = self.data_start + entry.range.0;
             self.reader.seek(SeekFrom::Start(start)).map_err(read_error)?;
             let reader = &mut self.reader;
@@ -178,13 +208,13 @@ impl<R: Read + Seek> TensorFile<R> {
                 let found = format!("{value} at index {index}");
                 return Err(error(tensor_place(&name), "finite numbers", found));
             }
-            tensors.insert(name, tensor);
+            tensors.insert(claimed, (name, Arc::new(tensor)));
         }
         self.reader.seek(SeekFrom::Start(self.file_len)).map_err(read_error)?;
         if self.reader.read(&mut [0]).map_err(read_error)? != 0 {
             return Err(changed(self.file_len));
         }
-        Ok(tensors)
+        Ok(Tensors(tensors))
     }
 }
 
@@ -277,5 +307,5 @@ fn read_entry(name: &str, value: Json) -> Result<Entry> {
         let expected = format!("{bytes} bytes of data for its shape and type {dtype}");
         return Err(error(place(), expected, format!("{}", end - start)));
     }
-    Ok(Entry { dims, dtype, len, range: (start as u64, end as u64), claimed: false })
+    Ok(Entry { dims, dtype, len, range: (start as u64, end as u64), claimed: None })
 }
