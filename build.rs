@@ -1,18 +1,23 @@
-//! Compiles `kernels/` to one fat binary for all architectures and embeds it.
+//! Embeds the CUDA kernels: compiles `kernels/` to one fat binary for all architectures, or takes a ready-made one.
 //!
-//! nvcc is `AWSNET_NVCC`, or `bin/nvcc` under `CUDA_HOME`, or the one on `PATH`. Without it the library is built with no
-//! kernels: a ready-made `kernels/awsnet.fatbin`, as published packages carry it, is embedded where there is one, else a
-//! placeholder that every driver loads and that holds nothing.
+//! 1. nvcc, where `AWSNET_NVCC` names it or `AWSNET_CUDA_ARCHS` asks for architectures.
+//! 2. `kernels/awsnet.fatbin`, which published packages carry (tools/publish).
+//! 3. nvcc: `bin/nvcc` under `CUDA_HOME`, or the one on `PATH`.
+//! 4. A placeholder that every driver loads and that holds nothing.
 //!
 //! | variable | |
 //! | --- | --- |
-//! | `AWSNET_CUDA` | `require`: no nvcc is an error; `off`: as if there were none; else `auto` |
+//! | `AWSNET_CUDA` | `require`: a build without kernels is an error; `off`: nothing is compiled; else `auto` |
+//! | `AWSNET_NVCC` | the compiler |
 //! | `AWSNET_CUDA_ARCHS` | the architectures, as in `80,90a`; by default all that this nvcc knows of [`ARCHITECTURES`] |
+//! | `AWSNET_KERNEL_CACHE` | a folder that keeps machine code by its content, for builds that share it; else each has its own |
 //!
-//! Every architecture is compiled by an nvcc of its own, at once; machine code is cached beside the build's other
-//! output, by the content of the sources and the compiler's version. Warnings and spills are errors. `OUT_DIR` keeps
-//! for each architecture the machine code and the assembler's report (`sm_80.cubin`, `sm_80.log`), for the checks on
-//! them.
+//! The script runs again when one of the first three changes, the sources, or the nvcc that it took; not when `PATH` or
+//! `CUDA_HOME` do, which differ between a shell and an editor. Whoever installs an nvcc later names it, or has the
+//! package built anew (`cargo clean -p awsnet`).
+//!
+//! Every architecture is compiled by an nvcc of its own, at once. Warnings and spills are errors. `OUT_DIR` keeps for
+//! each the machine code and the assembler's report (`sm_80.cubin`, `sm_80.log`), for the checks on them.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -32,13 +37,13 @@ const FLAGS: &[&str] =
 const PLACEHOLDER: &[u8] = b".version 7.0\n.target sm_80\n.address_size 64\n\0";
 
 fn main() {
-    for variable in ["AWSNET_CUDA", "AWSNET_CUDA_ARCHS", "AWSNET_NVCC", "CUDA_HOME", "PATH"] {
-        println!("cargo::rerun-if-env-changed={variable}");
-    }
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=kernels");
     if env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
+    }
+    println!("cargo::rerun-if-changed=kernels");
+    for variable in ["AWSNET_CUDA", "AWSNET_CUDA_ARCHS", "AWSNET_NVCC"] {
+        println!("cargo::rerun-if-env-changed={variable}");
     }
     if let Err(message) = build() {
         for line in message.lines() {
@@ -50,41 +55,50 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let fatbin = out.join("kernels.fatbin");
+    let (ready, ready_architectures) =
+        (Path::new("kernels/awsnet.fatbin"), Path::new("kernels/awsnet.fatbin.architectures"));
     let mode = env::var("AWSNET_CUDA").unwrap_or_else(|_| "auto".to_owned());
+    let asked = ["AWSNET_NVCC", "AWSNET_CUDA_ARCHS"].iter().any(|name| env::var_os(name).is_some());
     let nvcc = match mode.as_str() {
-        "auto" | "require" => find_nvcc(),
-        "off" => None,
+        "auto" | "require" if asked || !ready.exists() => find_nvcc()?,
+        "auto" | "require" | "off" => None,
         other => return Err(format!("AWSNET_CUDA: expected auto, require or off, found `{other}`")),
     };
-    let fatbin = out.join("kernels.fatbin");
     let architectures = match nvcc {
-        Some(nvcc) => compile(&nvcc, &out, &fatbin)?,
-        None if mode == "require" => {
-            return Err("AWSNET_CUDA=require: expected nvcc at AWSNET_NVCC, CUDA_HOME/bin/nvcc or on PATH, found none"
+        Some(nvcc) => {
+            println!("cargo::rerun-if-changed={}", nvcc.display());
+            compile(&nvcc, &out, &fatbin)?
+        }
+        None if asked && mode != "off" || mode == "require" && !ready.exists() => {
+            return Err("expected nvcc at AWSNET_NVCC, CUDA_HOME/bin/nvcc or on PATH, found none \
+                        (AWSNET_CUDA=require or AWSNET_CUDA_ARCHS asks for it)"
                 .to_owned());
         }
+        None if ready.exists() => {
+            copy(ready, &fatbin)?;
+            read_text(ready_architectures)?.trim().to_owned()
+        }
         None => {
-            let ready = Path::new("kernels/awsnet.fatbin");
-            match ready.exists() {
-                true => copy(ready, &fatbin)?,
-                false => write(&fatbin, PLACEHOLDER)?,
-            }
-            match ready.exists() {
-                true => read_text(Path::new("kernels/awsnet.fatbin.architectures"))?.trim().to_owned(),
-                false => String::new(),
-            }
+            write(&fatbin, PLACEHOLDER)?;
+            String::new()
         }
     };
     println!("cargo::rustc-env=AWSNET_KERNEL_ARCHITECTURES={architectures}");
     Ok(())
 }
 
-fn find_nvcc() -> Option<PathBuf> {
-    let named = env::var_os("AWSNET_NVCC").map(PathBuf::from);
-    let home = env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin/nvcc"));
+fn find_nvcc() -> Result<Option<PathBuf>, String> {
+    if let Some(named) = env::var_os("AWSNET_NVCC").map(PathBuf::from) {
+        return match named.is_file() {
+            true => Ok(Some(named)),
+            false => Err(format!("AWSNET_NVCC: expected a file, found none at {}", named.display())),
+        };
+    }
+    let home = env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).map(|folder| folder.join("nvcc"));
-    named.into_iter().chain(home).chain(on_path).find(|nvcc| nvcc.is_file())
+    let mut folders = home.into_iter().chain(env::split_paths(&path));
+    Ok(folders.find_map(|folder| Some(folder.join("nvcc")).filter(|nvcc| nvcc.is_file())))
 }
 
 /// Compiles all architectures and joins them; returns their names, the PTX last, as in `sm_80 sm_90 compute_80`.
@@ -101,8 +115,7 @@ fn compile(nvcc: &Path, out: &Path, fatbin: &Path) -> Result<String, String> {
     let mut codes: Vec<Code> = architectures.into_iter().map(|virt| Code { real: true, virt }).collect();
     codes.push(Code { real: false, virt: lowest });
 
-    // One folder for all profiles and features: target/awsnet-kernels, four above OUT_DIR.
-    let cache = out.ancestors().nth(4).ok_or("OUT_DIR is too short")?.join("awsnet-kernels");
+    let cache = env::var_os("AWSNET_KERNEL_CACHE").map_or_else(|| out.join("cache"), PathBuf::from);
     fs::create_dir_all(&cache).map_err(|e| format!("{}: {e}", cache.display()))?;
     std::thread::scope(|scope| {
         let jobs: Vec<_> = codes
