@@ -17,7 +17,8 @@
 //! package built anew (`cargo clean -p awsnet`).
 //!
 //! Every architecture is compiled by an nvcc of its own, at once. Warnings and spills are errors. `OUT_DIR` keeps for
-//! each the machine code and the assembler's report (`sm_80.cubin`, `sm_80.log`), for the checks on them.
+//! each the machine code and the assembler's report (`sm_80.cubin`, `sm_80.log`), for the checks on them, beside what
+//! src/cuda/image.rs embeds: `kernels.fatbin` and the names of its architectures.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -55,9 +56,8 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    let fatbin = out.join("kernels.fatbin");
-    let (ready, ready_architectures) =
-        (Path::new("kernels/awsnet.fatbin"), Path::new("kernels/awsnet.fatbin.architectures"));
+    let (fatbin, architectures) = (out.join("kernels.fatbin"), out.join("kernels.fatbin.architectures"));
+    let ready = Path::new("kernels/awsnet.fatbin");
     let mode = env::var("AWSNET_CUDA").unwrap_or_else(|_| "auto".to_owned());
     let asked = ["AWSNET_NVCC", "AWSNET_CUDA_ARCHS"].iter().any(|name| env::var_os(name).is_some());
     let nvcc = match mode.as_str() {
@@ -65,27 +65,25 @@ fn build() -> Result<(), String> {
         "auto" | "require" | "off" => None,
         other => return Err(format!("AWSNET_CUDA: expected auto, require or off, found `{other}`")),
     };
-    let architectures = match nvcc {
+    match nvcc {
         Some(nvcc) => {
             println!("cargo::rerun-if-changed={}", nvcc.display());
-            compile(&nvcc, &out, &fatbin)?
+            write(&architectures, compile(&nvcc, &out, &fatbin)?.as_bytes())
         }
         None if asked && mode != "off" || mode == "require" && !ready.exists() => {
-            return Err("expected nvcc at AWSNET_NVCC, CUDA_HOME/bin/nvcc or on PATH, found none \
-                        (AWSNET_CUDA=require or AWSNET_CUDA_ARCHS asks for it)"
-                .to_owned());
+            Err("expected nvcc at AWSNET_NVCC, CUDA_HOME/bin/nvcc or on PATH, found none \
+                 (AWSNET_CUDA=require or AWSNET_CUDA_ARCHS asks for it)"
+                .to_owned())
         }
         None if ready.exists() => {
             copy(ready, &fatbin)?;
-            read_text(ready_architectures)?.trim().to_owned()
+            copy(Path::new("kernels/awsnet.fatbin.architectures"), &architectures)
         }
         None => {
             write(&fatbin, PLACEHOLDER)?;
-            String::new()
+            write(&architectures, b"")
         }
-    };
-    println!("cargo::rustc-env=AWSNET_KERNEL_ARCHITECTURES={architectures}");
-    Ok(())
+    }
 }
 
 fn find_nvcc() -> Result<Option<PathBuf>, String> {
@@ -238,8 +236,4 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-fn read_text(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }

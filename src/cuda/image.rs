@@ -13,7 +13,7 @@ pub fn image() -> &'static [u8] {
 
 /// What the kernels were compiled for, as in `sm_80`, with `compute_80` for PTX; empty in a build without nvcc.
 pub fn architectures() -> impl Iterator<Item = &'static str> {
-    env!("AWSNET_KERNEL_ARCHITECTURES").split_whitespace()
+    include_str!(concat!(env!("OUT_DIR"), "/kernels.fatbin.architectures")).split_whitespace()
 }
 
 #[cfg(test)]
