@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 def awsnet() -> Path:
     path = Path(os.environ.get("AWSNET", REPOSITORY / "target/release/awsnet")).resolve()
     if not path.is_file():
-        pytest.fail(f"{path}: is not there; run `cargo build --release`, or set AWSNET")
+        pytest.fail(f"{path}: is not there; run `cargo build --release --features cli`, or set AWSNET")
     return path
 
 
