@@ -1,7 +1,7 @@
 //! Finding the driver without needing it: every failure is a value, nothing is linked.
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
-use std::mem::ManuallyDrop;
+use std::sync::OnceLock;
 
 use libloading::Library;
 
@@ -56,25 +56,33 @@ fn missing(expected: &str, found: impl Into<String>) -> Error {
 /// Errors: no driver library, a stub in its place, a driver that does not start, no device.
 pub fn probe() -> Result<Driver> {
     // SAFETY: the names and signatures are those of cuda.h.
-    unsafe { ask(&*library()?) }
+    unsafe { ask(library()?) }
 }
 
-/// The driver's library, which is never unloaded: its threads would lose their code.
-fn library() -> Result<ManuallyDrop<Library>> {
+/// The driver's library, opened once. It is never closed: the driver's threads would lose their code.
+fn library() -> Result<&'static Library> {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    if let Some(library) = LIBRARY.get() {
+        return Ok(library);
+    }
     let name = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
     // SAFETY: the driver's library is made to be loaded; its initialisers run no code of ours.
-    unsafe { Library::new(name) }
-        .map(ManuallyDrop::new)
-        .map_err(|_| missing("an NVIDIA driver", format!("no {name} (is the driver installed?)")))
+    let library = unsafe { Library::new(name) }
+        .map_err(|_| missing("an NVIDIA driver", format!("no {name} (is the driver installed?)")))?;
+    Ok(LIBRARY.get_or_init(|| library))
 }
 
-/// Whether the driver has a function that not every supported one has.
+/// A function of the driver's under the first of these names that it has: for what newer interfaces call otherwise, so
+/// that the oldest bindings serve every driver.
+///
+/// # Safety
+///
+/// `F` is the function's type, a function pointer.
 #[cfg(feature = "cuda")]
-pub(super) fn offers(name: &CStr) -> bool {
-    // SAFETY: looked up, not called.
-    library().is_ok_and(|driver| unsafe {
-        driver.get::<unsafe extern "system" fn()>(name.to_bytes_with_nul()).is_ok()
-    })
+pub(super) unsafe fn function<F: Copy>(names: &[&CStr]) -> Option<F> {
+    let driver = library().ok()?;
+    // SAFETY: the caller's promise.
+    names.iter().find_map(|name| unsafe { driver.get::<F>(name.to_bytes_with_nul()).ok().map(|f| *f) })
 }
 
 /// Calls a driver function by name and turns its status into an error.

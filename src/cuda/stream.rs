@@ -226,19 +226,25 @@ pub(super) unsafe fn is_capturing(context: &Context, stream: sys::CUstream) -> R
 pub(super) struct Event {
     context: Arc<Context>,
     event: sys::CUevent,
+    elapsed: ElapsedTime,
 }
 
+/// `cuEventElapsedTime`, whose name changed with CUDA 12.8: milliseconds between two events.
+type ElapsedTime = unsafe extern "system" fn(*mut f32, sys::CUevent, sys::CUevent) -> CUresult;
+
 impl Event {
-    /// The context is current. Errors: a driver that does not tell the time between events under its newest name.
+    /// The context is current. Errors: a driver that does not tell the time between events.
     pub fn new(context: &Arc<Context>) -> Result<Event> {
-        if !probe::offers(c"cuEventElapsedTime_v2") {
-            let expected = "a driver for CUDA 12.8 or newer, to take times";
-            return Err(Error::new(ErrorKind::Device, "cuda", expected, "an older one"));
-        }
+        // SAFETY: the type is that of cuda.h, under either name.
+        let elapsed = unsafe { probe::function(&[c"cuEventElapsedTime_v2", c"cuEventElapsedTime"]) };
+        let elapsed = elapsed.ok_or_else(|| {
+            let expected = "a driver that tells the time between events";
+            Error::new(ErrorKind::Device, "cuda", expected, "one without cuEventElapsedTime")
+        })?;
         let mut event = null_mut();
         // SAFETY: `event` is a live value.
         context.check("cuEventCreate", unsafe { sys::cuEventCreate(&mut event, 0) })?;
-        Ok(Event { context: Arc::clone(context), event })
+        Ok(Event { context: Arc::clone(context), event, elapsed })
     }
 
     /// Puts it behind all work queued so far; the context is current.
@@ -251,7 +257,7 @@ impl Event {
     pub fn milliseconds_since(&self, earlier: &Event) -> Result<f32> {
         let mut milliseconds = 0.0;
         // SAFETY: both events are alive.
-        let status = unsafe { sys::cuEventElapsedTime_v2(&mut milliseconds, earlier.event, self.event) };
+        let status = unsafe { (self.elapsed)(&mut milliseconds, earlier.event, self.event) };
         self.context.check("cuEventElapsedTime", status)?;
         Ok(milliseconds)
     }
