@@ -140,7 +140,7 @@ fn a_plan_is_told_to_the_log_and_a_run_is_not() {
     let mut session = session(Device::Reference);
     let before = told();
     assert_eq!(before.len(), 1, "{before:?}");
-    let plan = "INFO awsnet::plan: a plan for reference, f32, at batch 3: 0 launches, ";
+    let plan = "INFO awsnet::plan: a plan for reference, f32, at batch 3: 0 nodes, ";
     assert!(before[0].starts_with(plan), "{before:?}");
     session.run(&array([1, 3, SIDE, SIDE])).expect("a run");
     assert_eq!(told(), before);

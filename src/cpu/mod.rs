@@ -100,12 +100,12 @@ impl Job for Only<'_> {
 impl CpuSession {
     /// A session of a plan. Errors: an instruction set that the processor does not have; not enough memory or threads.
     pub(crate) fn new(plan: Arc<CpuPlan>, threads: usize) -> Result<Self> {
-        let kernels = dispatch::kernels(plan.isa).filter(|kernels| kernels.isa.is_available());
+        let kernels = dispatch::kernels(plan.isa).filter(|kernels| kernels.tables.isa.is_available());
         let kernels = kernels.ok_or_else(|| {
             let expected = format!("a processor with {}, for which the plan was made", plan.isa);
             Error::new(ErrorKind::Device, "cpu", expected, "one without")
         })?;
-        let schedule = Schedule::new(&plan, kernels, threads)?;
+        let schedule = Schedule::new(&plan, &kernels.tables, threads)?;
         let arena = AlignedBuffer::zeros(plan.arena_len, "arena")?;
         let scratches = Scratches::new(threads, plan.scratch_len)?;
         let team = Team::new(threads, plan.nodes.len())?;

@@ -2,8 +2,7 @@
 //! a session, so that a run chooses and looks up nothing. A run of another number of images is cut anew, in place.
 
 use super::kernels::block_task::BlockTask;
-use super::kernels::compiled::{ProductsFn, ProductsKernel, TileFn, TileKernel};
-use super::kernels::dispatch::Kernels;
+use super::kernels::compiled::{ProductsFn, ProductsKernel, Tables, TileFn, TileKernel};
 use super::plan::CpuPlan;
 use super::plan::conv2d_direct::ConvKernel;
 use super::plan::conv2d_max_pool::Bands;
@@ -74,13 +73,13 @@ impl Schedule {
     /// Cuts a plan for runs of as many images as go together.
     ///
     /// Errors: a tile that is not compiled for the plan's instruction set.
-    pub fn new(plan: &CpuPlan, kernels: &Kernels, threads: usize) -> Result<Schedule> {
+    pub fn new(plan: &CpuPlan, tables: &Tables, threads: usize) -> Result<Schedule> {
         let functions = |node: &CpuNode| -> Result<NodeSchedule> {
             let mut schedule = NodeSchedule::default();
             match &node.kernel {
-                Kernel::Conv2d(conv) => schedule.tiles = tiles(conv, kernels)?,
-                Kernel::ConvMaxPool(both) => schedule.tiles = tiles(&both.conv, kernels)?,
-                Kernel::Winograd(_) => schedule.products = products(kernels)?,
+                Kernel::Conv2d(conv) => schedule.tiles = tiles(conv, tables)?,
+                Kernel::ConvMaxPool(both) => schedule.tiles = tiles(&both.conv, tables)?,
+                Kernel::Winograd(_) => schedule.products = products(tables)?,
                 Kernel::Depthwise(_)
                 | Kernel::MaxPool2d(_)
                 | Kernel::AvgPool2d(_)
@@ -137,19 +136,19 @@ fn not_compiled(isa: Isa, what: String) -> Error {
 }
 
 /// The functions of every tile that a convolution uses, of the pixel step's own where there are such.
-fn tiles(conv: &ConvKernel, kernels: &Kernels) -> Result<Vec<TileFns>> {
+fn tiles(conv: &ConvKernel, tables: &Tables) -> Result<Vec<TileFns>> {
     let step = conv.pixel_step();
     let mut of_branches = Vec::with_capacity(conv.branches.len());
     for branch in &conv.branches {
         let find = |tile: Tile| {
             let all =
-                || kernels.tiles().filter(|kernel| kernel.tile == tile && kernel.weights == branch.weights);
+                || tables.tiles().filter(|kernel| kernel.tile == tile && kernel.weights == branch.weights);
             let kernel: Option<&TileKernel> = all()
                 .find(|kernel| kernel.step == Some(step))
                 .or_else(|| all().find(|kernel| kernel.step.is_none()));
             kernel
                 .map(|kernel| kernel.run)
-                .ok_or_else(|| not_compiled(kernels.isa, format!("{tile} for {}", branch.weights)))
+                .ok_or_else(|| not_compiled(tables.isa, format!("{tile} for {}", branch.weights)))
         };
         let nothing: TileFn = |_| unscheduled();
         let mut functions = TileFns(Box::new([[[nothing; COLUMNS[0] + 1]; ROWS.len()]; BLOCKS.len()]));
@@ -168,13 +167,13 @@ fn tiles(conv: &ConvKernel, kernels: &Kernels) -> Result<Vec<TileFns>> {
 }
 
 /// The functions of all products that fit the registers.
-fn products(kernels: &Kernels) -> Result<ProductFns> {
+fn products(tables: &Tables) -> Result<ProductFns> {
     let mut functions = ProductFns::default();
     for blocks in 1..=GROUP_BLOCKS {
-        for columns in 1..=product_columns(kernels.isa, blocks) {
+        for columns in 1..=product_columns(tables.isa, blocks) {
             let wanted = |kernel: &&ProductsKernel| (kernel.columns, kernel.blocks) == (columns, blocks);
-            let kernel = kernels.products().find(wanted);
-            let missing = || not_compiled(kernels.isa, format!("products of {columns}x{blocks}"));
+            let kernel = tables.products().find(wanted);
+            let missing = || not_compiled(tables.isa, format!("products of {columns}x{blocks}"));
             functions.0[blocks - 1][columns] = kernel.ok_or_else(missing)?.run;
         }
     }

@@ -152,3 +152,22 @@ pub(in crate::cpu) struct ProductsKernel {
     pub blocks: usize,
     pub run: ProductsFn,
 }
+
+/// Everything that is compiled for an instruction set.
+pub(in crate::cpu) struct Tables {
+    pub isa: Isa,
+    pub(super) tiles: &'static [&'static [Option<TileKernel>]],
+    pub(super) products: &'static [Option<ProductsKernel>],
+}
+
+impl Tables {
+    /// Every tile of the direct convolution.
+    pub fn tiles(&self) -> impl Iterator<Item = &'static TileKernel> {
+        self.tiles.iter().copied().flatten().flatten()
+    }
+
+    /// Every kernel for the products of Winograd's algorithm.
+    pub fn products(&self) -> impl Iterator<Item = &'static ProductsKernel> {
+        self.products.iter().flatten()
+    }
+}

@@ -3,7 +3,7 @@
 //! A node's work is cut into tasks that write disjoint parts of its output, so that any thread may take any of
 //! them in any order, and the bits come out the same.
 
-use super::compiled::{Compiled, ProductsKernel, TileKernel};
+use super::compiled::{Compiled, Tables};
 use super::{
     aws_gate, conv2d_depthwise, conv2d_direct, conv2d_max_pool, conv2d_winograd, identity, image_to_blocks,
     pool2d,
@@ -15,27 +15,13 @@ use crate::graph::target::Isa;
 
 /// What is compiled for an instruction set.
 pub(in crate::cpu) struct Kernels {
-    pub isa: Isa,
+    pub tables: Tables,
     /// Computes one task of a node.
     ///
     /// Safety: the processor has the instruction set; the run's plan was made for it and holds the node; the schedule is
     /// that node's, for the run's images; the nodes before it are done; each of its tasks is computed once; the scratch is
     /// as long as the plan says.
     pub run_task: unsafe fn(&Run, &CpuNode, &NodeSchedule, usize, &mut [f32]),
-    tiles: &'static [&'static [Option<TileKernel>]],
-    products: &'static [Option<ProductsKernel>],
-}
-
-impl Kernels {
-    /// Every tile of the direct convolution.
-    pub fn tiles(&self) -> impl Iterator<Item = &'static TileKernel> {
-        self.tiles.iter().copied().flatten().flatten()
-    }
-
-    /// Every kernel for the products of Winograd's algorithm.
-    pub fn products(&self) -> impl Iterator<Item = &'static ProductsKernel> {
-        self.products.iter().flatten()
-    }
 }
 
 /// The kernels of an instruction set; none where this build is for another kind of processor.
@@ -90,7 +76,7 @@ macro_rules! compile {
     ($module:ident, $simd:ident, $(#[$features:meta])?) => {
         mod $module {
             use crate::cpu::kernels::compiled::{
-                Compiled, ConvTile, Products, ProductsKernel, TileKernel, is_compiled,
+                Compiled, ConvTile, Products, ProductsKernel, Tables, TileKernel, is_compiled,
             };
             use crate::cpu::kernels::conv2d_direct::{self, BF16, F16, F32, Stored};
             use crate::cpu::kernels::dispatch::Kernels;
@@ -104,8 +90,10 @@ macro_rules! compile {
 
             const LANES: usize = $simd::LANES;
 
-            pub(super) static KERNELS: Kernels =
-                Kernels { isa: $simd::ISA, run_task, tiles: TILES, products: PRODUCTS };
+            pub(super) static KERNELS: Kernels = Kernels {
+                tables: Tables { isa: $simd::ISA, tiles: TILES, products: PRODUCTS },
+                run_task,
+            };
 
             static TILES: &[&[Option<TileKernel>]] = tiles!($simd:
                 1 x 14 x 1, 1 x 7 x 1, 1 x 6 x 1, 1 x 5 x 1, 1 x 4 x 1, 1 x 3 x 1, 1 x 2 x 1, 1 x 1 x 1,

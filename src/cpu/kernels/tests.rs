@@ -1,8 +1,8 @@
 //! Every entry of the tables of compiled kernels by itself, against its formula in f64, on every instruction set that this
 //! machine has: tiles with all of a map's edges in them, and products of Winograd's algorithm.
 
-use super::compiled::{ConvTile, Products, Taps, TileKernel};
-use super::dispatch::{Kernels, kernels};
+use super::compiled::{ConvTile, Products, Tables, Taps, TileKernel};
+use super::dispatch::kernels;
 use super::epilogue::{TileMix, TileSink};
 use crate::cpu::plan::tile::{BLOCKS, COLUMNS, ROWS, Tile, exists};
 use crate::graph::target::Isa;
@@ -10,12 +10,13 @@ use crate::op::{Activation, Conv2d, Padding};
 use crate::tensor::DType;
 
 /// The kernels of each instruction set that this machine has; says which it lacks.
-fn available() -> Vec<&'static Kernels> {
+fn available() -> Vec<&'static Tables> {
     let (here, not_here): (Vec<Isa>, Vec<Isa>) = Isa::ALL.iter().copied().partition(|isa| isa.is_available());
     for isa in not_here {
         eprintln!("NOT TESTED: this machine cannot run the kernels for {isa}");
     }
-    here.into_iter().map(|isa| kernels(isa).expect("kernels of an instruction set of this machine")).collect()
+    let tables = |isa| &kernels(isa).expect("kernels of an instruction set of this machine").tables;
+    here.into_iter().map(tables).collect()
 }
 
 /// Numbers in -1..1 (splitmix64); the seed is the case's own.
@@ -174,10 +175,10 @@ fn check_tile(isa: Isa, kernel: &TileKernel, input_lanes: usize, stride: [usize;
 
 #[test]
 fn every_tile_computes_a_convolution() {
-    for kernels in available() {
-        let (isa, lanes) = (kernels.isa, kernels.isa.lanes());
+    for tables in available() {
+        let (isa, lanes) = (tables.isa, tables.isa.lanes());
         let mut checked = 0;
-        for kernel in kernels.tiles() {
+        for kernel in tables.tiles() {
             // Blocks of channels, and the planes of an image; a stride that is the kernel's step, or some.
             for input_lanes in [lanes, 1] {
                 let columns: &[usize] = match kernel.step {
@@ -194,27 +195,27 @@ fn every_tile_computes_a_convolution() {
                 }
             }
         }
-        eprintln!("{isa}: {checked} cases of {} tiles", kernels.tiles().count());
+        eprintln!("{isa}: {checked} cases of {} tiles", tables.tiles().count());
     }
 }
 
 #[test]
 fn the_table_has_every_tile_that_exists_for_any_step_and_type() {
-    for kernels in Isa::ALL.iter().copied().filter_map(kernels) {
+    for tables in Isa::ALL.iter().copied().filter_map(kernels).map(|kernels| &kernels.tables) {
         for (rows, columns, blocks) in ROWS
             .into_iter()
             .flat_map(|r| COLUMNS.into_iter().flat_map(move |c| BLOCKS.into_iter().map(move |b| (r, c, b))))
         {
             let tile = Tile { rows, columns, blocks };
             for weights in [DType::F32, DType::F16, DType::BF16] {
-                let entries: Vec<Option<usize>> = kernels
+                let entries: Vec<Option<usize>> = tables
                     .tiles()
                     .filter(|kernel| kernel.tile == tile && kernel.weights == weights)
                     .map(|kernel| kernel.step)
                     .collect();
                 let any = entries.iter().filter(|step| step.is_none()).count();
-                let expected = usize::from(exists(kernels.isa, tile));
-                assert_eq!(any, expected, "{} {tile} {weights}: {entries:?}", kernels.isa);
+                let expected = usize::from(exists(tables.isa, tile));
+                assert_eq!(any, expected, "{} {tile} {weights}: {entries:?}", tables.isa);
             }
         }
     }
@@ -222,9 +223,9 @@ fn the_table_has_every_tile_that_exists_for_any_step_and_type() {
 
 #[test]
 fn every_product_is_a_matrix_product() {
-    for kernels in available() {
-        let lanes = kernels.isa.lanes();
-        for kernel in kernels.products() {
+    for tables in available() {
+        let lanes = tables.isa.lanes();
+        for kernel in tables.products() {
             let (columns, width) = (kernel.columns, kernel.blocks * lanes);
             let (elements, input_blocks) = (3, 2);
             let channels = input_blocks * lanes;
@@ -257,7 +258,7 @@ fn every_product_is_a_matrix_product() {
                 let magnitude: f64 = (0..channels).map(|i| product(i).abs()).sum();
                 let bound = 1.5 * (channels + 3) as f64 * magnitude / (1 << 24) as f64;
                 let error = (f64::from(found) - expected).abs();
-                assert!(error <= bound, "{} {}: {at}: {found} for {expected}", kernels.isa, kernel.name);
+                assert!(error <= bound, "{} {}: {at}: {found} for {expected}", tables.isa, kernel.name);
             }
         }
     }

@@ -96,7 +96,8 @@ fn strip_rows(conv: &ConvKernel, pool: Pool2d) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::plan::conv2d_direct::{self, ConvSpec, THREE_BY_THREE};
+    use crate::cpu::plan::conv2d_direct::{self, THREE_BY_THREE};
+    use crate::cpu::plan::groups::ConvSpec;
     use crate::graph::target::Isa;
     use crate::op::Padding;
     use crate::tensor::DType;

@@ -1,8 +1,7 @@
 //! Winograd's minimal filtering on the CPU: where it is worth its transforms, how its work is cut, its packed weights.
 //! [`graph::winograd`](crate::graph::winograd) has the formula.
 
-use super::conv2d_direct::{ConvSpec, block_groups};
-use super::node::BlockGroup;
+use super::groups::{BlockGroup, ConvSpec, block_groups};
 use super::tile::{Tile, exists};
 use super::value::Value;
 use crate::error::Result;

@@ -5,9 +5,10 @@
 //! its input needs around it; the halo of each value, from all of its readers; then the nodes, cut.
 
 use super::conv2d_depthwise::DepthwiseKernel;
-use super::conv2d_direct::{self, ConvKernel, ConvSpec, stored_type};
+use super::conv2d_direct::{self, ConvKernel, stored_type};
 use super::conv2d_max_pool::ConvMaxPool;
 use super::conv2d_winograd;
+use super::groups::ConvSpec;
 use super::node::{CpuNode, Kernel, NodeWeights};
 use super::value::Value;
 use crate::error::Result;

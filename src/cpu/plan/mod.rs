@@ -12,6 +12,7 @@ pub(crate) mod conv2d_direct;
 pub(crate) mod conv2d_max_pool;
 pub(crate) mod conv2d_winograd;
 mod decide;
+pub(crate) mod groups;
 pub(crate) mod node;
 mod pack;
 mod place;

@@ -1,7 +1,5 @@
 //! A node of the CPU backend: its kernel with all that was decided about it, and its packed weights.
 
-use std::ops::Range;
-
 use super::conv2d_depthwise::DepthwiseKernel;
 use super::conv2d_direct::{ConvKernel, View};
 use super::conv2d_max_pool::ConvMaxPool;
@@ -178,29 +176,6 @@ impl Uses for CpuNode {
 
     fn writes(&self) -> Option<ValueId> {
         Some(self.output)
-    }
-}
-
-/// Output channel blocks that are computed together, and the input blocks they need.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct BlockGroup {
-    pub first_block: usize,
-    pub blocks: usize,
-    pub input_blocks: Range<usize>,
-    /// Where the group's weights begin, behind the branch's.
-    pub weights: usize,
-}
-
-impl BlockGroup {
-    /// Its channels of an output, without padding.
-    pub fn channels(&self, output: &Value) -> Range<usize> {
-        let (first, end) = (self.first_block * output.lanes, (self.first_block + self.blocks) * output.lanes);
-        first..end.min(output.shape.channels)
-    }
-
-    /// Elements of its packed weights in one branch.
-    pub fn weights_len(&self, taps: usize, input_lanes: usize, lanes: usize) -> usize {
-        self.input_blocks.len() * taps * input_lanes * self.blocks * lanes
     }
 }
 

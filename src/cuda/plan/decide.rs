@@ -5,7 +5,7 @@
 
 use super::constants::{Constants, Content, Packing};
 use super::pack::Oihw;
-use super::select::{self, DirectChoice, GemmChoice, Problem, Tile, TiledOp};
+use super::select::{DirectChoice, GemmChoice, Problem, Tile, TiledOp};
 use super::variants::{self, Element, VECTOR, pitch};
 use super::{
     Algorithm, Constant, CudaEpilogue, CudaNode, CudaOptions, CudaValue, IMAGE, Mix, Operation, Projection,
@@ -383,7 +383,7 @@ impl<'a> Decider<'a> {
         let choose = |&images: &usize| {
             let (positions, channels) = (images * output.pixels(), output.channels);
             let problem = Problem { op, element: self.element, positions, channels, reduction };
-            select::choose(&problem, &self.gpu, self.tuning).transpose()
+            self.tuning.choose(&problem, &self.gpu).transpose()
         };
         self.decided.sizes.iter().map(choose).collect::<Option<Result<_>>>().transpose()
     }

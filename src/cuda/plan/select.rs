@@ -1,6 +1,6 @@
 //! Which tile, and how many blocks share its reduction: a pure function of shape, type, GPU and tuning.
 //!
-//! A tuning that has measured the problem decides. Otherwise the time of a launch is estimated in clocks of a
+//! A [`Tuning`](super::Tuning) that has measured the problem decides. Otherwise the time of a launch is estimated in clocks of a
 //! multiprocessor: blocks run in waves, one block a multiprocessor
 //! at a time; a block fills its ring, runs its k tiles, each bound by products, by bytes or by the latency of a stage,
 //! and stores; behind a split reduction the last block of each tile reads the sums of all. The constants are those of
@@ -8,7 +8,6 @@
 
 use std::fmt;
 
-use super::tuning::Tuning;
 use super::variants::{
     AWS_UNIT_DENSE, CONV2D_DIRECT, CONV2D_IMPLICIT_GEMM, DirectVariant, Element, GemmVariant, VECTOR,
 };
@@ -243,16 +242,6 @@ pub(crate) fn candidates(problem: &Problem, gpu: &Gpu) -> Vec<Tile> {
     all.into_iter().map(|(_, tile)| tile).collect()
 }
 
-/// The tile that a plan takes: the tuning's, or the first candidate; none where the GPU has room for none.
-///
-/// Errors: a tuning whose tile the GPU has no room for.
-pub(super) fn choose(problem: &Problem, gpu: &Gpu, tuning: &Tuning) -> Result<Option<Tile>> {
-    Ok(match tuning.tile(problem, gpu)? {
-        Some(tile) => Some(tile),
-        None => candidates(problem, gpu).first().copied(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,7 +255,7 @@ mod tests {
     };
 
     fn untuned(problem: &Problem, gpu: &Gpu) -> Option<Tile> {
-        choose(problem, gpu, &Tuning::default()).expect("no tuning, no error")
+        candidates(problem, gpu).first().copied()
     }
 
     fn choice(positions: usize, channels: usize, reduction: usize) -> GemmChoice {
@@ -311,29 +300,5 @@ mod tests {
         assert!(tile.shared_bytes() <= 70_000);
         let none = Gpu { shared_bytes: 1024, ..small };
         assert_eq!(untuned(&F16, &none), None);
-    }
-
-    #[test]
-    fn a_tuning_decides_for_its_gpu_and_its_problem_only() {
-        let gpu = Gpu::typical(86).expect("a known GPU");
-        let last = *candidates(&F16, &gpu).last().expect("a candidate");
-        let mut tuning = Tuning::default();
-        let (capability, multiprocessors) = (gpu.capability, gpu.multiprocessors);
-        let entry = super::super::tuning::Entry {
-            capability,
-            multiprocessors,
-            problem: F16,
-            tile: last,
-            network_us: None,
-        };
-        tuning.push(entry);
-        assert_eq!(choose(&F16, &gpu, &tuning).expect("a tile"), Some(last.tuned()));
-        let other_shape = Problem { positions: 99, ..F16 };
-        let other_gpu = Gpu { multiprocessors: multiprocessors + 1, ..gpu };
-        for (problem, gpu) in [(&other_shape, &gpu), (&F16, &other_gpu)] {
-            assert_eq!(choose(problem, gpu, &tuning).expect("a tile"), untuned(problem, gpu));
-        }
-        let error = choose(&F16, &Gpu { shared_bytes: 1024, ..gpu }, &tuning).expect_err("no room");
-        assert!(error.place().contains("entry 0") && error.expected().contains("1024"), "{error}");
     }
 }

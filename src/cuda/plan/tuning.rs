@@ -19,7 +19,7 @@
 
 use std::fmt::Write;
 
-use super::select::{Problem, Tile, TiledOp};
+use super::select::{Problem, Tile, TiledOp, candidates};
 use super::variants::Element;
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::graph::target::Gpu;
@@ -185,8 +185,18 @@ impl Tuning {
         self.entries.push(entry);
     }
 
+    /// The tile that a plan takes: the measured one, or the first candidate; none where the GPU has room for none.
+    ///
+    /// Errors: a measured tile that the GPU has no room for.
+    pub(super) fn choose(&self, problem: &Problem, gpu: &Gpu) -> Result<Option<Tile>> {
+        Ok(match self.tile(problem, gpu)? {
+            Some(tile) => Some(tile),
+            None => candidates(problem, gpu).first().copied(),
+        })
+    }
+
     /// The tile for a problem on a GPU, where there is one.
-    pub(super) fn tile(&self, problem: &Problem, gpu: &Gpu) -> Result<Option<Tile>> {
+    fn tile(&self, problem: &Problem, gpu: &Gpu) -> Result<Option<Tile>> {
         let Some(index) = self.entries.iter().position(|entry| entry.serves(problem, gpu)) else {
             return Ok(None);
         };
@@ -295,5 +305,34 @@ mod tests {
         tuning.merge(Tuning::from_json(other.as_bytes()).expect("a tuning"));
         assert_eq!(tuning.len(), 2);
         assert!(tuning.to_json().contains("16x64"));
+    }
+
+    const F16: Problem = Problem {
+        op: TiledOp::ImplicitGemm,
+        element: Element::F16,
+        positions: 100,
+        channels: 64,
+        reduction: 576,
+    };
+
+    #[test]
+    fn a_tuning_decides_for_its_gpu_and_its_problem_only() {
+        let gpu = Gpu::typical(86).expect("a known GPU");
+        let last = *candidates(&F16, &gpu).last().expect("a candidate");
+        let mut tuning = Tuning::default();
+        let (capability, multiprocessors) = (gpu.capability, gpu.multiprocessors);
+        let entry = Entry { capability, multiprocessors, problem: F16, tile: last, network_us: None };
+        tuning.push(entry);
+        assert_eq!(tuning.choose(&F16, &gpu).expect("a tile"), Some(last.tuned()));
+        let other_shape = Problem { positions: 99, ..F16 };
+        let other_gpu = Gpu { multiprocessors: multiprocessors + 1, ..gpu };
+        for (problem, gpu) in [(&other_shape, &gpu), (&F16, &other_gpu)] {
+            assert_eq!(
+                tuning.choose(problem, gpu).expect("a tile"),
+                candidates(problem, gpu).first().copied()
+            );
+        }
+        let error = tuning.choose(&F16, &Gpu { shared_bytes: 1024, ..gpu }).expect_err("no room");
+        assert!(error.place().contains("entry 0") && error.expected().contains("1024"), "{error}");
     }
 }
