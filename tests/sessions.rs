@@ -173,3 +173,32 @@ fn a_plan_is_for_what_auto_finds_unless_it_is_told() {
     let nowhere = PlanOptions::new().device(Device::CudaArchitecture { capability: 61 });
     assert_eq!(Plan::build(model(), &nowhere).expect_err("an old GPU").kind(), ErrorKind::Input);
 }
+
+/// Every unit and every kind of layer that an architecture has, on every backend that can be planned for here.
+#[test]
+fn an_outline_says_what_its_plan_says_and_no_engine_takes_it() {
+    use awsnet::Gpu;
+    use awsnet::model::{AwsKind, Gate};
+
+    let gpu = Target::Cuda(Gpu::typical(90).expect("a known GPU"));
+    let cpus = Isa::ALL.iter().copied().map(Target::Cpu);
+    for target in cpus.chain([Target::Reference, gpu]) {
+        for architecture in [Architecture::Tiny, Architecture::MobileNet, Architecture::ResNet18] {
+            let gate = AwsKind::Gate(Gate::Softmax);
+            for aws in [None, Some(AwsKind::Layer), Some(AwsKind::Channel), Some(AwsKind::Dense), Some(gate)]
+            {
+                let options = InitOptions::new().architecture(architecture).size(32).aws(aws);
+                let model = Model::from_bytes(&init(&options).expect("a file")).expect("a model");
+                let options = PlanOptions::new().target(target).batch(2);
+                let outline = Plan::outline(&model, &options).expect("an outline");
+                let plan = Plan::build(model, &options).expect("a plan");
+                let place = format!("{architecture} with {aws:?} on {target}");
+                assert_eq!(outline.to_string(), plan.to_string(), "{place}");
+                assert_eq!(outline.weight_bytes(), plan.weight_bytes(), "{place}");
+                assert!(outline.weight_bytes() > 0, "{place}");
+                let error = Engine::new(outline, &EngineOptions::new()).expect_err("nothing to run");
+                assert_eq!((error.kind(), error.place()), (ErrorKind::Plan, "plan"), "{place}: {error}");
+            }
+        }
+    }
+}
