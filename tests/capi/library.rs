@@ -25,7 +25,6 @@ pub fn library() -> &'static Path {
             .args(["--no-default-features", "--features", "capi,cuda", "--target-dir"])
             .arg(&target)
             .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
-            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0") // the networks are tiny, and the time is the compiler's
             .env("AWSNET_CUDA", "off") // no C test runs a kernel that nvcc has compiled
             .output()
             .expect("cargo");

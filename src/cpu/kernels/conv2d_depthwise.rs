@@ -45,6 +45,11 @@ pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &CpuNode, kernel: &Depth
             let row = y * kernel.op.stride[0] * input.row_stride();
             let from = [from[0].add(row), from[1].add(row)];
             let width = output.shape.width;
+            let (rows, columns) = (
+                (kernel.op.kernel[0] - 1) * kernel.op.dilation[0] * input.row_stride(),
+                (width - 1) * kernel.op.stride[1] + (kernel.op.kernel[1] - 1) * kernel.op.dilation[1] + 1,
+            );
+            debug_assert!(run.holds(input, from[1], rows + columns * S::LANES), "{}", input.name);
             let mut x = 0;
             while x + PIXELS <= width {
                 pixels::<S, PIXELS>(kernel, input, from, weights, bias, &sink, y, x);

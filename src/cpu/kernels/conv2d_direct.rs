@@ -298,6 +298,14 @@ pub(super) unsafe fn compute_rows<S: Compiled>(
             (bits.as_slice()[group.weights..].as_ptr().cast(), scale)
         }
     };
+    let taps_len = kernel[0] * kernel[1];
+    debug_assert!(
+        group.weights + group.weights_len(taps_len, input.lanes, S::LANES) <= packed.weights.len(),
+        "weights of group {} of {}",
+        group.first_block,
+        input.name
+    );
+    debug_assert!(first_column + column_tiles.iter().sum::<usize>() <= conv.tiling.columns.iter().sum());
     // SAFETY: the plan's offsets stay within the arena: the halo of the input is at least the padding, and the
     // windows end within the halo behind the map. The packed weights have the lengths that the groups state.
     unsafe {

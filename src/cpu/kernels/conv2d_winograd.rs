@@ -75,7 +75,9 @@ unsafe fn run_task_of<S: Compiled, const M: usize>(
         for branch in 0..2 {
             transform_input::<S, M>(run, node, kernel, &layout, tiles.clone(), branch, input);
             for group in groups {
-                let weights = node.weights.branches[branch].weights.wide()[group.weights..].as_ptr();
+                let len = group.weights_len(kernel.elements(), kernel.lanes, kernel.lanes);
+                let weights = &node.weights.branches[branch].weights.wide()[group.weights..][..len];
+                let weights = weights.as_ptr();
                 let products = &schedule.products;
                 multiply::<S>(kernel, products, &layout, group.blocks, tiles.len(), input, weights, sums);
                 for block in 0..group.blocks {

@@ -234,6 +234,14 @@ impl StoredWeights {
         }
     }
 
+    /// Elements, in whatever type.
+    pub fn len(&self) -> usize {
+        match self {
+            StoredWeights::F32(weights) => weights.as_slice().len(),
+            StoredWeights::Narrow { bits, .. } => bits.as_slice().len(),
+        }
+    }
+
     fn bytes(&self) -> u64 {
         match self {
             StoredWeights::F32(weights) => weights.bytes(),
