@@ -16,6 +16,7 @@ mod pool2d;
 mod run;
 mod scratch;
 mod simd;
+mod sync;
 mod team;
 
 use std::time::{Duration, Instant};
