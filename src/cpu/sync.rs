@@ -7,6 +7,11 @@ pub(super) use std::sync::Arc;
 pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub(super) use std::thread::{Builder, JoinHandle, Thread, park, yield_now};
 
+/// Wakes a thread that sleeps in [`park`], or keeps it from the next sleep.
+pub(super) fn unpark(thread: &Thread) {
+    thread.unpark();
+}
+
 /// Turns of a waiting loop before a member gives its processor away, and before it goes to sleep between jobs.
 pub(super) const SPINS_BEFORE_YIELD: u32 = 4_000;
 pub(super) const YIELDS_BEFORE_SLEEP: u32 = 50;

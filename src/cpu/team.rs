@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::sync::{
     Arc, AtomicBool, AtomicUsize, Builder, JoinHandle, Ordering, SPINS_BEFORE_YIELD, Thread, UnsafeCell,
-    YIELDS_BEFORE_SLEEP, park, spin_loop, yield_now,
+    YIELDS_BEFORE_SLEEP, park, spin_loop, unpark, yield_now,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -142,7 +142,7 @@ impl Team {
         shared.job.with_mut(|at| unsafe { *at = Some(JobPointer(pointer, steps)) });
         let held = AbortOnUnwind;
         shared.generation.fetch_add(1, Ordering::Release);
-        self.wake.iter().for_each(Thread::unpark);
+        self.wake.iter().for_each(unpark);
         shared.work(job, steps, 0);
         let mut turns = 0;
         while shared.left.load(Ordering::Acquire) + 1 < shared.members {
@@ -212,7 +212,7 @@ impl Shared {
                 }
             }
             // Every task of this step is done, and seen by all, when all members have arrived.
-            self.arrived.fetch_add(1, Ordering::AcqRel);
+            self.arrived.fetch_add(1, Ordering::Release);
             let mut turns = 0;
             while self.arrived.load(Ordering::Acquire) < (step + 1) * self.members {
                 pause(&mut turns);
@@ -225,7 +225,7 @@ impl Drop for Team {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.shared.generation.fetch_add(1, Ordering::Release);
-        self.wake.iter().for_each(Thread::unpark);
+        self.wake.iter().for_each(unpark);
         for other in self.others.drain(..) {
             // A member catches the panics of its tasks, so that joining cannot fail.
             let _ = other.join();
@@ -263,6 +263,7 @@ mod tests {
             self.tasks[step]
         }
         unsafe fn run_task(&self, step: usize, task: usize, _: usize) {
+            self.done[step].fetch_add(task as u64 + 1, Ordering::Relaxed);
             if step > 0 {
                 let before = self.done[step - 1].load(Ordering::Relaxed);
                 assert_eq!(before, (1..=self.tasks[step - 1] as u64).sum::<u64>(), "step {step} began early");
@@ -270,7 +271,6 @@ mod tests {
             if self.fault == Fault::Task(step, task) {
                 std::panic::resume_unwind(Box::new("a seeded fault"));
             }
-            self.done[step].fetch_add(task as u64 + 1, Ordering::Relaxed);
         }
     }
 

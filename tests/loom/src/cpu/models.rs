@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use loom::cell::UnsafeCell;
 
+use super::sync::SLEEP;
 use super::team::{Job, Team};
 
 /// A list of steps whose tasks count how often they have run, in plain memory.
@@ -106,18 +107,22 @@ fn panic(members: usize) {
     assert_eq!(job.counts(1), [0]);
 }
 
-/// Runs a model in all orders, or in those of at most so many preemptions, and says how many they are.
-fn check(what: &str, most_preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
+/// Runs a model in all orders, or in those of at most so many preemptions, and says how many they are: once with members
+/// that only spin between jobs, and once with members that sleep.
+fn check(what: &str, most_preemptions: Option<usize>, model: fn()) {
     static ORDERS: AtomicU64 = AtomicU64::new(0);
     ORDERS.store(0, Ordering::Relaxed);
     let begin = Instant::now();
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = most_preemptions;
-    builder.max_branches = 3_000;
-    builder.check(move || {
-        ORDERS.fetch_add(1, Ordering::Relaxed);
-        model();
-    });
+    for sleep in [false, true] {
+        SLEEP.store(sleep, Ordering::Relaxed);
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = most_preemptions;
+        builder.max_branches = 3_000;
+        builder.check(move || {
+            ORDERS.fetch_add(1, Ordering::Relaxed);
+            model();
+        });
+    }
     let bound = most_preemptions.map_or("all".to_owned(), |most| format!("at most {most} preemptions:"));
     let seconds = begin.elapsed().as_secs_f64();
     println!("{what}: {bound} {} orders, {seconds:.1} s", ORDERS.load(Ordering::Relaxed));
