@@ -371,3 +371,6 @@ fn head_bounds(weights: &Weights, features: &Bounded) -> Bounded {
     });
     Bounded { value, bound }
 }
+
+#[cfg(test)]
+mod tests;
