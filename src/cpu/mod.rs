@@ -3,6 +3,9 @@
 //! [`kernels`] leads from a node to its kernel; each operator has a file; [`simd`] holds what differs between
 //! instruction sets; [`team`] runs a node's tasks on several threads.
 
+#![allow(unsafe_code, reason = "vector instructions, and threads that share an arena")]
+#![allow(clippy::undocumented_unsafe_blocks)]
+
 mod aws_gate;
 mod conv2d_depthwise;
 mod conv2d_direct;

@@ -11,6 +11,8 @@
 //! a node of the plan to parameters; `driver` and `stream` own what the driver gives; `engine` has kernels and weights,
 //! `session` memory, stream and graphs; `bound` is a run with nothing left to decide; `tune` measures tiles.
 
+#![allow(unsafe_code, reason = "calls of the CUDA driver, and memory that it reads and writes")]
+
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub mod abi;
