@@ -1,5 +1,7 @@
 //! Memory for feature maps and weights, and how much of it the machine could still give.
 
+#![allow(unsafe_code, reason = "memory from the allocator itself, for its alignment")]
+
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 

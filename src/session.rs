@@ -273,6 +273,7 @@ impl Session {
     /// `stream` is alive, and so is the memory at all addresses, large enough, until the run is done. The runs of a
     /// session share its memory: a second one, of whatever kind, is queued behind the first in the same stream, or
     /// waits for it. The session is dropped when the stream has done its work.
+    #[allow(unsafe_code, reason = "passes the caller's promises on")]
     pub unsafe fn enqueue(
         &mut self,
         stream: cuda::Stream,
@@ -301,6 +302,7 @@ impl Session {
     /// `stream` is alive now. At each launch, and until the run is done, `stream` and the memory at all addresses are
     /// alive, and the memory is large enough. The runs of the session, bound or not, are queued one behind the other in
     /// one stream, or the next waits for the one before.
+    #[allow(unsafe_code, reason = "passes the caller's promises on")]
     pub unsafe fn bind(
         &mut self,
         stream: cuda::Stream,

@@ -375,3 +375,6 @@ fn head_bounds(weights: &Weights, features: &Bounded) -> Bounded {
     });
     Bounded { value, bound }
 }
+
+#[cfg(test)]
+mod tests;

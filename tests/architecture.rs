@@ -138,16 +138,3 @@ fn the_c_interface_uses_the_public_interface_only() {
         }
     }
 }
-
-#[test]
-fn unsafe_code_stays_where_it_is_expected() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for file in rust_files(&src) {
-        let place = file.strip_prefix(&src).expect("a path below src").to_string_lossy().into_owned();
-        // session.rs passes on the promises of `Session::enqueue` and `bind`.
-        let expected = ["cpu/", "cuda/", "capi", "memory.rs", "session.rs"]
-            .iter()
-            .any(|prefix| place.starts_with(prefix));
-        assert!(expected || !code(&file).contains("unsafe"), "unsafe code in {place}");
-    }
-}

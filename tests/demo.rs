@@ -88,8 +88,3 @@ fn the_demo_model_is_right_about_the_faces() {
     assert_eq!(aus, 12 * 16);
     assert!(wrong.len() * 10 <= aus, "{wrong:?}");
 }
-
-#[test]
-fn the_demo_model_is_small() {
-    assert!(fs::metadata(path("models/demo.safetensors")).unwrap().len() <= 1 << 20);
-}

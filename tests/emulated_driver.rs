@@ -3,7 +3,9 @@
 //!
 //! Tests that leave a device spoiled, or that need the environment, run in a process of their own: this binary again,
 //! with the name of the scenario.
+
 #![cfg(feature = "cuda")]
+#![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
 #[path = "common/machine.rs"]
 mod machine;

@@ -3,17 +3,26 @@
 //! tests/golden holds small networks and, for each, an image batch with every layer's output, both heads' logits
 //! and probabilities; tools/outside/golden.py makes them.
 
+#[path = "common/isas.rs"]
+mod isas;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use approx::abs_diff_eq;
 use awsnet::__tests::reference;
-use awsnet::{Branch, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, verify};
+use awsnet::{Branch, Conv2dAlgorithm, Engine, EngineOptions, Model, Plan, PlanOptions, Target, verify};
+use isas::isas;
 use safetensors::SafeTensors;
 
 /// How far from the outside implementation a value may be, as a share of the largest of its tensor.
 const REFERENCE_TOLERANCE: f64 = 1e-6;
 const BACKEND_TOLERANCE: f64 = 1e-5;
+
+/// The ways to compute convolutions, and the choice between them.
+fn algorithms() -> impl Iterator<Item = Conv2dAlgorithm> + Clone {
+    Conv2dAlgorithm::ALL.iter().copied().chain([Conv2dAlgorithm::Auto])
+}
 
 struct Case {
     name: String,
@@ -55,15 +64,26 @@ impl Case {
         &self.expected["image"]
     }
 
-    /// Compares one image's part of a tensor.
-    fn compare(&self, tensor: &str, image: usize, found: impl ExactSizeIterator<Item = f64>, tolerance: f64) {
+    /// Compares one image's part of a tensor with what `how` has found.
+    fn compare(
+        &self,
+        how: &str,
+        tensor: &str,
+        image: usize,
+        found: impl ExactSizeIterator<Item = f64>,
+        tolerance: f64,
+    ) {
         let expected = self.expected.get(tensor).unwrap_or_else(|| panic!("{}: no {tensor}", self.name));
         let largest = expected.iter().fold(1e-3f64, |largest, &v| largest.max(f64::from(v).abs()));
         let len = expected.len() / self.images;
-        assert_eq!(found.len(), len, "{}: {tensor}", self.name);
+        assert_eq!(found.len(), len, "{} by {how}: {tensor}", self.name);
         for (index, (found, &expected)) in found.zip(&expected[image * len..][..len]).enumerate() {
             let close = abs_diff_eq!(found, f64::from(expected), epsilon = tolerance * largest);
-            assert!(close, "{}: {tensor}[{image}][{index}]: {found}, expected {expected}", self.name);
+            assert!(
+                close,
+                "{} by {how}: {tensor}[{image}][{index}]: {found}, expected {expected}",
+                self.name
+            );
         }
     }
 }
@@ -78,10 +98,16 @@ fn the_reference_agrees_on_every_layer() {
                 for (layer, pair) in case.model.layers().iter().zip(&evaluation.layers) {
                     let tensor = format!("{}/{}", branch.name(), layer.name());
                     let found = pair[branch as usize].data.iter().copied();
-                    case.compare(&tensor, index, found, REFERENCE_TOLERANCE);
+                    case.compare("the reference", &tensor, index, found, REFERENCE_TOLERANCE);
                 }
                 let found = evaluation.logits[branch as usize].iter().copied();
-                case.compare(&format!("{}.logits", branch.name()), index, found, REFERENCE_TOLERANCE);
+                case.compare(
+                    "the reference",
+                    &format!("{}.logits", branch.name()),
+                    index,
+                    found,
+                    REFERENCE_TOLERANCE,
+                );
             }
         }
     }
@@ -89,27 +115,27 @@ fn the_reference_agrees_on_every_layer() {
 
 #[test]
 fn every_backend_agrees_on_logits_and_probabilities() {
-    let cpus = Isa::ALL.iter().copied().filter(|isa| isa.is_available()).map(Target::Cpu);
-    let targets: Vec<Target> = cpus.chain([Target::Reference]).collect();
+    let cpus = isas().flat_map(|isa| algorithms().map(move |conv2d| (Target::Cpu(isa), conv2d)));
+    let ways: Vec<_> = cpus.chain([(Target::Reference, Conv2dAlgorithm::Auto)]).collect();
     for case in cases() {
-        for &target in &targets {
-            let options = PlanOptions::new().target(target).batch(case.images);
+        for &(target, conv2d) in &ways {
+            let options = PlanOptions::new().target(target).conv2d(conv2d).batch(case.images);
             let plan = Plan::build(case.model.clone(), &options).expect("a plan");
             let engine = Engine::new(plan, &EngineOptions::new().threads(2)).expect("an engine");
             let mut session = engine.session().expect("a session");
             let predictions = session.run(case.image()).expect("a run");
             assert_eq!(predictions.len(), case.images);
+            let how = format!("{target}, {conv2d}");
             for (index, prediction) in predictions.iter().enumerate() {
                 for branch in Branch::BOTH {
-                    let found = prediction.logits(branch).iter().map(|&v| f64::from(v));
-                    case.compare(&format!("{}.logits", branch.name()), index, found, BACKEND_TOLERANCE);
-                    let found = prediction.probabilities(branch).iter().map(|&v| f64::from(v));
-                    case.compare(
-                        &format!("{}.probabilities", branch.name()),
-                        index,
-                        found,
-                        BACKEND_TOLERANCE,
-                    );
+                    for (what, found) in [
+                        ("logits", prediction.logits(branch)),
+                        ("probabilities", prediction.probabilities(branch)),
+                    ] {
+                        let tensor = format!("{}.{what}", branch.name());
+                        let found = found.iter().map(|&v| f64::from(v));
+                        case.compare(&how, &tensor, index, found, BACKEND_TOLERANCE);
+                    }
                 }
             }
         }
@@ -119,11 +145,11 @@ fn every_backend_agrees_on_logits_and_probabilities() {
 #[test]
 fn every_node_stays_within_its_error_bound() {
     for case in cases() {
-        for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
-            let options = PlanOptions::new().target(Target::Cpu(isa));
+        for (isa, conv2d) in isas().flat_map(|isa| algorithms().map(move |conv2d| (isa, conv2d))) {
+            let options = PlanOptions::new().target(Target::Cpu(isa)).conv2d(conv2d);
             let agreements = verify::layers(case.model.clone(), &options, 2, case.image()).expect("a run");
             for node in agreements {
-                assert!(node.holds(), "{} on {isa}: {node:?}", case.name);
+                assert!(node.holds(), "{} on {isa}, {conv2d}: {node:?}", case.name);
             }
         }
     }

@@ -4,6 +4,8 @@
 //! A failure prints its seed; `network(seed, numbers)` makes the network again.
 
 mod common;
+#[path = "common/isas.rs"]
+mod isas;
 #[path = "networks/random.rs"]
 mod random;
 
@@ -12,16 +14,13 @@ use std::collections::BTreeMap;
 use awsnet::__tests::reference::{self, Map};
 use awsnet::model::{AwsUnit, Source};
 use awsnet::{
-    Branch, Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Isa, Model, Plan, PlanOptions,
-    Session, Target, WinogradTile, verify,
+    Branch, Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Session,
+    Target, WinogradTile, verify,
 };
 use common::{Network, Numbers, Rng};
+use isas::isas;
 use random::network;
 use serde_json::{Value, json};
-
-fn isas() -> impl Iterator<Item = Isa> {
-    Isa::ALL.iter().copied().filter(|isa| isa.is_available())
-}
 
 /// The algorithm of a random network: all of them in turn, and given, since what `Auto` takes depends on the batch.
 fn algorithm(seed: u64) -> Conv2dAlgorithm {
@@ -56,8 +55,25 @@ fn bits(session: &mut Session, images: &[f32]) -> Vec<Vec<u32>> {
     predictions.iter().map(of).collect()
 }
 
+/// The least that the worst error / bound of a kernel comes to over all networks, on whichever instruction set.
+///
+/// About a fifth of what it comes to: a bound that is much too wide would let faults pass.
+const LEAST: [(&str, f64); 11] = [
+    ("conv2d_direct", 0.06),
+    ("conv2d_max_pool", 0.03),
+    ("conv2d_winograd", 0.01),
+    ("conv2d_pointwise", 0.06),
+    ("linear", 0.05),
+    ("conv2d_depthwise", 0.05),
+    ("max_pool2d", 0.05),
+    ("avg_pool2d", 0.04),
+    ("global_avg_pool2d", 0.03),
+    ("identity", 0.06),
+    ("aws_gate", 0.015),
+];
+
 #[test]
-fn every_node_stays_within_its_error_bound() {
+fn every_node_stays_within_its_error_bound_and_comes_near_it() {
     let mut worst: BTreeMap<String, f64> = BTreeMap::new();
     for seed in 0..250 {
         let model = network(seed, Numbers::Real).model();
@@ -72,24 +88,10 @@ fn every_node_stays_within_its_error_bound() {
         }
     }
     println!("the worst error / bound of each kernel: {worst:#?}");
-    let kernels = [
-        "conv2d_direct",
-        "conv2d_max_pool",
-        "conv2d_winograd",
-        "conv2d_pointwise",
-        "linear",
-        "conv2d_depthwise",
-        "max_pool2d",
-        "avg_pool2d",
-        "global_avg_pool2d",
-        "identity",
-        "aws_gate",
-    ];
-    for kernel in kernels {
-        // An error of 0 everywhere, in sums of random numbers, would mean that nothing was compared.
-        assert!(worst.get(kernel).is_some_and(|&ratio| ratio > 0.0), "{kernel}: {:?}", worst.get(kernel));
+    for (kernel, least) in LEAST {
+        assert!(worst.get(kernel).is_some_and(|&worst| worst >= least), "{kernel}: {:?}", worst.get(kernel));
     }
-    assert_eq!(worst.len(), kernels.len(), "a kernel that this test does not know: {worst:?}");
+    assert_eq!(worst.len(), LEAST.len(), "a kernel that this test does not know: {worst:?}");
 }
 
 #[test]

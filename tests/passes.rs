@@ -1,9 +1,13 @@
 //! A batch whose maps would not stay in the caches runs in passes of fewer images; nobody can tell from the bits.
 
+#[path = "common/isas.rs"]
+mod isas;
+
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::{
-    Branch, Conv2dAlgorithm, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, WinogradTile,
+    Branch, Conv2dAlgorithm, Engine, EngineOptions, Model, Plan, PlanOptions, Target, WinogradTile,
 };
+use isas::isas;
 
 const BATCH: usize = 8;
 
@@ -15,8 +19,7 @@ fn a_batch_in_passes_gives_the_bits_of_single_images() {
     let images: Vec<f32> = (0..BATCH * len).map(|i| (i * 7919 % 1000) as f32 / 250.0 - 2.0).collect();
     let f4 = Conv2dAlgorithm::Winograd(WinogradTile::F4);
     let algorithms = [Conv2dAlgorithm::Auto, Conv2dAlgorithm::Direct, f4];
-    let isas = Isa::ALL.iter().copied().filter(|isa| isa.is_available());
-    for (isa, conv2d) in isas.flat_map(|isa| algorithms.map(|algorithm| (isa, algorithm))) {
+    for (isa, conv2d) in isas().flat_map(|isa| algorithms.map(|algorithm| (isa, algorithm))) {
         let session = |batch: usize| {
             let options = PlanOptions::new().target(Target::Cpu(isa)).batch(batch).conv2d(conv2d);
             let plan = Plan::build(model.clone(), &options).expect("a plan");

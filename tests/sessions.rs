@@ -1,5 +1,8 @@
 //! What a session takes, what it gives back, and what it refuses; on every backend that needs no GPU.
 
+#[path = "common/isas.rs"]
+mod isas;
+
 use std::time::{Duration, Instant};
 
 use awsnet::model::init::{Architecture, InitOptions, init};
@@ -7,6 +10,7 @@ use awsnet::{
     Branch, Device, Engine, EngineOptions, Error, ErrorKind, Images, ImagesU8, Isa, Model, Plan, PlanOptions,
     Predictions, RunOptions, Session, Target,
 };
+use isas::isas;
 
 const BATCH: usize = 3;
 
@@ -23,8 +27,7 @@ fn session(target: Target) -> Session {
 }
 
 fn targets() -> Vec<Target> {
-    let isas = Isa::ALL.iter().copied().filter(|isa| isa.is_available());
-    isas.map(Target::Cpu).chain([Target::Reference]).collect()
+    isas().map(Target::Cpu).chain([Target::Reference]).collect()
 }
 
 fn bits(predictions: Predictions<'_>) -> Vec<u32> {

@@ -1,6 +1,8 @@
 //! What this machine can do at most, to hold operators against: multiply-adds in registers, and copies between
 //! arrays larger than its caches.
 
+#![allow(unsafe_code, reason = "vector instructions")]
+
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};

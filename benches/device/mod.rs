@@ -1,6 +1,7 @@
 //! Timing a network on a device: wall time on a CPU, the device's own events on a GPU.
 
 #![allow(dead_code, reason = "each benchmark uses a part")]
+#![allow(unsafe_code, reason = "instructions and driver calls that are timed")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -16,6 +16,7 @@
 //! Only the public interface of the crate is used here. The names are those of C.
 
 #![allow(non_camel_case_types)]
+#![allow(unsafe_code, reason = "a caller's pointers, and names that the linker sees")]
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("the feature `capi` turns panics into status codes: build with panic = \"unwind\"");
@@ -32,4 +33,8 @@ mod status;
 mod version;
 
 #[cfg(test)]
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "each is a call of the header's, with what the test has made"
+)]
 mod tests;

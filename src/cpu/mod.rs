@@ -9,6 +9,7 @@
 
 // An operator or an instruction set that nobody handles is an error of the compiler.
 #![warn(clippy::wildcard_enum_match_arm)]
+#![allow(unsafe_code, reason = "vector instructions, and threads that share an arena")]
 
 mod kernels;
 pub(crate) mod plan;
@@ -16,6 +17,7 @@ mod run;
 mod schedule;
 mod scratch;
 mod simd;
+mod sync;
 mod team;
 
 use std::sync::Arc;

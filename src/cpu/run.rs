@@ -48,6 +48,7 @@ impl Run<'_> {
     /// As for [`map`](Self::map).
     #[inline(always)]
     pub unsafe fn pixels(&self, value: &Value, image: usize, branch: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
         unsafe { self.map(value, image, branch).add(value.origin()) }
     }
 

@@ -273,8 +273,8 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: loaded by `load`; sessions, which launch its kernels, hold it.
         self.context.release(|| {
+            // SAFETY: loaded by `load`; sessions, which launch its kernels, hold it.
             let _ = unsafe { sys::cuModuleUnload(self.module) };
         });
     }
@@ -304,8 +304,8 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new`, freed once.
         self.context.release(|| {
+            // SAFETY: allocated by `new`, freed once.
             let _ = unsafe { sys::cuMemFree_v2(self.address) };
         });
     }
@@ -350,8 +350,8 @@ impl PinnedMemory {
 
 impl Drop for PinnedMemory {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new`, freed once.
         self.context.release(|| {
+            // SAFETY: allocated by `new`, freed once.
             let _ = unsafe { sys::cuMemFreeHost(self.address) };
         });
     }

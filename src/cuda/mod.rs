@@ -15,6 +15,7 @@
 
 // An operator or an instruction set that nobody handles is an error of the compiler.
 #![warn(clippy::wildcard_enum_match_arm)]
+#![allow(unsafe_code, reason = "calls of the CUDA driver, and memory that it reads and writes")]
 
 #[cfg(feature = "cuda")]
 #[allow(missing_docs, reason = "tests alone see it from outside")]

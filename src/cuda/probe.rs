@@ -109,6 +109,8 @@ macro_rules! call {
 ///
 /// The library is an NVIDIA driver, or offers what it offers under the same names.
 unsafe fn ask(library: &Library) -> Result<Driver> {
+    // SAFETY: by the caller the names have the signatures of cuda.h; every pointer is to a live value of the type and
+    // length that the call writes, and the last byte of `name` ends it.
     unsafe {
         call!(library, "cuInit", (c_uint), (0))?;
         let mut version: c_int = 0;

@@ -173,6 +173,7 @@ impl CudaSession {
                 shared_bytes: launch.shared_bytes as u32,
                 params,
             };
+            // SAFETY: the engine holds the module, `prepare` makes a kernel's parameters; the rest is the caller's promise.
             unsafe { call.launch(&self.engine.context, stream)? };
         }
         Ok(())
@@ -456,6 +457,7 @@ impl CudaSession {
 ///
 /// The stream is alive, or one of the driver's default streams.
 unsafe fn check_stream(context: &Context, stream: CUstream) -> Result<()> {
+    // SAFETY: the stream is alive by the caller.
     if unsafe { context_of(context, stream)? } == context.handle() {
         return Ok(());
     }

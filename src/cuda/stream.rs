@@ -72,6 +72,7 @@ impl Stream {
     ///
     /// The device's memory is there; `from` stays unchanged until the copy is done.
     pub unsafe fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
+        // SAFETY: the stream is alive; both sides by the caller.
         let status = unsafe { sys::cuMemcpyHtoDAsync_v2(to, from.as_ptr().cast(), from.len(), self.stream) };
         self.context.check("cuMemcpyHtoDAsync", status)
     }
@@ -82,6 +83,7 @@ impl Stream {
     ///
     /// The memory on both sides is there until the copy is done, and nobody uses the host's before.
     pub unsafe fn download(&self, to: *mut u8, from: u64, bytes: usize) -> Result<()> {
+        // SAFETY: the stream is alive; both sides by the caller.
         let status = unsafe { sys::cuMemcpyDtoHAsync_v2(to.cast(), from, bytes, self.stream) };
         self.context.check("cuMemcpyDtoHAsync", status)
     }
@@ -92,6 +94,7 @@ impl Stream {
     ///
     /// The device's memory is there until they are written.
     pub unsafe fn zero(&self, to: u64, bytes: usize) -> Result<()> {
+        // SAFETY: the stream is alive; the memory is there by the caller.
         let status = unsafe { sys::cuMemsetD8Async(to, 0, bytes, self.stream) };
         self.context.check("cuMemsetD8Async", status)
     }
@@ -152,14 +155,15 @@ impl Graph {
     ///
     /// The stream is one of this context; the memory that the graph uses is there until it is done.
     pub unsafe fn launch(&self, stream: sys::CUstream) -> Result<()> {
+        // SAFETY: instantiated by `capture`; stream and memory by the caller.
         self.context.check("cuGraphLaunch", unsafe { sys::cuGraphLaunch(self.exec, stream) })
     }
 }
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: instantiated by `capture`, destroyed once; one that is running is freed when it is done.
         self.context.release(|| {
+            // SAFETY: instantiated by `capture`, destroyed once; one that is running is freed when it is done.
             let _ = unsafe { sys::cuGraphExecDestroy(self.exec) };
         });
     }
@@ -170,8 +174,8 @@ impl KernelCall {
     ///
     /// # Safety
     ///
-    /// The stream is one of this context; the parameters are the kernel's, and the memory they name is there until it
-    /// is done.
+    /// The stream is one of this context; the kernel's module is loaded, the parameters are the kernel's, and the memory
+    /// they name is there until it is done.
     pub unsafe fn launch(&self, context: &Context, stream: sys::CUstream) -> Result<()> {
         let mut params = self.params;
         let mut arguments = [params.as_mut_ptr().cast::<c_void>()];
@@ -194,6 +198,7 @@ impl KernelCall {
             numAttrs: c_uint::from(self.dependent),
         };
         let (function, arguments) = (self.function.handle, arguments.as_mut_ptr());
+        // SAFETY: attributes and arguments live until the call has copied them; the rest is the caller's promise.
         let status = unsafe { sys::cuLaunchKernelEx(&config, function, arguments, null_mut()) };
         context.check("cuLaunchKernelEx", status)
     }
@@ -206,6 +211,7 @@ impl KernelCall {
 /// The stream is alive, or one of the driver's default streams.
 pub(super) unsafe fn context_of(context: &Context, stream: sys::CUstream) -> Result<sys::CUcontext> {
     let mut of = null_mut();
+    // SAFETY: `of` is a live value; the stream is alive by the caller.
     context.check("cuStreamGetCtx", unsafe { sys::cuStreamGetCtx(stream, &mut of) })?;
     Ok(of)
 }
@@ -217,6 +223,7 @@ pub(super) unsafe fn context_of(context: &Context, stream: sys::CUstream) -> Res
 /// As for [`context_of`].
 pub(super) unsafe fn is_capturing(context: &Context, stream: sys::CUstream) -> Result<bool> {
     let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+    // SAFETY: `status` is a live value; the stream is alive by the caller.
     context.check("cuStreamIsCapturing", unsafe { sys::cuStreamIsCapturing(stream, &mut status) })?;
     Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
 }
@@ -265,8 +272,8 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: created by `new`, destroyed once.
         self.context.release(|| {
+            // SAFETY: created by `new`, destroyed once.
             let _ = unsafe { sys::cuEventDestroy_v2(self.event) };
         });
     }

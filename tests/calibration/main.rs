@@ -6,6 +6,8 @@
 //! `AWSNET_CALIBRATION_WRITE=FILE` keeps the bits; the files of real GPUs are in `golden`, which says whether there are
 //! any yet.
 
+#![allow(unsafe_code, reason = "kernels and their parameters")]
+
 #[allow(dead_code, reason = "the kernel tests use the rest")]
 #[path = "../kernels/driver.rs"]
 mod driver;

@@ -1,6 +1,8 @@
 //! The CUDA backend on the emulated driver (or on the driver `AWSNET_TEST_DRIVER` names): whole networks against the
 //! reference, the interfaces of its sessions, and every fault that a driver and a device can show.
+
 #![cfg(feature = "cuda")]
+#![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -7,6 +7,8 @@
 //! `AWSNET_TEST_CASES=part` runs the cases whose description holds `part`; `AWSNET_TEST_SMALL=n` about n of an operator
 //! under one schedule, spread evenly over those of few threads (for the race detector, which is slow); `AWSNET_TEST_SEEDS=n` adds schedules.
 
+#![allow(unsafe_code, reason = "calls of the CUDA driver")]
+
 mod cases;
 mod data;
 mod driver;

@@ -10,7 +10,7 @@ fn loads_and_agrees(file: &ModelFile, what: &str) {
     let mut rng = Rng::new(5);
     let image: Vec<f32> = (0..model.input().shape.len()).map(|_| rng.between(-1.0, 1.0)).collect();
     let expected = reference::evaluate(&model, &image).logits;
-    let cpus = Isa::ALL.iter().copied().filter(|isa| isa.is_available()).map(Target::Cpu);
+    let cpus = isas().map(Target::Cpu);
     for target in cpus.chain([Target::Reference]) {
         let plan = Plan::build(model.clone(), &PlanOptions::new().target(target)).expect(what);
         let mut session =

@@ -9,6 +9,8 @@ mod common;
 mod container;
 mod corners;
 mod file_system;
+#[path = "../common/isas.rs"]
+mod isas;
 mod manifest;
 mod mutated;
 mod sizes;
@@ -18,10 +20,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use awsnet::__tests::reference;
-use awsnet::{
-    Branch, Device, Engine, EngineOptions, Error, ErrorKind, Isa, Model, Plan, PlanOptions, Target,
-};
+use awsnet::{Branch, Device, Engine, EngineOptions, Error, ErrorKind, Model, Plan, PlanOptions, Target};
 use common::{ModelFile, Network, Numbers, Rng, StoredTensor, container};
+use isas::isas;
 use serde_json::{Value, json};
 
 /// The longest message: it is one line in a terminal or a log.

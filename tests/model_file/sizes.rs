@@ -7,7 +7,7 @@ fn refused_before_allocating(file: &ModelFile, what: &str) -> Error {
     let begin = Instant::now();
     let batches = [1, 3, 1 << 20];
     let mut outcome = None;
-    for target in Isa::ALL.iter().copied().filter(|isa| isa.is_available()).map(Target::Cpu) {
+    for target in isas().map(Target::Cpu) {
         for batch in batches {
             let result = Model::from_bytes(&file.bytes())
                 .and_then(|model| Plan::build(model, &PlanOptions::new().target(target).batch(batch)))

@@ -9,7 +9,8 @@
 //! An operator that belongs on the image reads it as it is. The test checks every case against the reference; the
 //! benchmark does so first and then times the network with the operator and [without it](OpCase::model).
 
-use awsnet::{Model, PlanOptions, Target, verify};
+use awsnet::verify::{self, NodeAgreement};
+use awsnet::{Model, PlanOptions, Target};
 use serde_json::{Value, json};
 
 use crate::common::{Chw, Network, Numbers, Rng};
@@ -57,17 +58,12 @@ impl OpCase {
         [&self.layer].into_iter().chain(&self.pool)
     }
 
-    /// The worst error of any node of the network, as a share of its bound; at most 1 where all is well.
-    pub fn worst_error(&self, target: Target) -> f64 {
+    /// How every node of the network agrees with the reference.
+    pub fn agreements(&self, target: Target) -> Vec<NodeAgreement> {
         let model = self.model(true);
         let mut rng = Rng::new(2);
         let image: Vec<f32> = (0..model.input().shape.len()).map(|_| rng.between(-2.0, 2.0)).collect();
-        let options = PlanOptions::new().target(target);
-        let nodes = verify::layers(model, &options, 1, &image).expect("a run");
-        nodes.iter().map(|node| node.worst).fold(0.0, |worst, of_node| {
-            // A NaN stays.
-            if of_node > worst || of_node.is_nan() { of_node } else { worst }
-        })
+        verify::layers(model, &PlanOptions::new().target(target), 1, &image).expect("a run")
     }
 }
 

@@ -76,6 +76,7 @@ unsafe fn pixels<S: Simd, const N: usize>(
     y: usize,
     x: usize,
 ) {
+    // SAFETY: the caller's promise.
     unsafe {
         let step = kernel.op.stride[1] * S::LANES;
         let mut sums = [[bias[0]; N], [bias[1]; N]];

@@ -59,6 +59,7 @@ impl Stored for F32 {
 
     #[inline(always)]
     unsafe fn load<S: Simd>(from: *const f32) -> S::V {
+        // SAFETY: the caller's promise.
         unsafe { S::load(from) }
     }
 }
@@ -70,6 +71,7 @@ impl Stored for F16 {
 
     #[inline(always)]
     unsafe fn load<S: Simd>(from: *const u16) -> S::V {
+        // SAFETY: the caller's promise.
         unsafe { S::load_f16(from) }
     }
 }
@@ -81,6 +83,7 @@ impl Stored for BF16 {
 
     #[inline(always)]
     unsafe fn load<S: Simd>(from: *const u16) -> S::V {
+        // SAFETY: the caller's promise.
         unsafe { S::load_bf16(from) }
     }
 }
@@ -105,6 +108,7 @@ pub(super) unsafe fn tile<
 >(
     t: &ConvTile,
 ) {
+    // SAFETY: the caller's promise.
     unsafe {
         let step = if STEP == 0 { t.pixel_step } else { STEP };
         let mut sums = [[[S::splat(0.0); BLOCKS]; COLUMNS]; ROWS];

@@ -311,6 +311,7 @@ unsafe fn times<S: Simd>(factor: f32, a: S::V, b: S::V) -> S::V {
 /// Bt d, in the first M + 2 elements.
 #[inline(always)]
 unsafe fn input_line<S: Simd, const M: usize>(d: [S::V; MOST_INPUT]) -> [S::V; MOST_INPUT] {
+    // SAFETY: the caller's promise.
     unsafe {
         if M == 2 {
             let zero = S::splat(0.0);
@@ -339,6 +340,7 @@ unsafe fn input_line<S: Simd, const M: usize>(d: [S::V; MOST_INPUT]) -> [S::V; M
 /// At m, in the first M elements.
 #[inline(always)]
 unsafe fn output_line<S: Simd, const M: usize>(m: [S::V; MOST_INPUT]) -> [S::V; 4] {
+    // SAFETY: the caller's promise.
     unsafe {
         let (sum, difference) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
         if M == 2 {

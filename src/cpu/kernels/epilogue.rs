@@ -10,6 +10,7 @@ use crate::op::Activation;
 /// An activation of each lane.
 #[inline(always)]
 pub(super) unsafe fn activate<S: Simd>(activation: Activation, v: S::V) -> S::V {
+    // SAFETY: the caller's promise.
     unsafe {
         let zero = S::splat(0.0);
         match activation {
@@ -168,6 +169,7 @@ pub(super) unsafe fn finish_tile<S: Simd>(
     sums: *const f32,
     [rows, columns, blocks]: [usize; 3],
 ) {
+    // SAFETY: the caller's promise.
     unsafe {
         for block in 0..blocks {
             let mix = match &sink.mix {
@@ -255,6 +257,7 @@ impl PairSink {
     /// The pixel is within the output.
     #[inline(always)]
     pub unsafe fn put<S: Simd>(&self, y: usize, x: usize, z: [S::V; 2]) {
+        // SAFETY: the caller's promise.
         unsafe {
             let [mut u_emotion, mut u_au] = z;
             if let Some((residual, row)) = self.residual {

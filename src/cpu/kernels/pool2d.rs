@@ -28,6 +28,7 @@ pub(super) fn clipped(
 /// The larger one of each lane; that of a NaN and a number is the number.
 #[inline(always)]
 unsafe fn larger<S: Simd>(max: S::V, x: S::V) -> S::V {
+    // SAFETY: the caller's promise.
     unsafe { S::max(x, max) }
 }
 

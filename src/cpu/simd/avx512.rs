@@ -1,5 +1,10 @@
 //! 16 lanes, x86-64 with AVX-512F.
 
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "each function hands its caller's promise to an intrinsic"
+)]
+
 use std::arch::x86_64::*;
 
 use super::Simd;

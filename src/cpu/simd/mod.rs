@@ -58,6 +58,7 @@ pub(super) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     const LN_2_HIGH: f32 = 0.693_359_4; // 355/512: exact, and so is its product with n
     const LN_2_LOW: f32 = -2.121_944_4e-4; // ln 2 - LN_2_HIGH
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves no bit behind the binary point
+    // SAFETY: the caller's promise.
     unsafe {
         let x = S::max(S::splat(-87.0), S::min(S::splat(88.0), x));
         let scaled = S::mul(x, S::splat(std::f32::consts::LOG2_E));
@@ -75,6 +76,7 @@ pub(super) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
 /// 1 / (1 + exp(-x))
 #[inline(always)]
 pub(super) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller's promise.
     unsafe {
         let one = S::splat(1.0);
         S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), x))))
