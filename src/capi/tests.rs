@@ -128,12 +128,15 @@ impl Drop for Handles {
 type Call = Box<dyn Fn(&Handles, *mut awsnet_error) -> awsnet_status>;
 
 /// Every export that returns a status and takes an error, and whether it has a handle to poison.
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "of all: handles live, other pointers are to locals or literals"
+)]
 fn calls() -> BTreeMap<&'static str, (Call, bool)> {
     let bytes = tiny_model();
     let mut calls: BTreeMap<&'static str, (Call, bool)> = BTreeMap::new();
     let mut add = |name, call: Call, on_handle| assert!(calls.insert(name, (call, on_handle)).is_none());
     let image = [0.5; 3 * 8 * 8];
-    // SAFETY of all: the handles live, the other pointers are to locals or literals.
     add("awsnet_log_set", Box::new(|_, error| unsafe { awsnet_log_set(None, null_mut(), error) }), false);
     let load: Call = Box::new(|_, error| {
         let path = c"tests/golden/conv2d.model.safetensors";
