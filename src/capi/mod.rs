@@ -33,8 +33,4 @@ mod status;
 mod version;
 
 #[cfg(test)]
-#[allow(
-    clippy::undocumented_unsafe_blocks,
-    reason = "each is a call of the header's, with what the test has made"
-)]
 mod tests;
