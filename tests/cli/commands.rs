@@ -1,5 +1,7 @@
 //! Every command: what it prints, as text and as JSON, and what it writes.
 
+use std::path::Path;
+
 use awsnet::{Device, Engine, EngineOptions, Model, Plan, PlanOptions};
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -222,6 +224,17 @@ fn verify_finds_every_node_within_its_bound() {
         assert!(verified["nodes"].as_array().is_some_and(|nodes| nodes.len() > 3), "{verified}");
     }
     assert!(call!("verify", &*MODEL).lines().len() > 4);
+    // A linear layer over a map of 3x3 looks like what Winograd's algorithm computes.
+    for case in ["linear", "conv2d"] {
+        let model =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{case}.model.safetensors"));
+        let ways = call!("verify", model, "--json", "--device", "cpu", "--algorithms").json();
+        let told: Vec<(&Value, &Value)> = ways.iter().map(|way| (&way["algorithm"], &way["ok"])).collect();
+        let (f2, f4) = (json!("F(2x2)"), json!("F(4x4)"));
+        assert_eq!(told, [(&json!("direct"), &json!(true)), (&f2, &json!(true)), (&f4, &json!(true))]);
+    }
+    let elsewhere = call!("verify", &*MODEL, "--device", "reference", "--algorithms");
+    assert!(elsewhere.fails(2).contains("expected a CPU"), "{}", elsewhere.stderr);
     assert!(call!("verify", &*MODEL, "--device", "reference").fails(1).contains("reference"));
 }
 
