@@ -1,5 +1,6 @@
 //! Jobs on a few threads, for what is done once: packing weights.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -39,16 +40,12 @@ where
         others.extend(thread::Builder::new().spawn(move || while step(&queue, &*work, &sender) {}).ok());
     }
     let mut first_error: Option<(usize, Error)> = None;
-    let mut done = 0;
-    let mut keep = |(index, result): (usize, Result<R>)| {
-        done += 1;
-        match result {
-            Ok(result) => take(index, result),
-            Err(error) if first_error.as_ref().is_none_or(|(first, _)| index < *first) => {
-                first_error = Some((index, error));
-            }
-            Err(_) => {}
+    let mut keep = |(index, result): (usize, Result<R>)| match result {
+        Ok(result) => take(index, result),
+        Err(error) if first_error.as_ref().is_none_or(|(first, _)| index < *first) => {
+            first_error = Some((index, error));
         }
+        Err(_) => {}
     };
     while step(&queue, &*work, &sender) {
         results.try_iter().for_each(&mut keep);
@@ -56,24 +53,22 @@ where
     drop(sender);
     results.iter().for_each(&mut keep);
     for other in others {
-        // A panic leaves a result missing, which is told below.
+        // A thread catches the panics of its jobs, so that joining cannot fail.
         let _ = other.join();
     }
-    match first_error {
-        Some((_, error)) => Err(error),
-        None if done < count => {
-            Err(Error::new(ErrorKind::Internal, "plan", "every job to end", "a panic in one of them"))
-        }
-        None => Ok(()),
-    }
+    first_error.map_or(Ok(()), |(_, error)| Err(error))
 }
 
 /// Does the next job; false where none is left.
 fn step<J, R>(queue: &Queue<J>, work: &impl Fn(J) -> Result<R>, sender: &Sender<(usize, Result<R>)>) -> bool {
     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let Some((index, job)) = next else { return false };
+    // What a job leaves half done is its own, and goes with it.
+    let result = catch_unwind(AssertUnwindSafe(|| work(job))).unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Internal, "plan", "every job to end", "a panic in one of them"))
+    });
     // The receiver lives as long as the threads.
-    let _ = sender.send((index, work(job)));
+    let _ = sender.send((index, result));
     true
 }
 
@@ -105,5 +100,14 @@ mod tests {
         let failing = move |job: usize| if job >= 40 { Err(error(job)) } else { Ok(()) };
         let told = run((0..100).collect(), usize::MAX, failing, |_, ()| {}).expect_err("jobs fail");
         assert_eq!(told.place(), "job 40");
+
+        let panics = |job: usize| match job {
+            7 => std::panic::resume_unwind(Box::new("a seeded fault")),
+            _ => Ok(()),
+        };
+        for weight in [0, usize::MAX] {
+            let told = run((0..20).collect(), weight, panics, |_, ()| {}).expect_err("a job panics");
+            assert_eq!(told.kind(), ErrorKind::Internal);
+        }
     }
 }
