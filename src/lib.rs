@@ -43,6 +43,12 @@
 //! [`model`] is the file format, [`op`] the operators, [`Plan`] every decision made before running, [`verify`] a
 //! backend against the oracle. The backends are private: a [`Device`] selects one, the oracle in naive loops among them.
 //! [`cuda`] is what a caller with a GPU of its own needs; `image` (a feature of this name) decodes and fits image files.
+//!
+//! # Features
+//!
+//! `cuda` (on by default) is the CUDA backend, `capi` and `cli` (on by default) the C interface and the command line.
+//! Off by default: `image`; `ndarray`, images from arrays and scores as arrays; `serde`, `Serialize` for predictions,
+//! shapes, branches and kinds of errors; `log`, plans and captured graphs in the application's log.
 
 #![warn(missing_docs)]
 
