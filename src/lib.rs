@@ -46,9 +46,9 @@
 //!
 //! # Features
 //!
-//! `cuda` (on by default) is the CUDA backend, `capi` and `cli` (on by default) the C interface and the command line.
-//! Off by default: `image`; `ndarray`, images from arrays and scores as arrays; `serde`, `Serialize` for predictions,
-//! shapes, branches and kinds of errors; `log`, plans and captured graphs in the application's log.
+//! On by default: `cuda`, the CUDA backend; `capi`, the C interface; `cli`, the command line, which brings `image`. Off by
+//! default: `ndarray`, images from arrays and scores as arrays; `serde`, `Serialize` for predictions, shapes, branches and
+//! kinds of errors; `log`, plans and captured graphs in the application's log.
 
 #![warn(missing_docs)]
 
