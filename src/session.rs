@@ -125,9 +125,9 @@ impl Session {
         self.run_checked(images.into(), options)
     }
 
-    /// Where the images of the next run may be written, [batch, C, H, W], to be run as [`Images::Staged`]: so a caller
-    /// whose images are computed does without a buffer of its own, and a GPU's session, whose memory the device copies
-    /// from by itself, without a copy.
+    /// Where the images of the next run may be written, [batch, C, H, W], to be run as [`Images::Staged`]. A caller that
+    /// computes its images needs no buffer of its own then; on a GPU this is the memory that the device copies from, which
+    /// saves a copy.
     ///
     /// What is written stays until a run of other images. The first call on a backend without a device allocates. Errors:
     /// not enough memory; an engine that a missed deadline or a fault has poisoned, whose device may still be reading.
