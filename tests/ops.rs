@@ -70,7 +70,7 @@ fn linear_layers_over_small_maps_agree_under_every_algorithm() {
         let mut network = Network::new(side as u64, Numbers::Real, [3, side, side]);
         network.layer(json!({"name": "source", "op": "conv2d", "kernel": 1}), 5);
         network.layer(json!({"name": "operator", "op": "linear"}), 9);
-        let model = network.heads(("operator", 4), ("source", 3)).model();
+        let model = network.heads(("source", 4), ("operator", 3)).model();
         let mut rng = Rng::new(side as u64);
         let image: Vec<f32> = (0..model.input().shape.len()).map(|_| rng.between(-2.0, 2.0)).collect();
         let expected = reference::evaluate(&model, &image).logits;
