@@ -8,9 +8,10 @@ mod isas;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
-use awsnet::{Conv2dAlgorithm, Isa, Model, Plan, PlanOptions, Target, verify};
+use awsnet::{Branch, Conv2dAlgorithm, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, verify};
 use common::{Network, Numbers, Rng};
 use isas::isas;
 use serde_json::json;
@@ -61,21 +62,40 @@ fn every_operator_stays_within_its_error_bound_and_comes_near_it() {
 }
 
 /// A linear layer reads its map as a convolution of the map's size does, so that one over 3x3 looks like what Winograd's
-/// algorithm computes.
+/// algorithm computes. It must read that map and nothing behind it, which is another image's and no number.
 #[test]
-fn linear_layers_over_small_maps_stay_within_their_bounds_under_every_algorithm() {
+fn linear_layers_over_small_maps_agree_under_every_algorithm() {
     for side in 1..=7 {
         let mut network = Network::new(side as u64, Numbers::Real, [3, side, side]);
         network.layer(json!({"name": "source", "op": "conv2d", "kernel": 1}), 5);
         network.layer(json!({"name": "operator", "op": "linear"}), 9);
-        let model = network.heads(("operator", 4), ("source", 3)).model();
+        let model = network.heads(("source", 4), ("operator", 3)).model();
         let mut rng = Rng::new(side as u64);
-        let images: Vec<f32> = (0..2 * model.input().shape.len()).map(|_| rng.between(-2.0, 2.0)).collect();
+        let image: Vec<f32> = (0..model.input().shape.len()).map(|_| rng.between(-2.0, 2.0)).collect();
+        let expected = reference::evaluate(&model, &image).logits;
+        let images = [image.clone(), vec![f32::NAN; image.len()]].concat();
         for isa in isas() {
             for conv2d in Conv2dAlgorithm::ALL.iter().copied().chain([Conv2dAlgorithm::Auto]) {
+                let place = format!("{side}x{side} on {isa}, {conv2d}");
                 let options = PlanOptions::new().target(Target::Cpu(isa)).conv2d(conv2d);
-                for node in verify::layers(model.clone(), &options, 2, &images).expect("a run") {
-                    assert!(node.holds(), "{side}x{side} on {isa}, {conv2d}: {node:?}");
+                for node in verify::layers(model.clone(), &options, 2, &image).expect("a run") {
+                    assert!(node.holds(), "{place}: {node:?}");
+                }
+                for batch in [1, 2] {
+                    let plan = Plan::build(model.clone(), &options.clone().batch(batch));
+                    let engine = Engine::new(plan.expect("a plan"), &EngineOptions::new());
+                    let mut session = engine.expect("an engine").session().expect("a session");
+                    let predictions = session.run(&images[..batch * image.len()]).expect("a run");
+                    for branch in Branch::BOTH {
+                        let found = predictions.get(0).expect("an image").logits(branch);
+                        for (&found, &expected) in found.iter().zip(&expected[branch as usize]) {
+                            let error = (f64::from(found) - expected).abs();
+                            assert!(
+                                error <= 1e-5 * expected.abs().max(1.0),
+                                "{place}, batch {batch}: {found}, not {expected}"
+                            );
+                        }
+                    }
                 }
             }
         }
