@@ -4,6 +4,9 @@
 //! over an extent of `n` with kernel `k`, stride `s`, dilation `d` and padding `p0` before and `p1` after gives
 //! `floor((n + p0 + p1 - (d*(k-1) + 1)) / s) + 1`, as in PyTorch.
 
+// An operator that nobody handles is an error of the compiler.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 use std::fmt;
 use std::ops::Range;
 
@@ -132,7 +135,10 @@ impl Op {
 
     /// Whether each branch has a weight of its own for this operator.
     pub fn has_weight(&self) -> bool {
-        matches!(self, Op::Conv2d(_) | Op::Linear)
+        match self {
+            Op::Conv2d(_) | Op::Linear => true,
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool2d | Op::Identity => false,
+        }
     }
 
     /// The dimensions of the weight, given the input's shape and the number of output channels.
@@ -143,7 +149,7 @@ impl Op {
                 Some(vec![out_channels, input.channels / conv.groups, kh, kw])
             }
             Op::Linear => Some(vec![out_channels, input.len()]),
-            _ => None,
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool2d | Op::Identity => None,
         }
     }
 
@@ -246,7 +252,7 @@ impl fmt::Display for Op {
             Op::MaxPool2d(Pool2d { kernel, stride, .. }) | Op::AvgPool2d(Pool2d { kernel, stride, .. }) => {
                 write!(f, " {}x{} /{}x{}", kernel[0], kernel[1], stride[0], stride[1])
             }
-            _ => Ok(()),
+            Op::Linear | Op::GlobalAvgPool2d | Op::Identity => Ok(()),
         }
     }
 }

@@ -22,6 +22,15 @@ impl Isa {
     /// Every instruction set, the widest first.
     pub const ALL: &[Isa] = &[Isa::Avx512, Isa::Avx2, Isa::Portable];
 
+    /// Where it stands in [`ALL`](Self::ALL); any processor's is the last.
+    const fn position(self) -> usize {
+        match self {
+            Isa::Avx512 => 0,
+            Isa::Avx2 => 1,
+            Isa::Portable => 2,
+        }
+    }
+
     /// The widest instruction set of the processor at hand.
     pub fn detect() -> Isa {
         Isa::ALL.iter().copied().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
@@ -52,6 +61,16 @@ impl Isa {
         }
     }
 }
+
+// A set that is not in the list would be neither detected nor tested.
+const _: () = {
+    assert!(Isa::ALL.len() == Isa::Portable.position() + 1);
+    let mut position = 0;
+    while position < Isa::ALL.len() {
+        assert!(Isa::ALL[position].position() == position);
+        position += 1;
+    }
+};
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -207,7 +207,8 @@ impl Network {
                 Some(vec![out_channels, input[0] / groups, kh, kw])
             }
             Some("linear") => Some(vec![out_channels, input.iter().product()]),
-            _ => None,
+            Some("max_pool2d" | "avg_pool2d" | "global_avg_pool2d" | "identity") => None,
+            other => panic!("{other:?}: has the operator a weight? Network::layer of tests/common must know"),
         };
         if let Some(dims) = weight {
             for branch in ["emotion", "au"] {
@@ -330,6 +331,6 @@ pub fn output_shape(entry: &Value, [channels, height, width]: Chw, out_channels:
         "linear" => Some([out_channels, 1, 1]),
         "global_avg_pool2d" => Some([channels, 1, 1]),
         "identity" => Some([channels, height, width]),
-        other => panic!("op {other}"),
+        other => panic!("{other}: which shape does it give? output_shape of tests/common must know"),
     }
 }

@@ -46,6 +46,7 @@ impl OpCase {
                 network.layer(layer.clone(), self.out_channels);
             }
         }
+        let [_, height, width] = network.shapes[&network.input_of(&json!({}))];
         let pixel = json!({"name": "pixel", "op": "conv2d", "kernel": 1, "stride": [height, width]});
         network.layer(pixel, 1);
         let mut file = network.heads(("pixel", 1), ("pixel", 1));

@@ -189,7 +189,14 @@ pub(super) unsafe fn tile<
 
 /// Elements of the largest tile's sums.
 const SUMS_LEN: usize = 28 * 16;
-const _: () = assert!(SUMS_LEN >= max_sums(Isa::Avx512) * 16 && SUMS_LEN >= max_sums(Isa::Avx2) * 8);
+const _: () = {
+    let mut index = 0;
+    while index < Isa::ALL.len() {
+        let isa = Isa::ALL[index];
+        assert!(max_sums(isa) * isa.lanes() <= SUMS_LEN);
+        index += 1;
+    }
+};
 
 /// Room for a tile's sums, [row][column][block][lane].
 #[repr(align(64))]
