@@ -25,6 +25,7 @@ pub fn library() -> &'static Path {
             .args(["--no-default-features", "--features", "capi,cuda", "--target-dir"])
             .arg(&target)
             .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
+            .env("CARGO_INCREMENTAL", "0") // half a minute from nothing, and the tests from nothing are the common case
             .env("AWSNET_CUDA", "off") // no C test runs a kernel that nvcc has compiled
             .output()
             .expect("cargo");
