@@ -1,6 +1,8 @@
 //! How the nodes of a plan are cut for so many threads and images, and the functions that compute the pieces: made with
 //! a session, so that a run chooses and looks up nothing. A run of another number of images is cut anew, in place.
 
+use std::collections::BTreeSet;
+
 use super::kernels::block_task::BlockTask;
 use super::kernels::compiled::{ProductsFn, ProductsKernel, Tables, TileFn, TileKernel};
 use super::plan::CpuPlan;
@@ -138,6 +140,9 @@ fn not_compiled(isa: Isa, what: String) -> Error {
 /// The functions of every tile that a convolution uses, of the pixel step's own where there are such.
 fn tiles(conv: &ConvKernel, tables: &Tables) -> Result<Vec<TileFns>> {
     let step = conv.pixel_step();
+    // A wide row has thousands of tiles, of a few widths.
+    let widths: BTreeSet<usize> = conv.tiling.columns.iter().copied().collect();
+    let blocks: BTreeSet<usize> = conv.groups.iter().map(|group| group.blocks).collect();
     let mut of_branches = Vec::with_capacity(conv.branches.len());
     for branch in &conv.branches {
         let find = |tile: Tile| {
@@ -154,10 +159,10 @@ fn tiles(conv: &ConvKernel, tables: &Tables) -> Result<Vec<TileFns>> {
         let mut functions = TileFns(Box::new([[[nothing; COLUMNS[0] + 1]; ROWS.len()]; BLOCKS.len()]));
         let rows = ROWS.into_iter().filter(|&rows| rows <= conv.tiling.tile.rows);
         for rows in rows {
-            for &columns in &conv.tiling.columns {
-                for group in &conv.groups {
-                    let tile = Tile { rows, columns, blocks: group.blocks };
-                    functions.0[group.blocks - 1][row_index(rows)][columns] = find(tile)?;
+            for &columns in &widths {
+                for &blocks in &blocks {
+                    let tile = Tile { rows, columns, blocks };
+                    functions.0[blocks - 1][row_index(rows)][columns] = find(tile)?;
                 }
             }
         }

@@ -6,6 +6,7 @@ use super::dispatch::kernels;
 use super::epilogue::{TileMix, TileSink};
 use crate::cpu::plan::tile::{BLOCKS, COLUMNS, ROWS, Tile, exists};
 use crate::graph::target::Isa;
+use crate::model::init::Random;
 use crate::op::{Activation, Conv2d, Padding};
 use crate::tensor::DType;
 
@@ -19,21 +20,9 @@ fn available() -> Vec<&'static Tables> {
     here.into_iter().map(tables).collect()
 }
 
-/// Numbers in -1..1 (splitmix64); the seed is the case's own.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    fn take(&mut self, len: usize) -> Vec<f32> {
-        (0..len).map(|_| self.next()).collect()
-    }
+/// So many numbers in -1..1.
+fn take(random: &mut Random, len: usize) -> Vec<f32> {
+    (0..len).map(|_| random.between(-1.0, 1.0)).collect()
 }
 
 /// What stands behind a tile's sums.
@@ -68,19 +57,19 @@ fn check_tile(isa: Isa, kernel: &TileKernel, input_lanes: usize, stride: [usize;
     let padding = Padding::uniform(1);
     let conv = Conv2d { kernel: [3, 3], stride, padding, dilation: [1, 1], groups: 1 };
     let size = [(rows - 1) * stride[0] + 1, (columns - 1) * stride[1] + 1];
-    let mut numbers = Numbers(kernel.name.bytes().map(u64::from).sum::<u64>() * 31 + input_lanes as u64);
+    let mut numbers = Random::new(kernel.name.bytes().map(u64::from).sum::<u64>() * 31 + input_lanes as u64);
 
     // [block][row and halo][column and halo][lane], zeros around.
     let (input_row, input_block) = ((size[1] + 2) * input_lanes, (size[0] + 2) * (size[1] + 2) * input_lanes);
     let mut input = vec![0.0; input_blocks * input_block];
     for block in input.chunks_exact_mut(input_block) {
         for row in block.chunks_exact_mut(input_row).skip(1).take(size[0]) {
-            row[input_lanes..][..size[1] * input_lanes].fill_with(|| numbers.next());
+            row[input_lanes..][..size[1] * input_lanes].fill_with(|| numbers.between(-1.0, 1.0));
         }
     }
     // [input block][tap][input lane][output channel]
     let channels = blocks * lanes;
-    let mut weights = numbers.take(input_blocks * taps * input_lanes * channels);
+    let mut weights = take(&mut numbers, input_blocks * taps * input_lanes * channels);
     let bits: Vec<u16> = match kernel.weights {
         DType::F32 => Vec::new(),
         DType::F16 => weights.iter().map(|&w| half::f16::from_f32(w).to_bits()).collect(),
@@ -93,11 +82,12 @@ fn check_tile(isa: Isa, kernel: &TileKernel, input_lanes: usize, stride: [usize;
             DType::BF16 => half::bf16::from_bits(bits).to_f32(),
         };
     }
-    let (bias, scale) = (numbers.take(channels), numbers.take(channels));
+    let (bias, scale) = (take(&mut numbers, channels), take(&mut numbers, channels));
     let narrow = kernel.weights != DType::F32;
     // [block][row][column][lane]
     let len = rows * columns * channels;
-    let (residual, u_emotion, mix) = (numbers.take(len), numbers.take(len), numbers.take(4 * channels));
+    let (residual, u_emotion, mix) =
+        (take(&mut numbers, len), take(&mut numbers, len), take(&mut numbers, 4 * channels));
     let (mut output, mut emotion) = (vec![f32::NAN; len], u_emotion.clone());
     let (row, block) = (columns * lanes, rows * columns * lanes);
 
@@ -229,9 +219,9 @@ fn every_product_is_a_matrix_product() {
             let (columns, width) = (kernel.columns, kernel.blocks * lanes);
             let (elements, input_blocks) = (3, 2);
             let channels = input_blocks * lanes;
-            let mut numbers = Numbers((columns * 10 + kernel.blocks) as u64);
-            let input = numbers.take(elements * channels * columns); // [element][block][tile][lane]
-            let weights = numbers.take(elements * channels * width);
+            let mut numbers = Random::new((columns * 10 + kernel.blocks) as u64);
+            let input = take(&mut numbers, elements * channels * columns); // [element][block][tile][lane]
+            let weights = take(&mut numbers, elements * channels * width);
             let mut sums = vec![f32::NAN; elements * columns * width];
             let products = Products {
                 elements,
