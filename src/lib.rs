@@ -90,6 +90,6 @@ pub use pixels::{Images, ImagesU8};
 pub use plan::{
     Conv2dAlgorithm, Gpu, Isa, Node, Plan, PlanOptions, Precision, Target, Tuning, WinogradTile, Work,
 };
-pub use predictions::{OwnedPrediction, Prediction, Predictions, PredictionsIter, Score, Scores};
+pub use predictions::{HeadPrediction, OwnedPrediction, Prediction, Predictions, PredictionsIter, Score, Scores};
 pub use session::{RunOptions, Session};
-pub use tensor::{Branch, DType, Shape, Tensor};
+pub use tensor::{DType, Shape, Tensor};

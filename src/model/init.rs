@@ -35,9 +35,10 @@ pub(crate) use random::Random;
 use super::{AwsKind, Gate};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::op::Op;
-use crate::tensor::{Branch, DType, Tensor};
+use crate::tensor::{DType, Tensor};
 use layers::Layer;
 
+const BRANCHES: [&str; 2] = ["emotion", "au"];
 const EMOTIONS: [&str; 7] = ["neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger"];
 const ACTION_UNITS: [&str; 12] =
     ["AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU14", "AU15", "AU17", "AU23", "AU24"];
@@ -272,7 +273,7 @@ impl Tensors<'_> {
         let out = layer.output_shape.channels;
         if let Some(dims) = layer.op.weight_dims(layer.input_shape, out) {
             let gain = if layer.relu { 2.0 } else { 1.0 };
-            for branch in Branch::BOTH.map(Branch::name) {
+            for branch in BRANCHES {
                 self.add_weight(format!("{branch}.{}.weight", layer.name), &dims, gain)?;
                 match &layer.batch_norm {
                     None => {
@@ -349,8 +350,8 @@ impl Tensors<'_> {
         let features = last.map_or(0, |layer| layer.output_shape.len());
         // A mean over a map is smaller than what it is taken of; logits are to reach a few units either way.
         let gain = if last.is_some_and(|layer| layer.op == Op::GlobalAvgPool2d) { 16.0 } else { 1.0 };
-        for (branch, labels) in [(Branch::Emotion, EMOTIONS.len()), (Branch::Au, ACTION_UNITS.len())] {
-            let prefix = format!("{}.{}", branch.name(), network.head);
+        for (branch, labels) in BRANCHES.into_iter().zip([EMOTIONS.len(), ACTION_UNITS.len()]) {
+            let prefix = format!("{branch}.{}", network.head);
             self.add_weight(format!("{prefix}.weight"), &[labels, features], gain)?;
             self.add(format!("{prefix}.bias"), &[labels], |random| 0.1 * random.normal())?;
         }
@@ -494,7 +495,7 @@ mod tests {
             let norms: u64 = model
                 .layers()
                 .iter()
-                .filter_map(|l| l.weights(Branch::Au))
+                .filter_map(|l| l.weights(1))
                 .map(|w| w.bias().len() as u64)
                 .sum();
             assert_eq!(layers / 2 - norms, parameters, "{architecture}");
@@ -509,7 +510,7 @@ mod tests {
         assert_ne!(init(&options).expect("a file"), init(&options.seed(1)).expect("a file"));
         let (without, dense) = (with(options.aws(None)), with(options.aws(AwsKind::Dense)));
         for (a, b) in without.layers().iter().zip(dense.layers()) {
-            assert_eq!(a.weights(Branch::Au).map(|w| w.folded()), b.weights(Branch::Au).map(|w| w.folded()));
+            assert_eq!(a.weights(1).map(|w| w.folded()), b.weights(1).map(|w| w.folded()));
         }
     }
 
@@ -518,7 +519,7 @@ mod tests {
         let bytes = init(&InitOptions::new().architecture(Architecture::Tiny)).expect("a file");
         let model = Model::from_bytes(&bytes).expect("a model");
         let weight =
-            model.layers()[0].weights(Branch::Emotion).expect("a weight").weight().to_f32().into_owned();
+            model.layers()[0].weights(0).expect("a weight").weight().to_f32().into_owned();
         // Another value here breaks whoever keeps results of a seed.
         assert_eq!(
             weight[..3].iter().map(|v| v.to_bits()).collect::<Vec<_>>(),

@@ -10,7 +10,7 @@
 //! AWS-Unit can be applied while both are in the nearest cache:
 //!
 //! ```text
-//! u_t = activation(bias_t + sum + residual_t), with narrow weights bias_t + scale_t * sum
+//! u_t = activation((bias_t + sum) * scale_t + residual_t), with narrow weights bias_t + factor_t * sum
 //! y_t = A[t][emotion] * u_emotion + A[t][au] * u_au
 //! ```
 //!
@@ -250,8 +250,8 @@ pub(super) unsafe fn run_task<S: Compiled>(
 
     let values = &run.plan.values;
     let output = &values[node.output];
-    let sink_rows =
-        [Some(node.output), node.residual].map(|id| id.map_or(0, |id| row_of(conv, &values[id], 1)));
+    let sink_rows = [Some(node.output), node.scale, node.residual]
+        .map(|id| id.map_or(0, |id| row_of(conv, &values[id], 1)));
     for branch in 0..conv.branches.len() {
         // SAFETY: the groups' blocks are blocks of these values, and the rows and columns are within them.
         unsafe {

@@ -85,7 +85,13 @@ fn grouped_conv(kernel: usize, stride: usize, groups: usize) -> Op {
 }
 
 fn max_pool(kernel: usize, stride: usize, padding: usize) -> Op {
-    Op::MaxPool2d(Pool2d { kernel: [kernel; 2], stride: [stride; 2], padding: Padding::uniform(padding) })
+    Op::MaxPool2d(Pool2d {
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        padding: Padding::uniform(padding),
+        ceil_mode: false,
+        count_include_pad: true,
+    })
 }
 
 /// The residual blocks of ResNets.
@@ -119,7 +125,7 @@ impl Network {
         let name = name.into();
         let input_shape = self.shape(input);
         let output_shape = op
-            .output_shape(&name, input_shape, out_channels)
+            .output_shape(&name, &[input_shape], out_channels)
             .expect("sizes are checked before: no map is empty");
         let input = (input != self.last()).then(|| input.to_owned());
         let (batch_norm, residual) = (None, None);
