@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use awsnet::__tests::reference::{self, Map};
 use awsnet::model::{AwsUnit, Source};
 use awsnet::{
-    Branch, Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Session,
+    Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Session,
     Target, WinogradTile, verify,
 };
 use common::{Network, Numbers, Rng};
@@ -49,8 +49,8 @@ fn images(model: &Model, seed: u64, count: usize) -> Vec<f32> {
 fn bits(session: &mut Session, images: &[f32]) -> Vec<Vec<u32>> {
     let predictions = session.run(images).expect("a run");
     let of = |prediction: awsnet::Prediction| {
-        let scores = Branch::BOTH.map(|b| [prediction.logits(b), prediction.probabilities(b)]);
-        scores.as_flattened().concat().iter().map(|v| v.to_bits()).collect()
+        let scores = prediction.heads().flat_map(|head| head.logits.iter().chain(head.probabilities));
+        scores.map(|v| v.to_bits()).collect()
     };
     predictions.iter().map(of).collect()
 }
@@ -110,33 +110,34 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
             let options = PlanOptions::new().target(target).batch(2).conv2d(conv2d);
             let mut session = session_of(&model, options, 2);
             for (found, expected) in session.run(&images).expect("a run").iter().zip(&expected) {
-                for branch in Branch::BOTH {
-                    let expected = &expected[branch as usize];
-                    let pairs = found.logits(branch).iter().zip(expected);
+                for (head, expected) in found.heads().zip(expected) {
+                    let pairs = head.logits.iter().zip(expected);
                     let error = pairs.map(|(&found, e)| (f64::from(found) - e).powi(2)).sum::<f64>().sqrt();
                     let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt().max(1.0);
                     assert!(
                         error <= TOLERANCE * norm,
-                        "seed {seed} on {isa}: {error} of {norm} in {branch:?}"
+                        "seed {seed} on {isa}: {error} of {norm} in {}",
+                        head.name
                     );
                     worst = worst.max(error / norm);
                 }
                 // A decision may differ only where the reference is undecided.
                 let undecided = |distance: f64| distance.abs() < 1e-3;
-                let [emotion, au] = expected;
-                let labels = found.labels(Branch::Emotion);
-                let top = labels.iter().position(|label| label == found.emotion().label).expect("a label");
-                let best = emotion.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                assert!(emotion[top] == best || undecided(emotion[top] - best), "seed {seed} on {isa}");
-                let active: Vec<&str> = found.active().map(|au| au.label).collect();
-                let head = model.head(Branch::Au);
-                for ((label, logit), &threshold) in head.labels().iter().zip(au).zip(head.thresholds()) {
-                    let probability = 1.0 / (1.0 + (-logit).exp());
-                    let agrees = active.contains(&label.as_str()) == (probability >= f64::from(threshold));
-                    assert!(
-                        agrees || undecided(probability - f64::from(threshold)),
-                        "seed {seed} on {isa}: {label}"
-                    );
+                for (head, logits) in found.heads().zip(expected) {
+                    if let Some(winner) = head.winner() {
+                        let (top, best) = (logits[winner.index], logits.iter().copied().fold(f64::MIN, f64::max));
+                        assert!(top == best || undecided(top - best), "seed {seed} on {isa}");
+                    }
+                    let active: Vec<usize> = head.active().map(|unit| unit.index).collect();
+                    for (index, (logit, &threshold)) in logits.iter().zip(head.thresholds).enumerate() {
+                        let probability = 1.0 / (1.0 + (-logit).exp());
+                        let agrees = active.contains(&index) == (probability >= f64::from(threshold));
+                        assert!(
+                            agrees || undecided(probability - f64::from(threshold)),
+                            "seed {seed} on {isa}: {}",
+                            head.labels[index]
+                        );
+                    }
                 }
             }
         }
@@ -168,18 +169,9 @@ fn integer_networks_agree_bit_for_bit() {
                 let options = PlanOptions::new().target(Target::Cpu(isa)).conv2d(conv2d);
                 let mut session = session_of(&model, options, 1);
                 let predictions = session.run(&image).expect("a run");
-                for branch in Branch::BOTH {
-                    let found: Vec<f64> = predictions
-                        .get(0)
-                        .expect("an image")
-                        .logits(branch)
-                        .iter()
-                        .map(|&v| f64::from(v))
-                        .collect();
-                    assert_eq!(
-                        found, expected[branch as usize],
-                        "seed {seed} on {isa}: {branch:?}, {conv2d:?}"
-                    );
+                for (head, expected) in predictions.heads().zip(&expected) {
+                    let found: Vec<f64> = head.logits.iter().map(|&v| f64::from(v)).collect();
+                    assert_eq!(&found, expected, "seed {seed} on {isa}: {}, {conv2d:?}", head.name);
                 }
             }
         }
@@ -191,8 +183,7 @@ fn integer_networks_agree_bit_for_bit() {
 /// over a power of two divide, and an f32 holds 24 bits.
 fn largest_sum(model: &Model, image: &[f32]) -> f64 {
     let evaluation = reference::evaluate(model, image);
-    let image = Map::from_f32(model.input().shape, image);
-    let image = [image.clone(), image];
+    let image = vec![Map::from_f32(model.input().shape, image); 2];
     let of = |source: Source| match source {
         Source::Image => &image,
         Source::Layer(index) => &evaluation.layers[index],
@@ -207,16 +198,17 @@ fn largest_sum(model: &Model, image: &[f32]) -> f64 {
             _ => 1.0,
         };
         // |u| is at most the sum behind it; an average's sum is larger than the average itself.
-        let u = Branch::BOTH.map(|branch| {
-            let b = branch as usize;
-            let s = reference::operator_magnitude(layer.op(), &of(layer.input())[b], layer.weights(branch));
-            let input = top(&of(layer.input())[b]);
+        let of_branch = |b: usize| {
+            let input = &of(layer.input())[b];
+            let s = reference::operator_magnitude(layer.op(), &[input], layer.weights(b));
+            let input = top(input);
             largest = largest.max(input * units);
             match layer.residual() {
                 Some(residual) => s.zip(&evaluation.layers[residual][b], |s, r| s + r.abs()),
                 None => s,
             }
-        });
+        };
+        let u: Vec<Map> = (0..2).map(of_branch).collect();
         let magnitudes = |a: &[f32]| a.iter().map(|a| a.abs()).collect();
         let y = match layer.aws() {
             Some(AwsUnit::Layer(a)) => reference::aws_unit(&AwsUnit::Layer(magnitudes(a)), &u),
@@ -227,10 +219,9 @@ fn largest_sum(model: &Model, image: &[f32]) -> f64 {
         };
         largest = u.iter().chain(&y).map(top).fold(largest, |largest, sum| largest.max(sum * units));
     }
-    for branch in Branch::BOTH {
-        let head = model.head(branch);
-        let input = &of(head.input())[branch as usize];
-        let sum = reference::operator_magnitude(&awsnet::op::Op::Linear, input, Some(head.weights()));
+    for head in model.heads() {
+        let input = &of(head.input())[head.branch()];
+        let sum = reference::operator_magnitude(&awsnet::op::Op::Linear, &[input], head.weights());
         largest = largest.max(top(&sum) * units);
     }
     largest
@@ -614,8 +605,8 @@ fn logits_agree(model: &Model, images: &[f32], what: &str) {
         let predictions = session.run(images).expect("a run");
         for (found, image) in predictions.iter().zip(images.chunks(model.input().shape.len())) {
             let expected = reference::evaluate(model, image).logits;
-            for branch in Branch::BOTH {
-                for (&found, expected) in found.logits(branch).iter().zip(&expected[branch as usize]) {
+            for (head, expected) in found.heads().zip(&expected) {
+                for (&found, expected) in head.logits.iter().zip(expected) {
                     let error = (f64::from(found) - expected).abs();
                     assert!(
                         error <= 1e-5 * expected.abs().max(1.0),

@@ -170,11 +170,21 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
         Box::new(|handles, error| unsafe { awsnet_engine_query(handles.engine, &mut no_info(), error) });
     add("awsnet_engine_query", query, true);
     let label: Call = Box::new(|handles, error| unsafe {
-        awsnet_engine_label(handles.engine, AWSNET_BRANCH_AU, 0, &mut null(), error)
+        awsnet_engine_label(handles.engine, AWSNET_HEAD_AU, 0, &mut null(), error)
     });
     add("awsnet_engine_label", label, true);
+    let head: Call = Box::new(|handles, error| unsafe {
+        let (struct_size, name) = (size_of::<awsnet_head_info>() as u32, null());
+        let mut info = awsnet_head_info { struct_size, kind: 0, count: 0, label_count: 0, name };
+        awsnet_engine_head(handles.engine, AWSNET_HEAD_AU, &mut info, error)
+    });
+    add("awsnet_engine_head", head, true);
+    let find: Call = Box::new(|handles, error| unsafe {
+        awsnet_engine_find_head(handles.engine, c"au".as_ptr(), &mut 0, error)
+    });
+    add("awsnet_engine_find_head", find, true);
     let threshold: Call =
-        Box::new(|handles, error| unsafe { awsnet_engine_threshold(handles.engine, 0, &mut 0.0, error) });
+        Box::new(|handles, error| unsafe { awsnet_engine_threshold(handles.engine, AWSNET_HEAD_AU, 0, &mut 0.0, error) });
     add("awsnet_engine_threshold", threshold, true);
     let describe: Call =
         Box::new(|handles, error| unsafe { awsnet_engine_describe(handles.engine, &mut null(), error) });
@@ -416,7 +426,9 @@ fn layouts() -> String {
         awsnet_engine_options { struct_size, device, device_index, precision, batch, threads, graphs }
         awsnet_engine_info {
             struct_size, device, device_index, precision, batch, threads, channels, height, width, label_count, mean, std,
+            head_count, branch_count,
         }
+        awsnet_head_info { struct_size, kind, count, label_count, name }
         awsnet_images_u8 { struct_size, reserved, pixels, size, count, row_stride, image_stride }
         awsnet_device_images { struct_size, format, pixels, count, row_stride, image_stride }
         awsnet_predictions { struct_size, reserved, logits, probabilities, capacity }

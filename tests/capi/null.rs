@@ -59,7 +59,7 @@ const PARAMETERS: &[Parameter] = &[
     row("*", "len", "192", Never),
     row("*", "timeout_us", "1000000", Never),
     row("*", "predictions", "&predictions", Refused),
-    row("*", "branch", "AWSNET_BRANCH_AU", Never),
+    row("*", "branch", "AWSNET_HEAD_AU", Never),
     row("*", "index", "3", Never),
     row("*", "info", "&info", Refused),
     row("*", "label", "&text", Refused),
