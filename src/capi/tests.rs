@@ -479,9 +479,10 @@ fn structs_are_laid_out_alike_in_c_and_rust() {
 fn the_first_sizes_are_those_of_version_1() {
     assert_eq!(AWSNET_ABI_VERSION, 1);
     // A field added at the end leaves these; a struct without additions is as long as it was.
+    assert_eq!(awsnet_engine_info::FIRST_SIZE, 68);
     assert_eq!(size_of::<awsnet_error>(), 512);
     assert_eq!(size_of::<awsnet_engine_options>(), awsnet_engine_options::FIRST_SIZE);
-    assert_eq!(size_of::<awsnet_engine_info>(), awsnet_engine_info::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_head_info>(), awsnet_head_info::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_images_u8>(), awsnet_images_u8::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_device_images>(), awsnet_device_images::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_predictions>(), awsnet_predictions::FIRST_SIZE);
