@@ -207,6 +207,11 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
         awsnet_session_run_within(handles.session, images, len, u64::MAX, &no_predictions(), error)
     });
     add("awsnet_session_run_within", run_within, true);
+    let scores: Call = Box::new(|handles, error| unsafe {
+        let (head, nowhere) = (AWSNET_HEAD_EMOTION, null_mut());
+        awsnet_session_scores(handles.session, head, nowhere, nowhere, 0, null_mut(), error)
+    });
+    add("awsnet_session_scores", scores, true);
     let run_u8: Call = Box::new(|handles, error| {
         let bytes = [7; 3 * 8 * 8];
         let images = awsnet_images_u8 {
@@ -243,8 +248,12 @@ fn a_panic_in_any_export_is_a_status_and_poisons_its_handle() {
     for (name, (call, on_handle)) in &calls {
         let handles = Handles::new();
         let mut error = no_error();
-        // A session on the CPU knows no stream; everything else is right.
-        let right = if *name == "awsnet_session_enqueue" { AWSNET_STATUS_DEVICE } else { AWSNET_STATUS_OK };
+        // A session on the CPU knows no stream, and one that has not run has no scores; everything else is right.
+        let right = match *name {
+            "awsnet_session_enqueue" => AWSNET_STATUS_DEVICE,
+            "awsnet_session_scores" => AWSNET_STATUS_INVALID_ARGUMENT,
+            _ => AWSNET_STATUS_OK,
+        };
         assert_eq!(call(&handles, &mut error), right, "{name}");
         assert_eq!(panicking(|| call(&handles, &mut error)), AWSNET_STATUS_INTERNAL, "{name}");
         assert_eq!(error.status, AWSNET_STATUS_INTERNAL, "{name}");

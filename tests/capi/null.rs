@@ -62,7 +62,7 @@ const PARAMETERS: &[Parameter] = &[
     row("awsnet_engine_find_head", "head", "&head", Refused),
     row("awsnet_engine_head", "info", "&head_info", Refused),
     row("awsnet_session_scores", "logits", "image", Allowed),
-    row("awsnet_session_scores", "probabilities", "NULL", Never),
+    row("awsnet_session_scores", "probabilities", "image", Allowed),
     row("awsnet_session_scores", "capacity", "192", Never),
     row("awsnet_session_scores", "count", "&size", Allowed),
     row("*", "head", "AWSNET_HEAD_AU", Never),
