@@ -60,6 +60,11 @@ class ModelBuilder:
         shape = (count, entry["channels"], entry["height"], entry["width"])
         return self._random.standard_normal(shape).astype(np.float32)
 
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches, one or two."""
+        return self._branches
+
     def shape(self, layer: str) -> tuple[int, int, int]:
         """Give the C, H, W of a layer built, or of `image`."""
         _, channels, height, width = self._values[layer][0].shape
@@ -110,8 +115,8 @@ class ModelBuilder:
         self._last = name
         return name
 
-    def head(self, name: str, source: str, labels: int = 0, *, bias: bool = True, **fields: Any) -> None:
-        """Add a head; `source` is the layer it reads, `labels` how many numbers it gives where it has a tensor.
+    def head(self, name: str, source: str, rows: int = 0, *, bias: bool = True, **fields: Any) -> None:
+        """Add a head; `source` is the layer it reads, `rows` counts the numbers it gives where it has a tensor.
 
         Labels are made up; a head has others, or none, where `fields` say so.
         """
@@ -120,16 +125,16 @@ class ModelBuilder:
         x = self._values[source][self._branches.index(head.branch)]
         features = x[0].size
         if "labels" not in fields:
-            entry["labels"] = [f"{name}_{index}" for index in range(features if head.tensor is None else labels)]
+            entry["labels"] = [f"{name}_{index}" for index in range(features if head.tensor is None else rows)]
         if entry["labels"] is None and self._random.random() < 0.5:
             del entry["labels"]  # which says the same
         self._manifest["heads"][name] = entry
         if head.tensor is None:
             return
         scale = LOGIT_SCALE * _gain(x) / np.sqrt(features)
-        self._store(f"{head.branch}.{head.tensor}.weight", self._normal(labels, features) * scale)
+        self._store(f"{head.branch}.{head.tensor}.weight", self._normal(rows, features) * scale)
         if bias:
-            self._store(f"{head.branch}.{head.tensor}.bias", self._normal(labels))
+            self._store(f"{head.branch}.{head.tensor}.bias", self._normal(rows))
 
     def build(self) -> Model:
         """Give the model; its heads must have been added."""

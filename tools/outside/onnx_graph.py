@@ -22,8 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 import model_file
 from model_file import Head, Layer, Model
 
-OPSET = 18
-IR_VERSION = 9  # the oldest that carries the opset: readable by old ONNX Runtimes too
+OPSETS = {1: (18, 9), 2: (22, 10)}
+"""By the model file's version the opset, and the oldest IR that carries it: graphs of version 1 are readable by old
+ONNX Runtimes too; 22 is the first whose pools in ceil mode leave out a window that begins behind the map."""
 
 Maps = tuple[str, ...]
 """The names of what a layer gives: a feature map a branch."""
@@ -65,10 +66,11 @@ class _Graph:
     def proto(self, outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
         """Give what has been written so far as a graph with these outputs."""
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *self.model.input_shape()])
+        opset, ir_version = OPSETS[self.model.manifest["version"]]
         return helper.make_model(
             helper.make_graph(self.nodes, "awsnet", [image], outputs, list(self.constants.values())),
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", opset)],
+            ir_version=ir_version,
         )
 
     def size(self, name: str) -> tuple[int, int]:
