@@ -100,7 +100,9 @@ def convert(model: Model, *, layers: bool = False, fold: bool = False) -> onnx.M
         values[layer.name] = y
     for head in model.heads():
         outputs |= _head(graph, head, values[head.input][graph.branches.index(head.branch)])
-    proto = graph.proto([helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items()])
+    proto = graph.proto(
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items()]
+    )
     onnx.checker.check_model(proto)
     return proto
 

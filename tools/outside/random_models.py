@@ -37,7 +37,7 @@ MAX_MACS = 6_000_000  # multiply-adds of one layer of one branch: a reference of
 MAX_VALUES = 120_000  # of one feature map
 MAX_FEATURES = 6_000  # a linear layer reads
 MAX_LAYERS = 9
-MAX_BLOCKS = 6  # of version 2: a layer, or several that belong together
+MAX_BLOCKS = 7  # of version 2: a layer, or several that belong together
 MAX_LABELS = 100  # of a head that has no tensor
 MAX_FACTOR = 4.0  # the largest magnitude of a `scale`; and of what it multiplies, ten times that: products stay tame
 
@@ -87,7 +87,7 @@ def generate(seed: int, version: int = 1) -> Model:
         for index in range(draw.randint(1, MAX_LAYERS)):
             layers.append(_layer(draw, builder, index, layers))
     else:
-        blocks = {_lone_layer: 10, _squeeze_excite: 3, _dense_block: 2, _parallel_block: 2}
+        blocks = {_lone_layer: 12, _squeeze_excite: 3, _dense_block: 2, _parallel_block: 2}
         for index in range(draw.randint(1, MAX_BLOCKS)):
             draw.choices(list(blocks), list(blocks.values()))[0](draw, builder, index, layers)
     if _features(builder, layers[-1]) > MAX_FEATURES:
@@ -118,7 +118,7 @@ def _two_heads(draw: _Draw, builder: ModelBuilder, layers: list[str]) -> None:
 
 
 def _input_2(draw: _Draw, channels: int, height: int, width: int) -> dict[str, Any]:
-    """Draw the branches of version 2, and what it may say of the image; none of that changes what a network computes."""
+    """Draw the branches of version 2, and what it may say of the image, which changes no result."""
     fields: dict[str, Any] = {"branches": draw.choice(BRANCHES_2)}
     if draw.chance(0.4):
         fields["order"] = draw.choice(("rgb", "bgr")) if channels == 3 else "rgb"
@@ -167,7 +167,7 @@ def _features(builder: ModelBuilder, name: str) -> int:
 
 def _layer(draw: _Draw, builder: ModelBuilder, index: int, layers: list[str]) -> str:
     """Add one random layer that reads the last one, or at times any other."""
-    previous = layers[-1] if layers else "image"
+    previous = _previous(layers)
     source = previous if draw.chance(0.8) else draw.choice([*layers, "image"])
     channels, height, width = builder.shape(source)
     fields: dict[str, Any] = {}
@@ -175,7 +175,9 @@ def _layer(draw: _Draw, builder: ModelBuilder, index: int, layers: list[str]) ->
         fields["input"] = source
     ops = {"conv2d": 10, "max_pool2d": 2, "avg_pool2d": 2, "identity": 2, "global_avg_pool2d": 1, "linear": 2}
     if draw.version == 2:
-        ops |= {"adaptive_avg_pool2d": 1, "upsample2d": 2} | ({"concat": 4} if source in layers else {})
+        ops |= {"max_pool2d": 3, "avg_pool2d": 4, "adaptive_avg_pool2d": 2, "upsample2d": 2} | (
+            {"concat": 4} if source in layers else {}
+        )
     if height * width == 1:
         ops |= {"conv2d": 3, "linear": 5}
     if channels * height * width > MAX_FEATURES:
@@ -194,7 +196,8 @@ def _layer(draw: _Draw, builder: ModelBuilder, index: int, layers: list[str]) ->
         case "global_avg_pool2d":
             size = (1, 1)
         case "adaptive_avg_pool2d":
-            size = (draw.randint(1, 7), draw.randint(1, 7))
+            sizes = [other for name in layers if max(other := builder.shape(name)[1:]) <= 16]
+            size = draw.choice(sizes) if sizes and draw.chance(0.4) else (draw.randint(1, 7), draw.randint(1, 7))
             fields["output"] = draw.pair_form(size)
         case "upsample2d":
             factor = (draw.randint(1, 3), draw.randint(1, 3))
@@ -226,10 +229,19 @@ def _finish(
         if draw.chance(0.3):
             fields["batch_norm_eps"] = draw.choice((1e-3, 0.1))
     if draw.version == 2 and "scale" not in fields and (weighted or _tame(builder, fields, layers)):
+        with_twin = draw.chance(0.2)
+        if with_twin:  # a twin of the same shape, as gated convolutions have it
+            if op != "concat":
+                fields.setdefault("input", _previous(layers))
+            twin = {key: value for key, value in fields.items() if not key.startswith("batch_norm")}
+            twin["activation"] = draw.choice(("sigmoid", "tanh", "hardsigmoid"))
+            layers.append(builder.layer(f"{name}.gate", op, out=shape[0], **twin))
+            if draw.chance(0.4):
+                layers.append(builder.layer(f"{name}.gate.mean", "global_avg_pool2d"))
         spread = (shape[0], 1, 1)
         factors = [other for other in layers if builder.shape(other) in (shape, spread)]
         factors = [other for other in factors if builder.largest(other) <= MAX_FACTOR]
-        if factors and draw.chance(0.3):
+        if factors and (with_twin or draw.chance(0.3)):
             fields["scale"] = draw.choice(factors)
     same = [other for other in layers if builder.shape(other) == shape]
     fields |= _epilogue(draw, same, name, len(builder.branches))
@@ -242,10 +254,12 @@ def _finish(
 
 def _tame(builder: ModelBuilder, fields: dict[str, Any], layers: list[str]) -> bool:
     """Tell whether what a layer reads may be multiplied by something."""
-    previous = layers[-1] if layers else "image"
-    return all(
-        builder.largest(source) <= 10 * MAX_FACTOR for source in fields.get("inputs", [fields.get("input", previous)])
-    )
+    sources = fields.get("inputs", [fields.get("input", _previous(layers))])
+    return all(builder.largest(source) <= 10 * MAX_FACTOR for source in sources)
+
+
+def _previous(layers: list[str]) -> str:
+    return layers[-1] if layers else "image"
 
 
 def _concat(draw: _Draw, builder: ModelBuilder, source: str, layers: list[str]) -> list[str]:
@@ -265,10 +279,10 @@ def _lone_layer(draw: _Draw, builder: ModelBuilder, index: int, layers: list[str
 
 def _squeeze_excite(draw: _Draw, builder: ModelBuilder, index: int, layers: list[str]) -> None:
     """Multiply a layer by what two small layers make of its means."""
-    source = layers[-1] if layers else "image"
+    source = _previous(layers)
     name, shape = f"se-{index}", builder.shape(source)
     pool = draw.choice(("global_avg_pool2d", "global_avg_pool2d", "global_avg_pool2d", "adaptive_avg_pool2d"))
-    fields = {"output": 1} if pool == "adaptive_avg_pool2d" else {}
+    fields: dict[str, Any] = {"output": 1} if pool == "adaptive_avg_pool2d" else {}
     layers.append(builder.layer(f"{name}.pool", pool, input=source, **fields))
     for part, out, activations in (
         ("reduce", draw.choice((1, 3, 4, 8, 17)), ("relu", "silu", "hardswish", "prelu", "gelu")),
@@ -297,10 +311,12 @@ def _dense_block(draw: _Draw, builder: ModelBuilder, index: int, layers: list[st
     growth = draw.choice((1, 3, 4, 8, 12))
     state = layers[-1] if layers else _finish_conv(draw, builder, layers, f"{name}.stem", "image", growth, 3)
     for step in range(draw.randint(1, 3)):
-        norm = {"batch_norm": f"{name}.{step}.norm", "activation": "relu"} if draw.chance(0.5) else {}
-        if norm:
-            layers.append(builder.layer(f"{name}.{step}.norm", "identity", input=state, **norm))
-        new = _finish_conv(draw, builder, layers, f"{name}.{step}", layers[-1] if norm else state, growth, 3)
+        source = state
+        if draw.chance(0.5):
+            norm = f"{name}.{step}.norm"
+            source = builder.layer(norm, "identity", input=state, batch_norm=norm, activation="relu")
+            layers.append(source)
+        new = _finish_conv(draw, builder, layers, f"{name}.{step}", source, growth, 3)
         inputs = [state, new] if draw.chance(0.8) else [new, state]
         state = builder.layer(f"{name}.{step}.concat", "concat", inputs=inputs)
         layers.append(state)
@@ -308,13 +324,13 @@ def _dense_block(draw: _Draw, builder: ModelBuilder, index: int, layers: list[st
 
 def _parallel_block(draw: _Draw, builder: ModelBuilder, index: int, layers: list[str]) -> None:
     """Lay what several kernels, or a pool, make of one layer side by side, as GoogLeNet and SqueezeNet do."""
-    name, source = f"mixed_{index}", layers[-1] if layers else "image"
+    name, source = f"mixed_{index}", _previous(layers)
     channels, height, width = builder.shape(source)
     inputs = []
     for way in range(draw.randint(2, 4)):
         if draw.chance(0.2):
             op = draw.choice(("max_pool2d", "avg_pool2d"))
-            fields = {"input": source, "kernel": 3, "stride": 1, "padding": 1}
+            fields: dict[str, Any] = {"input": source, "kernel": 3, "stride": 1, "padding": 1}
             if op == "avg_pool2d" and draw.chance(0.5):
                 fields["count_include_pad"] = False
             inputs.append(_finish(draw, builder, layers, f"{name}.{way}", op, (channels, height, width), fields))
@@ -380,9 +396,9 @@ def _pool(draw: _Draw, builder: ModelBuilder, op: str, source: str) -> tuple[tup
         padding = draw.padding(kernel, (1, 1), (kernel[0] - 1, kernel[1] - 1))
         if padding != 0 or draw.chance(0.1):
             fields["padding"] = padding
-        if draw.version == 2 and draw.chance(0.5):
-            fields["ceil_mode"] = draw.chance(0.8)
-        if draw.version == 2 and op == "avg_pool2d" and draw.chance(0.5):
+        if draw.version == 2 and draw.chance(0.6):
+            fields["ceil_mode"] = draw.chance(0.9)
+        if draw.version == 2 and op == "avg_pool2d" and draw.chance(0.7):
             fields["count_include_pad"] = draw.chance(0.2)
         size = builder.shape_of(op, input=source, **fields)
         if min(size) > 0 and channels * size[0] * size[1] <= MAX_VALUES:
