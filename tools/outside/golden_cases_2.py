@@ -151,13 +151,13 @@ def adaptive_avg_pool2d(b: ModelBuilder) -> str:
 
 
 def _ceil_mode(b: ModelBuilder, op: str) -> str:
-    """A last window that is not whole; one that would begin in the padding and is not there; whole ones alone."""
+    """Last windows that are not whole; those that would begin in the padding and are not there; one beyond the map."""
     b.layer("a", op, kernel=2, stride=2, ceil_mode=True)  # 6x7 to 3x4
     b.layer("b", op, input="image", kernel=3, stride=2, padding=1, ceil_mode=True, activation="relu", aws="channel")
     b.layer("c", op, input="image", kernel=[3, 2], stride=[4, 3], padding=[1, 0, 0, 1], ceil_mode=True)
     b.layer("d", op, input="image", kernel=2, stride=3, padding=[0, 0, 0, 1], ceil_mode=True, batch_norm="d.bn")
     b.layer("e", op, input="image", kernel=3, stride=5, padding=[0, 2, 2, 2], ceil_mode=True)
-    b.layer("f", op, input="image", kernel=2, stride=1, ceil_mode=False)
+    b.layer("f", op, input="image", kernel=[7, 9], stride=[3, 4], ceil_mode=True)
     b.layer("all", "linear", input="a", out=4)
     for name in ("b", "c", "d", "e", "f"):
         b.layer(f"{name}.mean", "global_avg_pool2d", input=name)
