@@ -52,6 +52,7 @@ class ModelBuilder:
         self._manifest["heads"] = {}
         image = self.images(1).astype(np.float64)
         self._values: dict[str, definition.Maps] = {"image": (image,) * len(self._branches)}
+        self._of_heads: set[str] = set()  # the prefixes of their tensors
         self._last = "image"
 
     def images(self, count: int) -> np.ndarray:
@@ -106,7 +107,7 @@ class ModelBuilder:
             if layer.batch_norm is not None:
                 self._draw_batch_norm(f"{branch}.{layer.batch_norm}", channels)
             if layer.activation == "prelu":
-                self._share(f"{branch}.{layer.prelu}.weight", self._random.uniform(-0.3, 0.6, slopes or channels))
+                self._draw_slopes(f"{branch}.{layer.prelu}.weight", slopes or channels)
         if layer.aws != "none":
             self._draw_aws_unit(layer, channels, squeeze)
         self._manifest["layers"].append(entry)
@@ -129,12 +130,14 @@ class ModelBuilder:
         if entry["labels"] is None and self._random.random() < 0.5:
             del entry["labels"]  # which says the same
         self._manifest["heads"][name] = entry
-        if head.tensor is None:
-            return
+        prefix = f"{head.branch}.{head.tensor}"
+        if head.tensor is None or prefix in self._of_heads:
+            return  # heads may share their tensors
+        self._of_heads.add(prefix)
         scale = LOGIT_SCALE * _gain(x) / np.sqrt(features)
-        self._store(f"{head.branch}.{head.tensor}.weight", self._normal(rows, features) * scale)
+        self._store(f"{prefix}.weight", self._normal(rows, features) * scale)
         if bias:
-            self._store(f"{head.branch}.{head.tensor}.bias", self._normal(rows))
+            self._store(f"{prefix}.bias", self._normal(rows))
 
     def build(self) -> Model:
         """Give the model; its heads must have been added."""
@@ -149,12 +152,18 @@ class ModelBuilder:
             self._store(f"{prefix}.bias", 0.3 * self._normal(out))
 
     def _draw_batch_norm(self, norm: str, channels: int) -> None:
+        if f"{norm}.weight" in self._tensors:
+            return  # other layers may share a norm
         self._store(f"{norm}.weight", self._random.uniform(0.5, 1.5, channels))
         self._store(f"{norm}.bias", 0.3 * self._normal(channels))
         self._store(f"{norm}.running_mean", 0.3 * self._normal(channels))
         self._store(f"{norm}.running_var", self._random.uniform(0.25, 2.0, channels))
         if self._random.random() < 0.5:  # a state_dict has it; it is ignored
             self._tensors[f"{norm}.num_batches_tracked"] = np.array(12345, np.int64)
+
+    def _draw_slopes(self, name: str, count: int) -> None:
+        if name not in self._tensors:  # other layers may share them
+            self._store(name, self._random.uniform(-0.3, 0.6, count))
 
     def _draw_aws_unit(self, layer: Layer, channels: int, squeeze: int) -> None:
         prefix = f"aws.{layer.name}"
@@ -174,11 +183,6 @@ class ModelBuilder:
 
     def _normal(self, *shape: int) -> np.ndarray:
         return self._random.standard_normal(shape)
-
-    def _share(self, name: str, values: np.ndarray) -> None:
-        """Store a tensor unless it is there: several layers may read one."""
-        if name not in self._tensors:
-            self._store(name, values)
 
     def _store(self, name: str, values: np.ndarray) -> None:
         if name in self._tensors:

@@ -137,26 +137,31 @@ def _heads_2(draw: _Draw, builder: ModelBuilder, layers: list[str]) -> None:
     """Add one to four heads of any kind, on any branch."""
     small = [name for name in [*layers, "image"] if _features(builder, name) <= MAX_FEATURES]
     names = draw.sample([*dict.fromkeys([*builder.branches, *HEADS_2])], draw.randint(1, 4))
-    used: set[tuple[str, str]] = set()
+    linear: list[tuple[str, str, str, int]] = []  # of the heads that have a tensor: branch, tensor, source, rows
     for index, name in enumerate(names):
         kind = draw.choice(("classes", "units", "values"))
         fields: dict[str, Any] = {"kind": kind}
         branch = name if name in builder.branches and draw.chance(0.6) else draw.choice(builder.branches)
+        source = layers[-1] if draw.chance(0.6) else draw.choice(small)
+        rows, nameless = draw.randint(1, 17), kind == "values" and draw.chance(0.5)
+        tensor: str | None = f"heads.{index}-{name}" if draw.chance(0.5) else "fc"
+        if draw.chance(0.25) and (nameless or _features(builder, source) <= MAX_LABELS):
+            tensor, rows = None, _features(builder, source)
+        elif linear and draw.chance(0.2):  # another view of the same numbers
+            branch, tensor, source, rows = draw.choice(linear)
+        elif (branch, tensor) in [other[:2] for other in linear]:
+            tensor = f"more.{index}"
+        if tensor is not None:
+            linear.append((branch, tensor, source, rows))
+        if tensor != "fc" or draw.chance(0.3):
+            fields["tensor"] = tensor
         if branch != name or draw.chance(0.3):
             fields["branch"] = branch
-        source = layers[-1] if draw.chance(0.6) else draw.choice(small)
-        rows = draw.randint(1, 17)
-        nameless = kind == "values" and draw.chance(0.5)
-        if draw.chance(0.25) and (nameless or _features(builder, source) <= MAX_LABELS):
-            fields["tensor"] = None
-            rows = _features(builder, source)
-        elif (branch, "fc") in used or draw.chance(0.5):
-            fields["tensor"] = f"heads.{index}-{name}"
-        used.add((branch, fields.get("tensor", "fc")))
         if nameless:
             fields["labels"] = None
         if kind == "units" and draw.chance(0.5):
             fields["thresholds"] = [draw.choice((0, 0.25, 0.5, 1)) for _ in range(rows)]
+        # Whoever comes first draws what a tensor holds, and whether there is a bias.
         builder.head(name, source, rows, bias=draw.chance(0.7), **fields)
 
 
@@ -226,6 +231,8 @@ def _finish(
     weighted = op in ("conv2d", "linear")
     if (weighted and draw.chance(0.4)) or (draw.version == 2 and not weighted and draw.chance(0.25)):
         fields["batch_norm"] = f"{name}.bn"
+        if draw.version == 2 and draw.chance(0.15):  # which layers of as many channels share
+            fields["batch_norm"] = f"shared.bn{shape[0]}"
         if draw.chance(0.3):
             fields["batch_norm_eps"] = draw.choice((1e-3, 0.1))
     if draw.version == 2 and "scale" not in fields and (weighted or _tame(builder, fields, layers)):

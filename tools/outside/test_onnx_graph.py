@@ -65,15 +65,30 @@ def test_the_seeds_cover_version_2() -> None:
     ]
     wanted += [f"{op} spread scale" for op in OPS_2 if op not in ("linear", "global_avg_pool2d")]
     wanted += list(random_models.ACTIVATIONS_2)
-    wanted += ["one slope", "slopes a channel", "shared slope", "bgr", "face box", "face points", "about"]
+    wanted += [
+        "one slope",
+        "slopes a channel",
+        "shared slope",
+        "shared norm",
+        "bgr",
+        "face box",
+        "face points",
+        "about",
+    ]
     wanted += [f"{pool} ceil {more}" for pool in OPS[2:4] for more in ("one more", "no more")]
-    wanted += ["padding left out", "padding left out, ceil one more"]
+    wanted += ["padding left out", "padding left out, ceil one more", "one window, beyond the map"]
     wanted += ["adaptive whole", "adaptive overlapping", "adaptive repeating", "upsample rectangular"]
     wanted += ["concat of one twice", "concat of three", "concat of concat", "-"]
     wanted += [
         f"{branches} {what}" for branches in ("one branch", "two branches") for what in ("classes", "units", "values")
     ]
-    wanted += ["heads on one branch", "head of the image", "named by its branch", "branch stated"]
+    wanted += [
+        "heads on one branch",
+        "two heads on one tensor",
+        "head of the image",
+        "named by its branch",
+        "branch stated",
+    ]
     wanted += [f"{kind} without tensor" for kind in ("classes", "units", "values")] + ["values without labels"]
     assert [what for what in wanted if not seen[what]] == []
 
@@ -94,6 +109,8 @@ def _features(version: int) -> Counter[str]:
         seen["concat of concat"] += any(
             layer.op == "concat" and "concat" in [ops[source] for source in layer.inputs] for layer in layers
         )
+        norms = [layer.batch_norm for layer in layers if layer.batch_norm is not None]
+        seen["shared norm"] += len(set(norms)) < len(norms)
         seen["shared slope"] += [layer.prelu for layer in layers].count(random_models.SHARED_SLOPE) > 1
         if version == 2:
             seen.update(_manifest_features(model))
@@ -132,6 +149,7 @@ def _layer_features(model: Model, layer: Layer, shapes: Mapping[str, tuple[int, 
         "slopes a channel": slopes.size > 1,
         f"{layer.op} ceil one more": more,
         f"{layer.op} ceil no more": ceil and not more,
+        "one window, beyond the map": ceil and min(floor) < 1,
         "padding left out": not layer.count_include_pad and any(layer.padding),
         "padding left out, ceil one more": not layer.count_include_pad and any(layer.padding) and more,
         "adaptive whole": adaptive and not uneven,
@@ -148,6 +166,7 @@ def _layer_features(model: Model, layer: Layer, shapes: Mapping[str, tuple[int, 
 def _manifest_features(model: Model) -> list[str]:
     """List what a model of version 2 has beside its layers."""
     entry, heads, branches = model.manifest["input"], model.heads(), model.branches()
+    linear = [(head.branch, head.tensor) for head in heads if head.tensor is not None]
     count = "one branch" if len(branches) == 1 else "two branches"
     has = {
         "bgr": entry.get("order") == "bgr",
@@ -155,6 +174,7 @@ def _manifest_features(model: Model) -> list[str]:
         **{f"face {how}": True for how in entry.get("face", {})},
         **{f"{count} {head.kind}": True for head in heads},
         "heads on one branch": len({head.branch for head in heads}) < len(heads),
+        "two heads on one tensor": len(set(linear)) < len(linear),
         "head of the image": "image" in [head.input for head in heads],
         "named by its branch": any("branch" not in head for head in model.manifest["heads"].values()),
         "branch stated": any("branch" in head for head in model.manifest["heads"].values()),
