@@ -11,8 +11,8 @@
  *     awsnet_session_create(engine, &session, &error);       // one caller's memory
  *
  *     awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;
- *     predictions.probabilities[AWSNET_HEAD_EMOTION] = emotions;
- *     predictions.capacity[AWSNET_HEAD_EMOTION] = 7;       // floats in emotions
+ *     predictions.probabilities[AWSNET_BRANCH_EMOTION] = emotions;
+ *     predictions.capacity[AWSNET_BRANCH_EMOTION] = 7;       // floats in emotions
  *     awsnet_session_run(session, image, 3 * 112 * 112, &predictions, &error);
  *
  * The laws, which docs/c-abi.md states in full:
@@ -122,10 +122,10 @@
 #define AWSNET_GRAPHS_ON_FIRST_USE 1
 
 // Emotions: exactly one is true. Probabilities are a softmax.
-#define AWSNET_HEAD_EMOTION 0
+#define AWSNET_BRANCH_EMOTION 0
 
 // Facial action units: any of them may be active. Probabilities are a sigmoid each.
-#define AWSNET_HEAD_AU 1
+#define AWSNET_BRANCH_AU 1
 
 // One of several classes: a softmax.
 #define AWSNET_HEAD_KIND_CLASSES 0
@@ -236,8 +236,8 @@ typedef struct awsnet_engine_info {
     uint32_t branch_count;
 } awsnet_engine_info;
 
-// The number of a head, in the order of the model file; awsnet_engine_find_head gives that of a name. Those of an AWS-Net are
-// AWSNET_HEAD_EMOTION and AWSNET_HEAD_AU.
+// The number of a head, in the order of the model file: awsnet_engine_find_head gives that of a name. The heads of an AWS-Net
+// are numbered as its branches, by AWSNET_BRANCH_*.
 typedef int32_t awsnet_head;
 
 // What a head's logits stand for: one of AWSNET_HEAD_KIND_*.
@@ -257,9 +257,10 @@ typedef struct awsnet_head_info {
     const char *name;
 } awsnet_head_info;
 
-// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element for each
-// of the first two heads; awsnet_session_scores gives those of any head. A buffer holds the scores of image 0, then those of image 1, and so on: [images][labels].
-// It is written only where the run succeeds, and is the caller's.
+// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element for
+// each of the first two heads, by AWSNET_BRANCH_* in an AWS-Net; awsnet_session_scores gives the results of any head. A buffer
+// holds the scores of image 0, then those of image 1, and so on: [images][numbers]. It is written only where the run
+// succeeds, and is the caller's.
 typedef struct awsnet_predictions {
     // sizeof(awsnet_predictions)
     uint32_t struct_size;
@@ -310,6 +311,9 @@ typedef struct awsnet_device_images {
     // For AWSNET_PIXELS_U8, as in awsnet_images_u8; else 0.
     size_t image_stride;
 } awsnet_device_images;
+
+// One of the two networks of an AWS-Net, and its head: one of AWSNET_BRANCH_*.
+typedef int32_t awsnet_branch;
 
 #ifdef __cplusplus
 extern "C" {
@@ -393,12 +397,18 @@ awsnet_status awsnet_engine_label(const struct awsnet_engine *engine,
                                   const char **label,
                                   struct awsnet_error *error);
 
-// The probability from which on the unit of number index counts as active; heads of other kinds have none.
+// The probability from which on the action unit of number index counts as active: that of the first head of units.
 awsnet_status awsnet_engine_threshold(const struct awsnet_engine *engine,
-                                      awsnet_head head,
                                       size_t index,
                                       float *threshold,
                                       struct awsnet_error *error);
+
+// As awsnet_engine_threshold, of any head; heads of other kinds than units have none.
+awsnet_status awsnet_engine_head_threshold(const struct awsnet_engine *engine,
+                                           awsnet_head head,
+                                           size_t index,
+                                           float *threshold,
+                                           struct awsnet_error *error);
 
 // Every choice about how the model runs, as a table for people: several lines of UTF-8, which live as long as the engine.
 // The wording is not part of this interface.

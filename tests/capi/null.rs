@@ -65,7 +65,7 @@ const PARAMETERS: &[Parameter] = &[
     row("awsnet_session_scores", "probabilities", "image", Allowed),
     row("awsnet_session_scores", "capacity", "192", Never),
     row("awsnet_session_scores", "count", "&size", Allowed),
-    row("*", "head", "AWSNET_HEAD_AU", Never),
+    row("*", "head", "AWSNET_BRANCH_AU", Never),
     row("*", "name", "\"au\"", Refused),
     row("*", "index", "3", Never),
     row("*", "info", "&info", Refused),

@@ -29,6 +29,12 @@ int main(int argc, char **argv) {
         OK(awsnet_engine_head(engine, i, &head, NULL));
         CHECK(found == i && strcmp(head.name, names[i]) == 0 && head.kind == i);
         CHECK(head.count == info.label_count[i] && head.label_count == head.count);
+        float threshold = -1, again = -1;
+        int units = head.kind == AWSNET_HEAD_KIND_UNITS;
+        CHECK(awsnet_engine_head_threshold(engine, i, 0, &threshold, NULL) ==
+              (units ? AWSNET_STATUS_OK : AWSNET_STATUS_INVALID_ARGUMENT));
+        if (units) OK(awsnet_engine_threshold(engine, 0, &again, NULL));
+        CHECK(threshold == again);
     }
     printf("input %u %u %u", info.channels, info.height, info.width);
     for (uint32_t c = 0; c < info.channels; c++) printf(" %.9g %.9g", (double)info.mean[c], (double)info.std[c]);
@@ -38,9 +44,9 @@ int main(int argc, char **argv) {
             const char *label = NULL;
             OK(awsnet_engine_label(engine, branch, i, &label, NULL));
             printf("label %s", label);
-            if (branch == AWSNET_HEAD_AU) {
+            if (branch == AWSNET_BRANCH_AU) {
                 float threshold = -1;
-                OK(awsnet_engine_threshold(engine, AWSNET_HEAD_AU, i, &threshold, NULL));
+                OK(awsnet_engine_threshold(engine, i, &threshold, NULL));
                 printf(" %.9g", (double)threshold);
             }
             printf("\n");
