@@ -183,7 +183,13 @@ fn an_outline_says_what_its_plan_says_and_no_engine_takes_it() {
     let gpu = Target::Cuda(Gpu::typical(90).expect("a known GPU"));
     let cpus = Isa::ALL.iter().copied().map(Target::Cpu);
     for target in cpus.chain([Target::Reference, gpu]) {
-        for architecture in [Architecture::Tiny, Architecture::MobileNet, Architecture::ResNet18] {
+        for architecture in [
+            Architecture::Tiny,
+            Architecture::MobileNet,
+            Architecture::MobileNetV3Small,
+            Architecture::DenseNet121,
+            Architecture::ResNet18,
+        ] {
             let gate = AwsKind::Gate(Gate::Softmax);
             let all = [None, Some(AwsKind::Channel), Some(AwsKind::Layer), Some(AwsKind::Dense), Some(gate)];
             // The largest has what the others lack, residuals and projections, and takes the time.
