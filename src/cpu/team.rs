@@ -381,14 +381,21 @@ impl Board {
         }
         let Some(executor) = &self.executor else { return };
         let most = self.places.len().min(tasks);
-        while self.called.fetch_add(1, Ordering::Relaxed) < most {
+        for _ in 0..most {
+            // Helps that come back at once, with nothing left to do, are not called again.
+            if self.open.0.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            if self.called.fetch_add(1, Ordering::Relaxed) >= most {
+                self.called.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
             let help = Help(Arc::clone(board));
             // An executor that panics is one without threads.
             if catch_unwind(AssertUnwindSafe(|| executor.spawn(help))).is_err() {
                 return;
             }
         }
-        self.called.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether the job is not to be finished.

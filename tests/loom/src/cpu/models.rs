@@ -196,7 +196,6 @@ pub(crate) fn all() {
     check("3 members, 2 runs of a step", Some(1), || runs(&mut team(3), &[2], 2));
     check("3 members, 2 steps", Some(1), || runs(&mut team(3), &[3, 2], 1));
     check("2 sessions and a thread", Some(1), || shared(1, &[2]));
-    check("2 sessions and 2 threads", Some(1), || shared(2, &[2]));
     check("an executor, a step", Some(2), || executor(2, &[2], 1));
     check("an executor, 2 runs", Some(1), || executor(2, &[2], 2));
     check("an executor, 3 members", Some(1), || executor(3, &[3], 1));
