@@ -8,6 +8,7 @@ use crate::cpu::{Affinity, CpuSession, Executor, Helpers, Pool, ThreadOptions, T
 #[cfg(feature = "cuda")]
 use crate::cuda::{CudaEngine, CudaSession};
 use crate::error::{Error, ErrorKind, Result};
+use crate::float_environment::FloatEnvironment;
 use crate::model::Model;
 use crate::plan::{BackendPlan, Plan, Target};
 use crate::session::{Running, Session};
@@ -168,6 +169,7 @@ impl Engine {
     /// Errors: not enough memory for the arena, no thread to be had, one whose start panics; a pool of the process that this
     /// one was forked from; a device that refuses to work.
     pub fn session(&self) -> Result<Session> {
+        let _environment = FloatEnvironment::enter();
         let running = match &self.backend {
             Backend::Reference(model) => Running::Reference(Arc::clone(model)),
             Backend::Cpu(plan, threads) => {

@@ -1,6 +1,6 @@
 //! When a run is to be given up: asked before every task on a CPU, and before every image by the reference.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -9,8 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits<'a> {
     pub deadline: Option<Instant>,
-    /// Given up where it is not 0.
-    pub cancel: Option<&'a AtomicU8>,
+    /// Given up where it is set.
+    pub cancel: Option<&'a AtomicBool>,
 }
 
 impl Limits<'_> {
@@ -21,7 +21,7 @@ impl Limits<'_> {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed) != 0)
+        self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed))
     }
 
     /// An error where the run is to be given up.

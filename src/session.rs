@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::cpu::CpuSession;
@@ -65,17 +65,7 @@ impl<'a> RunOptions<'a> {
     /// })
     /// # }
     /// ```
-    #[allow(unsafe_code, reason = "reads a flag as a byte, which is what a C program has")]
     pub fn cancel(mut self, cancel: &'a AtomicBool) -> Self {
-        // SAFETY: both are one byte of the same alignment, and nothing is stored by this reference.
-        self.limits.cancel = Some(unsafe { &*std::ptr::from_ref(cancel).cast::<AtomicU8>() });
-        self
-    }
-
-    /// As [`cancel`](Self::cancel), by a byte that is not 0.
-    #[cfg(feature = "capi")]
-    #[doc(hidden)]
-    pub fn cancel_byte(mut self, cancel: &'a AtomicU8) -> Self {
         self.limits.cancel = Some(cancel);
         self
     }

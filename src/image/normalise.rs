@@ -2,6 +2,7 @@
 
 use super::Picture;
 use crate::error::{Error, ErrorKind, Result};
+use crate::float_environment::FloatEnvironment;
 use crate::pixels;
 
 /// Writes `(value / 255 - mean) / std` for every pixel to `out`, laid out [C, H, W].
@@ -29,6 +30,7 @@ use crate::pixels;
 /// [`ErrorKind::Input`] where `mean` has neither 1 nor 3 values, `std` has another number of them or one that
 /// is not above 0, a value is not finite, or `out` is not C x H x W long. `out` is then left as it was.
 pub fn normalise(picture: &Picture, mean: &[f32], std: &[f32], out: &mut [f32]) -> Result<()> {
+    let _environment = FloatEnvironment::enter();
     let wrong = |place, expected, found| Err(Error::new(ErrorKind::Input, place, expected, found));
     let channels = mean.len();
     if channels != 1 && channels != 3 {

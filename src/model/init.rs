@@ -34,6 +34,7 @@ pub(crate) use random::Random;
 
 use super::{AwsKind, Gate};
 use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::float_environment::FloatEnvironment;
 use crate::op::Op;
 use crate::tensor::{Branch, DType, Tensor};
 use layers::Layer;
@@ -173,6 +174,7 @@ impl InitOptions {
 /// A tensor's numbers depend on the seed and its name alone: networks that differ in their AWS-Units have the same
 /// weights in both branches. Errors: a size that the architecture does not take.
 pub fn init(options: &InitOptions) -> Result<Vec<u8>> {
+    let _environment = FloatEnvironment::enter();
     let InitOptions { architecture, size, aws, .. } = *options;
     let (smallest, largest) = architecture.sizes();
     if !(smallest..=largest).contains(&size) {
