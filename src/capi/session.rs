@@ -182,8 +182,12 @@ pub unsafe extern "C" fn awsnet_session_run(
     predictions: *const awsnet_predictions,
     error: *mut awsnet_error,
 ) -> awsnet_status {
+    let body = |session: &awsnet_session| {
+        // SAFETY: by the caller's word.
+        unsafe { run_floats(session, images, len, RunOptions::new(), predictions) }
+    };
     // SAFETY: by the caller's word.
-    unsafe { run_floats(session, images, len, predictions, error, || Ok(RunOptions::new())) }
+    unsafe { guard_handle(session, error, body) }
 }
 
 /// As awsnet_session_run, and gives up timeout_us microseconds after the call.
@@ -200,9 +204,12 @@ pub unsafe extern "C" fn awsnet_session_run_within(
     predictions: *const awsnet_predictions,
     error: *mut awsnet_error,
 ) -> awsnet_status {
-    let options = within(timeout_us);
+    let body = |session: &awsnet_session| {
+        // SAFETY: by the caller's word.
+        unsafe { run_floats(session, images, len, within(timeout_us), predictions) }
+    };
     // SAFETY: by the caller's word.
-    unsafe { run_floats(session, images, len, predictions, error, || Ok(options)) }
+    unsafe { guard_handle(session, error, body) }
 }
 
 /// As awsnet_session_run, with options; NULL for none.
@@ -218,8 +225,12 @@ pub unsafe extern "C" fn awsnet_session_run_with(
     predictions: *const awsnet_predictions,
     error: *mut awsnet_error,
 ) -> awsnet_status {
+    let body = |session: &awsnet_session| {
+        // SAFETY: by the caller's word.
+        unsafe { run_floats(session, images, len, to_run_options(options)?, predictions) }
+    };
     // SAFETY: by the caller's word.
-    unsafe { run_floats(session, images, len, predictions, error, || to_run_options(options)) }
+    unsafe { guard_handle(session, error, body) }
 }
 
 /// Runs the network on 8-bit images, which it normalises. Returns when the results are there; else as awsnet_session_run.
@@ -230,8 +241,12 @@ pub unsafe extern "C" fn awsnet_session_run_u8(
     predictions: *const awsnet_predictions,
     error: *mut awsnet_error,
 ) -> awsnet_status {
+    let body = |session: &awsnet_session| {
+        // SAFETY: by the caller's word.
+        unsafe { run_bytes(session, images, RunOptions::new(), predictions) }
+    };
     // SAFETY: by the caller's word.
-    unsafe { run_bytes(session, images, predictions, error, || Ok(RunOptions::new())) }
+    unsafe { guard_handle(session, error, body) }
 }
 
 /// As awsnet_session_run_u8, with options, as awsnet_session_run_with.
@@ -243,8 +258,12 @@ pub unsafe extern "C" fn awsnet_session_run_u8_with(
     predictions: *const awsnet_predictions,
     error: *mut awsnet_error,
 ) -> awsnet_status {
+    let body = |session: &awsnet_session| {
+        // SAFETY: by the caller's word.
+        unsafe { run_bytes(session, images, to_run_options(options)?, predictions) }
+    };
     // SAFETY: by the caller's word.
-    unsafe { run_bytes(session, images, predictions, error, || to_run_options(options)) }
+    unsafe { guard_handle(session, error, body) }
 }
 
 /// A run that gives up so long from now.
@@ -272,62 +291,54 @@ unsafe fn to_run_options<'a>(options: *const awsnet_run_options) -> Result<RunOp
     Ok(run.cancel(unsafe { AtomicBool::from_ptr(options.cancel.cast_mut()) }))
 }
 
+/// Runs floats.
+///
 /// # Safety
 ///
 /// Everything is as the caller of the export has promised.
-unsafe fn run_floats<'a>(
-    session: *mut awsnet_session,
+unsafe fn run_floats(
+    session: &awsnet_session,
     images: *const f32,
     len: usize,
+    options: RunOptions<'_>,
     predictions: *const awsnet_predictions,
-    error: *mut awsnet_error,
-    options: impl FnOnce() -> Result<RunOptions<'a>, Failure>,
-) -> awsnet_status {
-    let body = |session: &awsnet_session| {
-        let options = options()?;
-        // SAFETY: passed on.
-        let images = unsafe { slice(images, len, "images") }?;
-        // SAFETY: passed on.
-        let outputs = unsafe { Outputs::new(predictions, session, len / session.image_len()) }?;
-        let mut entered = session.enter()?;
-        outputs.write(&entered.session().run_with(images, options)?);
-        Ok(())
-    };
+) -> Result<(), Failure> {
     // SAFETY: passed on.
-    unsafe { guard_handle(session, error, body) }
+    let images = unsafe { slice(images, len, "images") }?;
+    // SAFETY: passed on.
+    let outputs = unsafe { Outputs::new(predictions, session, len / session.image_len()) }?;
+    let mut entered = session.enter()?;
+    outputs.write(&entered.session().run_with(images, options)?);
+    Ok(())
 }
 
+/// Runs bytes.
+///
 /// # Safety
 ///
-/// Everything is as the caller of the export has promised.
-unsafe fn run_bytes<'a>(
-    session: *mut awsnet_session,
+/// As for [`run_floats`].
+unsafe fn run_bytes(
+    session: &awsnet_session,
     images: *const awsnet_images_u8,
+    options: RunOptions<'_>,
     predictions: *const awsnet_predictions,
-    error: *mut awsnet_error,
-    options: impl FnOnce() -> Result<RunOptions<'a>, Failure>,
-) -> awsnet_status {
-    let body = |session: &awsnet_session| {
-        let options = options()?;
-        // SAFETY: by the caller's word.
-        let images = unsafe { read_struct(images, "images") }?;
-        check_reserved("images.reserved", images.reserved)?;
-        // SAFETY: by the caller's word.
-        let pixels = unsafe { slice(images.pixels, images.size, "images.pixels") }?;
-        let (row_stride, image_stride) = session.strides(images.row_stride, images.image_stride);
-        // SAFETY: by the caller's word.
-        let outputs = unsafe { Outputs::new(predictions, session, images.count) }?;
-        let mut entered = session.enter()?;
-        let Shape { channels, height, width } = session.input;
-        let images = ImagesU8::new(pixels, width, height, channels)
-            .count(images.count)
-            .row_stride(row_stride)
-            .image_stride(image_stride);
-        outputs.write(&entered.session().run_with(images, options)?);
-        Ok(())
-    };
-    // SAFETY: by the caller's word.
-    unsafe { guard_handle(session, error, body) }
+) -> Result<(), Failure> {
+    // SAFETY: passed on.
+    let images = unsafe { read_struct(images, "images") }?;
+    check_reserved("images.reserved", images.reserved)?;
+    // SAFETY: passed on.
+    let pixels = unsafe { slice(images.pixels, images.size, "images.pixels") }?;
+    let (row_stride, image_stride) = session.strides(images.row_stride, images.image_stride);
+    // SAFETY: passed on.
+    let outputs = unsafe { Outputs::new(predictions, session, images.count) }?;
+    let mut entered = session.enter()?;
+    let Shape { channels, height, width } = session.input;
+    let images = ImagesU8::new(pixels, width, height, channels)
+        .count(images.count)
+        .row_stride(row_stride)
+        .image_stride(image_stride);
+    outputs.write(&entered.session().run_with(images, options)?);
+    Ok(())
 }
 
 /// Queues a run on a CUDA stream and returns at once; for an engine on AWSNET_DEVICE_CUDA. It does not wait for the
