@@ -267,13 +267,14 @@ pub(super) fn left_behind(place: &str) -> Error {
 /// The fewest of the available threads with which runs of so many images take about as long as they can take. A thread more
 /// has its part of the arithmetic of every node, and every node waits for it.
 fn useful(nodes: &[Node], images: usize, isa: Isa, available: usize) -> usize {
+    // Of a thread, about; what Winograd's algorithm saves counts as done.
     let flop_per_us = match isa {
-        Isa::Portable => 5e3,
-        Isa::Avx2 => 40e3,
-        Isa::Avx512 => 80e3,
+        Isa::Portable => 30e3,
+        Isa::Avx2 => 80e3,
+        Isa::Avx512 => 200e3,
     };
     /// What a node takes for the threads to agree, and for each that shares it, in us.
-    const AGREE: [f64; 2] = [1.0, 0.2];
+    const AGREE: [f64; 2] = [2.0, 0.2];
     /// Time that is worth a thread.
     const WORTH: f64 = 1.1;
     let alone: f64 = nodes.iter().map(|node| node.flop() as f64).sum::<f64>() * images as f64 / flop_per_us;

@@ -113,8 +113,11 @@ static void options(const awsnet_model *model) {
         uint32_t more[4];
     } newer = {AWSNET_ENGINE_OPTIONS_INIT, {0, 0, 0, 1}};
     newer.known.struct_size = sizeof newer;
-    FAILS(awsnet_engine_create(model, &newer.known, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
-          "options: expected fields up to 28 bytes, all that this version knows, found one set beyond them");
+    char beyond[128];
+    snprintf(beyond, sizeof beyond,
+             "options: expected fields up to %u bytes, all that this version knows, found one set beyond them",
+             (unsigned)sizeof options);
+    FAILS(awsnet_engine_create(model, &newer.known, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT, beyond);
     CHECK(engine == before);
     newer.more[3] = 0;
     OK(awsnet_engine_create(model, &newer.known, &engine, &error));

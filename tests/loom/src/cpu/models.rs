@@ -194,9 +194,9 @@ pub(crate) fn all() {
     check("2 members, a job that is over", Some(2), || over(2));
     check("3 members, a step", Some(1), || runs(&mut team(3), &[3], 1));
     check("3 members, 2 runs of a step", Some(1), || runs(&mut team(3), &[2], 2));
-    check("3 members, 2 steps", Some(1), || runs(&mut team(3), &[3, 2], 1));
+    check("3 members, 2 steps", Some(1), || runs(&mut team(3), &[2, 2], 1));
     check("2 sessions and a thread", Some(1), || shared(1, &[2]));
-    check("an executor, a step", Some(2), || executor(2, &[2], 1));
-    check("an executor, 2 runs", Some(1), || executor(2, &[2], 2));
+    check("an executor, a step", Some(4), || executor(2, &[2], 1));
+    check("an executor, 2 runs", Some(2), || executor(2, &[2], 2));
     check("an executor, 3 members", Some(1), || executor(3, &[3], 1));
 }
