@@ -67,9 +67,11 @@ mod engine;
 mod error;
 #[doc(hidden)]
 pub mod file;
+mod float_environment;
 mod graph;
 #[cfg(feature = "image")]
 pub mod image;
+mod limits;
 mod log;
 mod memory;
 pub mod model;
@@ -84,6 +86,7 @@ mod tensor;
 pub mod tune;
 pub mod verify;
 
+pub use cpu::{Affinity, Executor, Help, Pool, PoolOptions};
 pub use device::{Device, Resolved};
 pub use engine::{Engine, EngineOptions, Graphs};
 pub use error::{Error, ErrorKind, Result};

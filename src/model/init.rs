@@ -34,6 +34,7 @@ pub(crate) use random::Random;
 
 use super::{AwsKind, Gate};
 use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::float_environment::FloatEnvironment;
 use crate::op::{Activation, Op};
 use crate::tensor::{DType, Tensor};
 use layers::Layer;
@@ -198,6 +199,7 @@ impl InitOptions {
 /// weights in both branches. The file is of the version that the network needs. Errors: a size that the architecture does not
 /// take; another number of branches than 1 or 2.
 pub fn init(options: &InitOptions) -> Result<Vec<u8>> {
+    let _environment = FloatEnvironment::enter();
     let InitOptions { architecture, size, branches, .. } = *options;
     if branches != 1 && branches != 2 {
         return Err(Error::new(ErrorKind::Input, "branches", "1 or 2", branches.to_string()));

@@ -28,6 +28,7 @@ pub use weights::{AwsUnit, Weights};
 
 use crate::error::Result;
 use crate::file::open_regular;
+use crate::float_environment::FloatEnvironment;
 use crate::op::{Activation, Op};
 use crate::tensor::{DType, Shape};
 use container::TensorFile;
@@ -229,6 +230,7 @@ impl Model {
     }
 
     fn read(reader: impl Read + Seek, len: u64) -> Result<Self> {
+        let _environment = FloatEnvironment::enter();
         let mut file = TensorFile::open(reader, len)?;
         let manifest = Manifest::parse(file.manifest()?)?;
         let claims = weights::claim(&mut file, &manifest)?;
