@@ -157,6 +157,8 @@ struct awsnet_concat_params {
   int32_t inputs;
   int32_t first_channel;
   int32_t output_pitch;
+  int32_t branches;
+  int32_t reserved;
 };
 
 // squeeze_excite: the global average of a map and two 1x1 convolutions of it, each with bias and activation (not the
@@ -238,7 +240,7 @@ struct awsnet_head {
   const float *weight;   // [labels][features]: head
   const float *bias;     // [labels], or null: head
   float *logits;         // [batch][labels]
-  float *probabilities;  // [batch][labels]; unused without a score
+  float *probabilities;  // [batch][labels], without a score the logits again; or null
   int32_t labels;
   int32_t score;  // enum awsnet_score
 };
@@ -320,7 +322,7 @@ AWSNET_ABI_OFFSET(awsnet_pool2d_params, kind, 180);
 AWSNET_ABI_OFFSET(awsnet_pool2d_params, counted_right, 196);
 AWSNET_ABI_SIZE(awsnet_upsample2d_params, 160);
 AWSNET_ABI_OFFSET(awsnet_upsample2d_params, batch, 136);
-AWSNET_ABI_SIZE(awsnet_concat_params, 424);
+AWSNET_ABI_SIZE(awsnet_concat_params, 432);
 AWSNET_ABI_OFFSET(awsnet_concat_params, positions, 272);
 AWSNET_ABI_OFFSET(awsnet_concat_params, begin, 344);
 AWSNET_ABI_OFFSET(awsnet_concat_params, inputs, 412);

@@ -1,7 +1,7 @@
 // The linear layers of heads: mean over the image's positions where asked for, products, scores.
 //
 //   logit[n][l] = bias[l] + sum over features of weight[l][feature] * feature
-//   probability = softmax over l, or the sigmoid, of logit[n][l]; none without a score
+//   probability = softmax over l, or the sigmoid, of logit[n][l]; the logit itself without a score
 //
 // Block (n, h, z) serves image n of head h, and of its labels the z-th part. Shared memory: the pooled features [pitch]
 // (with `pooled`), then the part's logits, f32. A warp computes one label at a time; all sums run in a fixed order.
@@ -47,7 +47,10 @@ DEVICE void head(const awsnet_head_params& p) {
   if (warp != 0) return;
 
   const int64_t row = n * head.labels + first;
-  for (int l = lane; l < labels; l += 32) store_global(head.logits + row + l, logits[l]);
+  for (int l = lane; l < labels; l += 32) {
+    store_global(head.logits + row + l, logits[l]);
+    if (head.score == AWSNET_SCORE_NONE && head.probabilities) store_global(head.probabilities + row + l, logits[l]);
+  }
   if (head.score == AWSNET_SCORE_NONE) return;
   float largest = -INFINITY, total = 0.0f;
   for (int l = lane; l < labels; l += 32) largest = fmaxf(largest, logits[l]);

@@ -1,7 +1,7 @@
 // The scores of a head whose numbers are there: a map, in the order (channel, position), or logits.
 //
 //   logit[n][c * positions + i] = x[n][i][c]
-//   probability = softmax over all of an image, or the sigmoid; none without a score
+//   probability = softmax over all of an image, or the sigmoid; the logit itself without a score
 //
 // Block (x, n) serves a share of image n: every (gridDim.x * threads)-th number. For a softmax each block goes over all
 // numbers of its image for their maximum and their sum. The logits may be what is read. Shared memory: a float a warp.
@@ -44,8 +44,13 @@ DEVICE void head_score(const awsnet_head_score_params& p) {
   for (int64_t l = static_cast<int64_t>(blockIdx.x) * AWSNET_HEAD_THREADS + threadIdx.x; l < labels; l += step) {
     const float logit = number(l);
     store_global(p.head.logits + n * labels + l, logit);
-    if (p.head.score == AWSNET_SCORE_NONE) continue;
-    const float probability = softmax ? expf(logit - largest) / total : 1.0f / (1.0f + expf(-logit));
+    if (!p.head.probabilities) continue;
+    float probability = logit;
+    if (softmax) {
+      probability = expf(logit - largest) / total;
+    } else if (p.head.score == AWSNET_SCORE_SIGMOID) {
+      probability = 1.0f / (1.0f + expf(-logit));
+    }
     store_global(p.head.probabilities + n * labels + l, probability);
   }
 }
