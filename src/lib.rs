@@ -16,7 +16,7 @@
 //!
 //! ```
 //! use awsnet::model::init::{Architecture, InitOptions, init};
-//! use awsnet::{Branch, Engine, EngineOptions, Model, Plan, PlanOptions};
+//! use awsnet::{Engine, EngineOptions, Model, Plan, PlanOptions};
 //!
 //! # fn main() -> awsnet::Result<()> {
 //! // A network with random weights; `Model::load("file.safetensors")` reads a trained one.
@@ -31,8 +31,10 @@
 //! let images = vec![0.0; 3 * engine.plan().input().shape.len()]; // three images, [N, C, H, W], normalised
 //! for prediction in session.run(&images)? {
 //!     let active: Vec<&str> = prediction.active().map(|au| au.label).collect();
-//!     println!("{} {active:?}", prediction.emotion().label);
-//!     assert_eq!(prediction.probabilities(Branch::Emotion).len(), prediction.labels(Branch::Emotion).len());
+//!     println!("{} {active:?}", prediction.emotion().map_or("", |emotion| emotion.label));
+//!     for head in prediction.heads() {
+//!         assert_eq!(head.probabilities.len(), head.labels.len());
+//!     }
 //! }
 //! # Ok(())
 //! # }

@@ -270,9 +270,16 @@ mod tests {
     const SHAPE: Shape = Shape { channels: 3, height: 2, width: 3 };
 
     #[test]
-    fn bytes_with_strides_are_the_floats_they_normalise_to() {
+    fn bytes_with_strides_are_the_floats_they_normalise_to_in_the_networks_order() {
+        for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
+            check_order(order);
+        }
+    }
+
+    fn check_order(order: ChannelOrder) {
         let shape = SHAPE;
-        let input = Input { shape, mean: vec![0.5, 0.25, 0.0], std: vec![0.2, 1.0, 3.0] };
+        let (mean, std) = (vec![0.5, 0.25, 0.0], vec![0.2, 1.0, 3.0]);
+        let input = Input { shape, mean, std, order, face: None };
         let [row_stride, image_stride] = [shape.width * shape.channels + 2, 40];
         let pixels: Vec<u8> = (0..70).map(|value| value * 3).collect();
         let images = ImagesU8::new(&pixels, 3, 2, 3).row_stride(row_stride).image_stride(image_stride);
@@ -281,8 +288,9 @@ mod tests {
         for (image, channel, y) in
             (0..2).flat_map(|n| (0..3).flat_map(move |c| (0..2).map(move |y| (n, c, y))))
         {
+            let byte = if order == ChannelOrder::Rgb { channel } else { 2 - channel };
             for x in 0..shape.width {
-                let byte = pixels[image * image_stride + y * row_stride + x * shape.channels + channel];
+                let byte = pixels[image * image_stride + y * row_stride + x * shape.channels + byte];
                 floats.push((f32::from(byte) / 255.0 - input.mean[channel]) / input.std[channel]);
             }
         }

@@ -54,6 +54,8 @@ pub struct Session {
     plan: Arc<Plan>,
     running: Running,
     predictions: PredictionBuffers,
+    /// Images whose predictions are there: those of the last run.
+    predicted: usize,
     /// What bytes are normalised to, where the device does not do that.
     normalised: Box<[Normalised]>,
     /// The images that `input_mut` gives, where the device has no memory of its own for them; none until it is called.
@@ -85,7 +87,7 @@ impl Session {
         let predictions = PredictionBuffers::new(plan.heads(), plan.batch())?;
         let normalised = pixels::normalised(plan.input()).into();
         let (staging, staged, broken) = (Vec::new(), false, false);
-        Ok(Session { plan, running, predictions, normalised, staging, staged, broken })
+        Ok(Session { plan, running, predictions, predicted: 0, normalised, staging, staged, broken })
     }
 
     /// Runs the network on one image or several, no more than the plan's batch: floats [N, C, H, W], normalised as
@@ -123,6 +125,11 @@ impl Session {
         options: RunOptions<'_>,
     ) -> Result<Predictions<'_>> {
         self.run_checked(images.into(), options)
+    }
+
+    /// What the last run gave; `None` before the first, and behind one that failed or was queued on a stream.
+    pub fn predictions(&self) -> Option<Predictions<'_>> {
+        (self.predicted > 0).then(|| self.predictions.first(self.predicted))
     }
 
     /// Where the images of the next run may be written, [batch, C, H, W], to be run as [`Images::Staged`]. A caller that
@@ -168,6 +175,7 @@ impl Session {
             self.check_times(times)?;
         }
         self.staged &= matches!(images, Checked::Staged);
+        self.predicted = 0;
         match &mut self.running {
             #[cfg(feature = "cuda")]
             Running::Cuda(session) => {
@@ -198,6 +206,7 @@ impl Session {
             }
         }
         let _ = deadline; // of a GPU's runs
+        self.predicted = count;
         Ok(self.predictions.first(count))
     }
 
@@ -280,6 +289,7 @@ impl Session {
         predictions: cuda::DevicePredictions,
     ) -> Result<()> {
         self.check_device_run(&images, &predictions)?;
+        self.predicted = 0;
         #[cfg(feature = "cuda")]
         if let Running::Cuda(session) = &mut self.running {
             // SAFETY: the caller's promise.

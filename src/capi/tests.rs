@@ -170,11 +170,21 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
         Box::new(|handles, error| unsafe { awsnet_engine_query(handles.engine, &mut no_info(), error) });
     add("awsnet_engine_query", query, true);
     let label: Call = Box::new(|handles, error| unsafe {
-        awsnet_engine_label(handles.engine, AWSNET_BRANCH_AU, 0, &mut null(), error)
+        awsnet_engine_label(handles.engine, AWSNET_HEAD_AU, 0, &mut null(), error)
     });
     add("awsnet_engine_label", label, true);
+    let head: Call = Box::new(|handles, error| unsafe {
+        let (struct_size, name) = (size_of::<awsnet_head_info>() as u32, null());
+        let mut info = awsnet_head_info { struct_size, kind: 0, count: 0, label_count: 0, name };
+        awsnet_engine_head(handles.engine, AWSNET_HEAD_AU, &mut info, error)
+    });
+    add("awsnet_engine_head", head, true);
+    let find: Call = Box::new(|handles, error| unsafe {
+        awsnet_engine_find_head(handles.engine, c"au".as_ptr(), &mut 0, error)
+    });
+    add("awsnet_engine_find_head", find, true);
     let threshold: Call =
-        Box::new(|handles, error| unsafe { awsnet_engine_threshold(handles.engine, 0, &mut 0.0, error) });
+        Box::new(|handles, error| unsafe { awsnet_engine_threshold(handles.engine, AWSNET_HEAD_AU, 0, &mut 0.0, error) });
     add("awsnet_engine_threshold", threshold, true);
     let describe: Call =
         Box::new(|handles, error| unsafe { awsnet_engine_describe(handles.engine, &mut null(), error) });
@@ -416,7 +426,9 @@ fn layouts() -> String {
         awsnet_engine_options { struct_size, device, device_index, precision, batch, threads, graphs }
         awsnet_engine_info {
             struct_size, device, device_index, precision, batch, threads, channels, height, width, label_count, mean, std,
+            head_count, branch_count,
         }
+        awsnet_head_info { struct_size, kind, count, label_count, name }
         awsnet_images_u8 { struct_size, reserved, pixels, size, count, row_stride, image_stride }
         awsnet_device_images { struct_size, format, pixels, count, row_stride, image_stride }
         awsnet_predictions { struct_size, reserved, logits, probabilities, capacity }
@@ -467,9 +479,10 @@ fn structs_are_laid_out_alike_in_c_and_rust() {
 fn the_first_sizes_are_those_of_version_1() {
     assert_eq!(AWSNET_ABI_VERSION, 1);
     // A field added at the end leaves these; a struct without additions is as long as it was.
+    assert_eq!(awsnet_engine_info::FIRST_SIZE, 68);
     assert_eq!(size_of::<awsnet_error>(), 512);
     assert_eq!(size_of::<awsnet_engine_options>(), awsnet_engine_options::FIRST_SIZE);
-    assert_eq!(size_of::<awsnet_engine_info>(), awsnet_engine_info::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_head_info>(), awsnet_head_info::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_images_u8>(), awsnet_images_u8::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_device_images>(), awsnet_device_images::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_predictions>(), awsnet_predictions::FIRST_SIZE);

@@ -99,7 +99,7 @@ pub(super) fn parse_input(version: Version, value: Json, about: &mut Vec<(String
     let mut object = Object::new("manifest: `input`", value)?;
     let channels = object.take_integer("channels", 1, None)?;
     if channels != 1 && channels != 3 {
-        return Err(object.error("channels", "1 (luma) or 3 (colours)", channels.to_string()));
+        return Err(object.error("channels", "1 (luma) or 3 (RGB)", channels.to_string()));
     }
     let shape =
         Shape::new(channels, object.take_integer("height", 1, None)?, object.take_integer("width", 1, None)?);

@@ -171,7 +171,7 @@ pub fn operator_magnitude(op: &Op, inputs: &[&Map], weights: Option<&Weights>) -
 }
 
 /// An activation of one element; of a PReLU, whose slopes are the layer's, see [`activate_map`].
-fn activate(activation: Activation, x: f64) -> f64 {
+pub(crate) fn activate(activation: Activation, x: f64) -> f64 {
     let relu6 = |x: f64| if x.is_nan() { x } else { x.clamp(0.0, 6.0) };
     match activation {
         Activation::None | Activation::Prelu => x,

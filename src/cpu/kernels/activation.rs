@@ -110,3 +110,80 @@ unsafe fn gelu_tanh<S: Simd>(v: S::V) -> S::V {
         S::mul(least, simd::sigmoid::<S>(S::mul(S::mul(v, S::splat(TWICE)), cubic)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::simd::portable::Portable;
+    #[cfg(target_arch = "x86_64")]
+    use crate::cpu::simd::{avx2::Avx2, avx512::Avx512};
+    use crate::reference;
+
+    const ALL: [Activation; 13] = [
+        Activation::None,
+        Activation::Relu,
+        Activation::Relu6,
+        Activation::LeakyRelu { negative_slope: -0.3 },
+        Activation::Prelu,
+        Activation::Elu,
+        Activation::Sigmoid,
+        Activation::HardSigmoid,
+        Activation::Silu,
+        Activation::HardSwish,
+        Activation::Tanh,
+        Activation::Gelu,
+        Activation::GeluTanh,
+    ];
+
+    /// A PReLU's.
+    const SLOPE: f32 = 0.4;
+
+    /// Small and large numbers of both signs, more of them where functions bend.
+    fn numbers() -> Vec<f32> {
+        let powers = (-140..=127).map(|exponent| 2f32.powi(exponent));
+        let fine = (0..4000).map(|step| step as f32 * 0.005);
+        powers.chain(fine).flat_map(|x| [x, -x, x * 1.37, -1.37 * x]).filter(|x| x.is_finite()).collect()
+    }
+
+    fn check<S: Simd>() {
+        if !S::ISA.is_available() {
+            eprintln!("NOT TESTED: this machine has no {}", S::ISA);
+            return;
+        }
+        for activation in ALL {
+            for x in numbers() {
+                let mut found = vec![0.0; S::LANES];
+                // SAFETY: the processor has the instruction set; there is room for a vector.
+                unsafe {
+                    S::store(found.as_mut_ptr(), activate::<S>(activation, S::splat(SLOPE), S::splat(x)));
+                }
+                let (found, x) = (f64::from(found[0]), f64::from(x));
+                let exact = match activation {
+                    Activation::Prelu => x.max(0.0) + f64::from(SLOPE) * x.min(0.0),
+                    other => reference::activate(other, x),
+                };
+                // As verify has it for a value that is known, with half a unit for what is stored.
+                let unit = 1.0 / f64::from(1 << 24);
+                let bound = 4.0 * activation.lipschitz(SLOPE) * unit * x.abs()
+                    + (activation.own_roundings() + 1.0) * unit * exact.abs()
+                    + f64::from(f32::MIN_POSITIVE);
+                let error = (found - exact).abs();
+                let place = format!("{} of {x:e} on {}", activation.name(), S::ISA);
+                assert!(error <= bound, "{place}: {found:e} for {exact:e}, off by {:.1} bounds", error / bound);
+            }
+            let mut nan = vec![0.0; S::LANES];
+            // SAFETY: as above.
+            unsafe { S::store(nan.as_mut_ptr(), activate::<S>(activation, S::splat(SLOPE), S::splat(f32::NAN))) };
+            assert!(nan.iter().all(|v| v.is_nan()), "{} of NaN on {}: {nan:?}", activation.name(), S::ISA);
+        }
+    }
+
+    #[test]
+    fn every_activation_is_its_formula_from_the_smallest_numbers_to_the_largest() {
+        check::<Portable>();
+        #[cfg(target_arch = "x86_64")]
+        check::<Avx2>();
+        #[cfg(target_arch = "x86_64")]
+        check::<Avx512>();
+    }
+}

@@ -28,9 +28,9 @@ int main(int argc, char **argv) {
             const char *label = NULL;
             OK(awsnet_engine_label(engine, branch, i, &label, NULL));
             printf("label %s", label);
-            if (branch == AWSNET_BRANCH_AU) {
+            if (branch == AWSNET_HEAD_AU) {
                 float threshold = -1;
-                OK(awsnet_engine_threshold(engine, i, &threshold, NULL));
+                OK(awsnet_engine_threshold(engine, AWSNET_HEAD_AU, i, &threshold, NULL));
                 printf(" %.9g", (double)threshold);
             }
             printf("\n");
