@@ -286,9 +286,9 @@ impl Session {
         &mut self,
         stream: cuda::Stream,
         images: cuda::DeviceImages,
-        predictions: cuda::DevicePredictions,
+        predictions: &cuda::DevicePredictions,
     ) -> Result<()> {
-        self.check_device_run(&images, &predictions)?;
+        self.check_device_run(&images, predictions)?;
         self.predicted = 0;
         #[cfg(feature = "cuda")]
         if let Running::Cuda(session) = &mut self.running {
@@ -316,9 +316,9 @@ impl Session {
         &mut self,
         stream: cuda::Stream,
         images: cuda::DeviceImages,
-        predictions: cuda::DevicePredictions,
+        predictions: &cuda::DevicePredictions,
     ) -> Result<cuda::Bound> {
-        self.check_device_run(&images, &predictions)?;
+        self.check_device_run(&images, predictions)?;
         #[cfg(feature = "cuda")]
         if let Running::Cuda(session) = &mut self.running {
             // SAFETY: the caller's promise.

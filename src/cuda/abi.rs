@@ -309,15 +309,8 @@ pub struct Head {
 
 impl Head {
     /// In a place that no block serves.
-    pub const ABSENT: Head = Head {
-        input: 0,
-        weight: 0,
-        bias: 0,
-        logits: 0,
-        probabilities: 0,
-        labels: 0,
-        score: Score::None,
-    };
+    pub const ABSENT: Head =
+        Head { input: 0, weight: 0, bias: 0, logits: 0, probabilities: 0, labels: 0, score: Score::None };
 }
 
 #[repr(C)]

@@ -42,11 +42,7 @@ fn dual_gemm(op: &str, variant: &GemmVariant, positions: usize, epilogue: &Epilo
     let channels = epilogue.channels as usize;
     Launch {
         kernel: kernel(op, variant.name, epilogue),
-        grid: [
-            positions.div_ceil(variant.tile_m),
-            channels.div_ceil(variant.tile_n),
-            splits.max(1) as usize,
-        ],
+        grid: [positions.div_ceil(variant.tile_m), channels.div_ceil(variant.tile_n), splits.max(1) as usize],
         threads: variant.threads(),
         shared_bytes: variant.shared_bytes_for(epilogue.branches as usize),
     }
@@ -78,7 +74,13 @@ pub fn conv2d_stem_shared_bytes(p: &abi::Conv2dStemParams) -> usize {
     let pair = |h: i32, w: i32| [h as usize, w as usize];
     let (kernel, stride) = (pair(p.kernel_h, p.kernel_w), pair(p.stride_h, p.stride_w));
     let branches = p.epilogue.branches as usize;
-    variants::stem_shared_bytes(branches, kernel, stride, pair(p.dilation_h, p.dilation_w), p.image.channels as usize)
+    variants::stem_shared_bytes(
+        branches,
+        kernel,
+        stride,
+        pair(p.dilation_h, p.dilation_w),
+        p.image.channels as usize,
+    )
 }
 
 pub fn conv2d_stem(element: Element, p: &abi::Conv2dStemParams) -> Launch {

@@ -327,7 +327,7 @@ impl CudaSession {
         &mut self,
         stream: CUstream,
         images: DeviceImages,
-        predictions: DevicePredictions,
+        predictions: &DevicePredictions,
     ) -> Result<()> {
         let engine = Arc::clone(&self.engine);
         let context = &engine.context;
@@ -337,13 +337,17 @@ impl CudaSession {
                 check_stream(context, stream)?;
                 if is_capturing(context, stream)? {
                     // A graph cannot be launched into a capture; its kernels can.
-                    let addresses = self.addresses(&images, &predictions);
+                    let addresses = self.addresses(&images, predictions);
                     return self.queue_kernels(images.count, &addresses, stream);
                 }
-                let key = Key::Device(images, predictions);
-                let index = match self.device_graphs.iter().position(|(other, _)| *other == key) {
+                let serves = |(key, _): &(Key, Graph)| match key {
+                    Key::Device(other, others) => (*other, others) == (images, predictions),
+                    Key::Host { .. } => false,
+                };
+                let index = match self.device_graphs.iter().position(serves) {
                     Some(index) => index,
                     None => {
+                        let key = Key::Device(images, predictions.clone());
                         let graph = self.capture(&key)?;
                         if self.device_graphs.len() == MOST_DEVICE_GRAPHS {
                             self.device_graphs.remove(0);
@@ -366,7 +370,7 @@ impl CudaSession {
         &mut self,
         stream: CUstream,
         images: DeviceImages,
-        predictions: DevicePredictions,
+        predictions: &DevicePredictions,
     ) -> Result<Bound> {
         let engine = Arc::clone(&self.engine);
         engine.context.scope(|| {
@@ -378,7 +382,7 @@ impl CudaSession {
                     return Err(Error::new(ErrorKind::Input, "stream", expected, "one that is"));
                 }
             }
-            let graph = self.capture(&Key::Device(images, predictions))?;
+            let graph = self.capture(&Key::Device(images, predictions.clone()))?;
             Ok(Bound::new(graph, stream, &self.memory, &engine))
         })
     }
@@ -457,7 +461,8 @@ impl CudaSession {
             self.stream.synchronize()
         })?;
         let elements = decode(plan.element, &bytes);
-        let at = |c: usize, position: usize| elements.get(position * value.pitch + c).copied().unwrap_or(f32::NAN);
+        let at =
+            |c: usize, position: usize| elements.get(position * value.pitch + c).copied().unwrap_or(f32::NAN);
         let channels = 0..shape.channels;
         let positions = channels.flat_map(|c| (0..shape.pixels()).map(move |position| (c, position)));
         Ok((shape, positions.map(|(c, p)| at(c, p)).collect()))

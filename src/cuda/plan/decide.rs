@@ -8,8 +8,8 @@ use super::pack::Oihw;
 use super::select::{DirectChoice, GemmChoice, Problem, Tile, TiledOp};
 use super::variants::{self, Element, VECTOR, pitch};
 use super::{
-    Algorithm, Constant, Copies, CudaEpilogue, CudaNode, CudaOptions, CudaValue, Excitation, IMAGE, LinearHead,
-    Mix, Operation, Projection, Tuning, direct_reduction, gemm_reduction,
+    Algorithm, Constant, Copies, CudaEpilogue, CudaNode, CudaOptions, CudaValue, Excitation, IMAGE,
+    LinearHead, Mix, Operation, Projection, Tuning, direct_reduction, gemm_reduction,
 };
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::graph::node::{Node, ValueId, Work, fused_words};
@@ -181,12 +181,7 @@ fn is_matrix(model: &Model, step: &Step) -> bool {
 
 /// The global average pooling and the first of two matrices that `step`, the second, reads, where nobody else reads
 /// either: a squeeze-and-excitation, which one launch computes.
-fn squeezed_before<'a>(
-    model: &Model,
-    graph: &'a Graph,
-    gpu: &Gpu,
-    step: &Step,
-) -> Option<[&'a Step; 2]> {
+fn squeezed_before<'a>(model: &Model, graph: &'a Graph, gpu: &Gpu, step: &Step) -> Option<[&'a Step; 2]> {
     /// Of both matrices together: one block of an image multiplies by all of them.
     const MOST_WEIGHTS: usize = 1 << 20;
     let squeeze = graph.step(step.input())?;
@@ -390,7 +385,8 @@ impl<'a> Decider<'a> {
             return Ok(value);
         }
         let step = self.graph.steps.iter().find(|step| step.last() == layer);
-        let step = step.ok_or_else(|| Error::new(ErrorKind::Internal, "plan", "a concatenation", "no step"))?;
+        let step =
+            step.ok_or_else(|| Error::new(ErrorKind::Internal, "plan", "a concatenation", "no step"))?;
         let value = self.result(step, self.model.layers[layer].output_shape)?;
         self.concatenated[layer] = Some(value);
         Ok(value)
@@ -443,7 +439,13 @@ impl<'a> Decider<'a> {
             kernel: operation.kernel().to_owned(),
             tile: operation.tile(),
             tuned: operation.is_tuned(),
-            fused: fused_words(scale.as_deref(), &added, epilogue.activation, epilogue.mix != Mix::None, None),
+            fused: fused_words(
+                scale.as_deref(),
+                &added,
+                epilogue.activation,
+                epilogue.mix != Mix::None,
+                None,
+            ),
             winograd: None,
             inputs,
             scale: epilogue.scale,
@@ -460,7 +462,8 @@ impl<'a> Decider<'a> {
         let model = self.model;
         let (first, last) = (&model.layers[step.first()], &model.layers[step.last()]);
         let (name, shape, input_shape) = (last.name.as_str(), last.output_shape, first.input_shape);
-        let operator_flop = first.op.flop(input_shape, first.output_shape).saturating_mul(self.branches as u64);
+        let operator_flop =
+            first.op.flop(input_shape, first.output_shape).saturating_mul(self.branches as u64);
         let mut emit = self.plain(name, Work::Layers(step.layers.clone()), operator_flop);
         let unit = step.aws.and_then(|layer| model.layers[layer].aws().map(|unit| (layer, unit)));
         let (mix, apart) = match unit {
@@ -599,13 +602,7 @@ impl<'a> Decider<'a> {
         Ok(())
     }
 
-    fn excitation(
-        &mut self,
-        step: &Step,
-        packing: Packing,
-        input: usize,
-        out: usize,
-    ) -> Result<Excitation> {
+    fn excitation(&mut self, step: &Step, packing: Packing, input: usize, out: usize) -> Result<Excitation> {
         let (layer, shape) = (step.first(), Oihw { out, input, kernel: [1, 1] });
         let (mut weights, mut bias) = ([0; 2], [0; 2]);
         for branch in 0..self.branches {
@@ -662,10 +659,18 @@ impl<'a> Decider<'a> {
     ) -> Result<(Operation, ValueId)> {
         let layer = step.first();
         let input = self.model.layers[layer].input_shape;
-        let stem_bytes = variants::stem_shared_bytes(self.branches, conv.kernel, conv.stride, conv.dilation, input.channels);
+        let stem_bytes = variants::stem_shared_bytes(
+            self.branches,
+            conv.kernel,
+            conv.stride,
+            conv.dilation,
+            input.channels,
+        );
         let tensor = self.element != Element::F32;
-        let stem =
-            step.input() == Source::Image && tensor && conv.groups == 1 && stem_bytes <= self.gpu.shared_bytes;
+        let stem = step.input() == Source::Image
+            && tensor
+            && conv.groups == 1
+            && stem_bytes <= self.gpu.shared_bytes;
         let projected = beside.as_ref().map(|beside| beside.channels);
         let gemm = if tensor && conv.groups == 1 && !stem {
             self.gemm(TiledOp::ImplicitGemm, output, gemm_reduction(&conv, input, projected))?
@@ -737,7 +742,9 @@ impl<'a> Decider<'a> {
     ) -> Result<ValueId> {
         match unit {
             AwsUnit::Dense(_) => self.dense(step, layer, input, shape),
-            AwsUnit::Gate { .. } => self.gate(&self.model.layers[step.last()].name, layer, unit, input, shape),
+            AwsUnit::Gate { .. } => {
+                self.gate(&self.model.layers[step.last()].name, layer, unit, input, shape)
+            }
             // Fused into the operator before them.
             AwsUnit::Layer(_) | AwsUnit::Channel(_) => Ok(input),
         }
