@@ -39,12 +39,12 @@ DEVICE void conv2d_depthwise(const awsnet_conv2d_params& p) {
   finish_vector<Element>(p.epilogue, at.position, at.channel, z);
 }
 
-#define DEFINE(element)                                                                            \
-  AWSNET_KERNEL(conv2d_depthwise_##element, awsnet_conv2d_params, AWSNET_VECTOR_THREADS) {         \
-    conv2d_depthwise<element, kPair>(params);                                                      \
-  }                                                                                                \
-  AWSNET_KERNEL(conv2d_depthwise_##element##_alone, awsnet_conv2d_params, AWSNET_VECTOR_THREADS) { \
-    conv2d_depthwise<element, 1>(params);                                                          \
+#define DEFINE(element)                                                               \
+  AWSNET_POINTWISE_KERNEL(conv2d_depthwise_##element, awsnet_conv2d_params) {         \
+    conv2d_depthwise<element, kPair>(params);                                         \
+  }                                                                                   \
+  AWSNET_POINTWISE_KERNEL(conv2d_depthwise_##element##_alone, awsnet_conv2d_params) { \
+    conv2d_depthwise<element, 1>(params);                                             \
   }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

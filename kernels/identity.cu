@@ -15,12 +15,8 @@ DEVICE void identity(const awsnet_identity_params& p) {
   finish_vector<Element>(p.epilogue, at.position, at.channel, z);
 }
 
-#define DEFINE(element)                                                                      \
-  AWSNET_KERNEL(identity_##element, awsnet_identity_params, AWSNET_VECTOR_THREADS) {         \
-    identity<element, kPair>(params);                                                        \
-  }                                                                                          \
-  AWSNET_KERNEL(identity_##element##_alone, awsnet_identity_params, AWSNET_VECTOR_THREADS) { \
-    identity<element, 1>(params);                                                            \
-  }
+#define DEFINE(element)                                                                                     \
+  AWSNET_POINTWISE_KERNEL(identity_##element, awsnet_identity_params) { identity<element, kPair>(params); } \
+  AWSNET_POINTWISE_KERNEL(identity_##element##_alone, awsnet_identity_params) { identity<element, 1>(params); }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

@@ -74,8 +74,8 @@ DEVICE void pool2d(const awsnet_pool2d_params& p) {
   finish_vector<Element>(p.epilogue, at.position, at.channel, z);
 }
 
-#define DEFINE(element)                                                                                            \
-  AWSNET_KERNEL(pool2d_##element, awsnet_pool2d_params, AWSNET_VECTOR_THREADS) { pool2d<element, kPair>(params); } \
-  AWSNET_KERNEL(pool2d_##element##_alone, awsnet_pool2d_params, AWSNET_VECTOR_THREADS) { pool2d<element, 1>(params); }
+#define DEFINE(element)                                                                               \
+  AWSNET_POINTWISE_KERNEL(pool2d_##element, awsnet_pool2d_params) { pool2d<element, kPair>(params); } \
+  AWSNET_POINTWISE_KERNEL(pool2d_##element##_alone, awsnet_pool2d_params) { pool2d<element, 1>(params); }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

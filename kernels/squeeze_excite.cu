@@ -79,7 +79,7 @@ DEVICE void squeeze_and_excite(const awsnet_squeeze_excite_params& p, const floa
       for (int i = 0; i < kVector; i++) sum += w[i] * mean[v * kVector + i];
     }
     float activated[1] = {warp_sum(sum) + load_global(p.squeeze_bias[t] + j)};
-    activate(activated, p.squeeze_activation, p.squeeze_negative_slope, nullptr, 0);
+    activate(activated, p.squeeze_activation, p.squeeze_negative_slope);
     if (lane == 0) g[j] = activated[0];
   }
   sync_threads();  // g is there
@@ -104,7 +104,7 @@ DEVICE void squeeze_and_excite(const awsnet_squeeze_excite_params& p, const floa
 #pragma unroll
       for (int i = 0; i < kVector; i++) z[i] += table[from * out_pitch + v * kVector + i];
     }
-    activate(z, p.excite_activation, p.excite_negative_slope, nullptr, 0);
+    activate(z, p.excite_activation, p.excite_negative_slope);
     Element* output =
         static_cast<Element*>(p.output[t]) + (static_cast<int64_t>(blockIdx.y) * out_vectors + v) * kVector;
     store_vector(output, z, valid_lanes(p.excited, v * kVector));

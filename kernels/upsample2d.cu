@@ -20,12 +20,8 @@ DEVICE void upsample2d(const awsnet_upsample2d_params& p) {
   finish_vector<Element>(p.epilogue, at.position, at.channel, z);
 }
 
-#define DEFINE(element)                                                                          \
-  AWSNET_KERNEL(upsample2d_##element, awsnet_upsample2d_params, AWSNET_VECTOR_THREADS) {         \
-    upsample2d<element, kPair>(params);                                                          \
-  }                                                                                              \
-  AWSNET_KERNEL(upsample2d_##element##_alone, awsnet_upsample2d_params, AWSNET_VECTOR_THREADS) { \
-    upsample2d<element, 1>(params);                                                              \
-  }
+#define DEFINE(element)                                                                                           \
+  AWSNET_POINTWISE_KERNEL(upsample2d_##element, awsnet_upsample2d_params) { upsample2d<element, kPair>(params); } \
+  AWSNET_POINTWISE_KERNEL(upsample2d_##element##_alone, awsnet_upsample2d_params) { upsample2d<element, 1>(params); }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

@@ -23,21 +23,21 @@ DEVICE float gelu(float x) {
   return (x < 0.0f ? 0.0f : x) - 0.5f * least * erfcf(least * 0.707106781f);
 }
 
-// `slopes` are the PReLU's, those of the lanes from `channel` on; a single lane has none.
+// Below 0, x times a slope of its lane's channel; `slopes` are those of the lanes.
+DEVICE void prelu(float (&x)[kVector], const float* slopes) {
+  float slope[kVector];
+  load_vector(slope, slopes);
+  each_lane(x, [&](float v, int i) { return v < 0.0f ? v * slope[i] : v; });
+}
+
+// All but the PReLU.
 template <int kLanes>
-DEVICE void activate(float (&x)[kLanes], int activation, float negative_slope, const float* slopes, int channel) {
+DEVICE void activate(float (&x)[kLanes], int activation, float negative_slope) {
   switch (activation) {
     case AWSNET_ACTIVATION_RELU: each_lane(x, [](float v, int) { return v < 0.0f ? 0.0f : v; }); break;
     case AWSNET_ACTIVATION_RELU6: each_lane(x, [](float v, int) { return relu6(v); }); break;
     case AWSNET_ACTIVATION_LEAKY_RELU:
       each_lane(x, [&](float v, int) { return v < 0.0f ? v * negative_slope : v; });
-      break;
-    case AWSNET_ACTIVATION_PRELU:
-      if constexpr (kLanes == kVector) {
-        float slope[kVector];
-        load_vector(slope, slopes + channel);
-        each_lane(x, [&](float v, int i) { return v < 0.0f ? v * slope[i] : v; });
-      }
       break;
     case AWSNET_ACTIVATION_HARDSIGMOID: each_lane(x, [](float v, int) { return hard_sigmoid(v); }); break;
     case AWSNET_ACTIVATION_HARDSWISH: each_lane(x, [](float v, int) { return v * hard_sigmoid(v); }); break;

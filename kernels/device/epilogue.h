@@ -57,7 +57,11 @@ DEVICE void finish_vector(const awsnet_epilogue& e, int64_t position, int channe
 #pragma unroll
       for (int i = 0; i < kVector; i++) z[t][i] += term[i];
     }
-    activate(z[t], e.activation, e.negative_slope, e.slopes[t], channel);
+    if (e.activation == AWSNET_ACTIVATION_PRELU) {
+      prelu(z[t], e.slopes[t] + channel);
+    } else {
+      activate(z[t], e.activation, e.negative_slope);
+    }
   }
   if constexpr (kBranches == kPair) mix_vector(e, channel, z);
   const int lanes = valid_lanes(e.channels, channel);
