@@ -382,6 +382,11 @@ fn kinds(fused: Fused) -> Vec<Data> {
     if fused.exact() { vec![Data::Integer, Data::Random] } else { vec![Data::Random] }
 }
 
+/// An epilogue of a rotation, and one of a branch alone.
+fn both(mut next: impl FnMut() -> Fused) -> [Fused; 2] {
+    [next(), Fused { branches: 1, mix: Mix::None, ..next() }]
+}
+
 pub fn all() -> Vec<Case> {
     let every = Fused::all();
     let mut rotation = every.iter().cycle().step_by(7).copied(); // 7 and the 124 epilogues have no common factor
@@ -446,13 +451,14 @@ pub fn all() -> Vec<Case> {
             Window { groups: 3, projection: projections()[3].projection, ..window(1, [3, 5], 9, 12, [1, 1]) };
         let projections = projections().into_iter().chain([grouped_projection]);
         for window in geometries().into_iter().chain(grouped).chain([last]).chain(projections.clone()) {
-            let fused = fused();
-            cases.extend(kinds(fused).into_iter().map(|data| Case::Direct {
-                variant: *variant,
-                window,
-                fused,
-                data,
-            }));
+            for fused in both(&mut fused) {
+                cases.extend(kinds(fused).into_iter().map(|data| Case::Direct {
+                    variant: *variant,
+                    window,
+                    fused,
+                    data,
+                }));
+            }
         }
         for window in projections {
             let (fused, data) = (Fused::PLAIN, Data::Hole);
@@ -474,26 +480,28 @@ pub fn all() -> Vec<Case> {
             depthwise(2, [3, 5], 21, [1, 1]), // a batch norm
             depthwise(1, [4, 1], 1, [1, 1]),
         ] {
-            let fused = fused();
-            cases.extend(kinds(fused).into_iter().map(|data| Case::Depthwise {
-                element,
-                window,
-                fused,
-                data,
-            }));
+            for fused in both(&mut fused) {
+                cases.extend(kinds(fused).into_iter().map(|data| Case::Depthwise {
+                    element,
+                    window,
+                    fused,
+                    data,
+                }));
+            }
         }
         for (i, (positions, channels)) in
             [(1, 1), (5, 8), (31, 12), (128, 8), (129, 8), (9, 200)].into_iter().enumerate()
         {
-            let fused = fused();
-            cases.extend(kinds(fused).into_iter().map(|data| Case::Identity {
-                element,
-                positions,
-                channels,
-                in_place: i % 2 == 1,
-                fused,
-                data,
-            }));
+            for fused in both(&mut fused) {
+                cases.extend(kinds(fused).into_iter().map(|data| Case::Identity {
+                    element,
+                    positions,
+                    channels,
+                    in_place: i % 2 == 1,
+                    fused,
+                    data,
+                }));
+            }
         }
         for fused in &every {
             let (positions, channels) = (3, 10);
@@ -522,14 +530,15 @@ pub fn all() -> Vec<Case> {
         ] {
             let counting = [(Pool::Max, true), (Pool::Average, true), (Pool::Average, false)];
             for (kind, include_pad) in counting {
-                let fused = fused();
-                // An average of integers over a window that is no power of two is no integer.
-                let powers = window.kernel.iter().all(|k| k.is_power_of_two())
-                    && window.padding == [0; 4]
-                    && !window.ceil;
-                for data in kinds(fused) {
-                    if data == Data::Random || kind == Pool::Max || powers {
-                        cases.push(Case::Pool { element, window, kind, include_pad, fused, data });
+                for fused in both(&mut fused) {
+                    // An average of integers over a window that is no power of two is no integer.
+                    let powers = window.kernel.iter().all(|k| k.is_power_of_two())
+                        && window.padding == [0; 4]
+                        && !window.ceil;
+                    for data in kinds(fused) {
+                        if data == Data::Random || kind == Pool::Max || powers {
+                            cases.push(Case::Pool { element, window, kind, include_pad, fused, data });
+                        }
                     }
                 }
             }
@@ -545,8 +554,10 @@ pub fn all() -> Vec<Case> {
             (1, [2, 3], 8, [4, 7]), // more windows than rows
             (3, [6, 1], 40, [1, 1]),
         ] {
-            let (fused, data) = (fused(), Data::Random);
-            cases.push(Case::Adaptive { element, batch, input, channels, output, fused, data });
+            for fused in both(&mut fused) {
+                let data = Data::Random;
+                cases.push(Case::Adaptive { element, batch, input, channels, output, fused, data });
+            }
         }
         for (batch, input, channels, factor) in [
             (1, [3, 4], 16, [2, 2]),
@@ -554,16 +565,17 @@ pub fn all() -> Vec<Case> {
             (1, [1, 1], 1, [1, 7]),
             (3, [4, 4], 40, [1, 1]),
         ] {
-            let fused = fused();
-            cases.extend(kinds(fused).into_iter().chain([Data::Hole]).map(|data| Case::Upsample {
-                element,
-                batch,
-                input,
-                channels,
-                factor,
-                fused: if data == Data::Hole { Fused::PLAIN } else { fused },
-                data,
-            }));
+            for fused in both(&mut fused) {
+                cases.extend(kinds(fused).into_iter().chain([Data::Hole]).map(|data| Case::Upsample {
+                    element,
+                    batch,
+                    input,
+                    channels,
+                    factor,
+                    fused: if data == Data::Hole { Fused::PLAIN } else { fused },
+                    data,
+                }));
+            }
         }
         // Whole vectors, vectors of several inputs, inputs within one vector; more inputs than a launch takes, behind a
         // whole vector and within one.
@@ -666,14 +678,15 @@ pub fn all() -> Vec<Case> {
             window(3, [1, 1], 2, 3, [1, 1]),
         ] {
             for pixel in [Pixel::U8, Pixel::F32] {
-                let fused = fused();
-                cases.extend(kinds(fused).into_iter().map(|data| Case::Stem {
-                    element,
-                    window,
-                    pixel,
-                    fused,
-                    data,
-                }));
+                for fused in both(&mut fused) {
+                    cases.extend(kinds(fused).into_iter().map(|data| Case::Stem {
+                        element,
+                        window,
+                        pixel,
+                        fused,
+                        data,
+                    }));
+                }
             }
         }
     }
