@@ -225,17 +225,18 @@ impl Op {
             let extent = |size: usize, before: usize, after: usize, axis: usize| {
                 let padded = size.checked_add(before)?.checked_add(after)?;
                 let span = (kernel[axis] - 1).checked_mul(dilation[axis])?.checked_add(1)?;
-                let steps = padded.checked_sub(span)?;
-                let whole = steps / stride[axis] + 1;
-                // One more window, unless nothing but the padding behind the map would be in it.
+                let whole = padded.checked_sub(span).map_or(0, |steps| steps / stride[axis] + 1);
+                // One more window, where pixels are left over for it, unless nothing but the padding behind the map would be
+                // in it.
                 let begins = whole.checked_mul(stride[axis])?;
-                let one_more = ceil_mode && !steps.is_multiple_of(stride[axis]) && begins < size + before;
-                Some((padded, span, whole + usize::from(one_more)))
+                let left_over = begins.saturating_add(span) < padded.saturating_add(stride[axis]);
+                let windows = whole + usize::from(ceil_mode && left_over && begins < size + before);
+                (windows > 0).then_some(windows)
             };
             let rows = extent(input.height, padding.top, padding.bottom, 0);
             let columns = extent(input.width, padding.left, padding.right, 1);
             match (rows, columns) {
-                (Some((.., height)), Some((.., width))) => Ok((height, width)),
+                (Some(height), Some(width)) => Ok((height, width)),
                 _ => Err(error(
                     format!(
                         "an output of at least 1x1, that is an input padded to at least the window of {}x{} \

@@ -80,14 +80,14 @@ struct EngineOptions : awsnet_engine_options {
     EngineOptions() : awsnet_engine_options(AWSNET_ENGINE_OPTIONS_INIT) {}
 };
 
-/// The scores of a run, an array a branch (AWSNET_HEAD_*): [images][labels].
+/// The scores of a run, an array a branch (AWSNET_BRANCH_*): [images][labels].
 class Predictions {
   public:
     /// Before softmax or sigmoid.
-    const float *logits(awsnet_head branch, std::size_t image) const { return at(logits_, branch, image); }
+    const float *logits(awsnet_branch branch, std::size_t image) const { return at(logits_, branch, image); }
 
     /// From 0 to 1.
-    const float *probabilities(awsnet_head branch, std::size_t image) const {
+    const float *probabilities(awsnet_branch branch, std::size_t image) const {
         return at(probabilities_, branch, image);
     }
 
@@ -96,9 +96,9 @@ class Predictions {
 
     /// The index of the most probable emotion.
     std::size_t best_emotion(std::size_t image) const {
-        const float *first = probabilities(AWSNET_HEAD_EMOTION, image);
+        const float *first = probabilities(AWSNET_BRANCH_EMOTION, image);
         return static_cast<std::size_t>(
-            std::max_element(first, first + label_count_[AWSNET_HEAD_EMOTION]) - first);
+            std::max_element(first, first + label_count_[AWSNET_BRANCH_EMOTION]) - first);
     }
 
   private:
@@ -123,7 +123,7 @@ class Predictions {
         return buffers;
     }
 
-    const float *at(const Buffers &buffers, awsnet_head branch, std::size_t image) const {
+    const float *at(const Buffers &buffers, awsnet_branch branch, std::size_t image) const {
         const std::size_t index = static_cast<std::size_t>(branch);
         if (index > 1 || image >= size_) throw std::out_of_range("awsnet: no such branch or image");
         return buffers[index].data() + image * label_count_[index];
@@ -202,21 +202,21 @@ class Engine {
         for (std::size_t branch = 0; branch < 2; branch++) {
             for (std::size_t i = 0; i < info_.label_count[branch]; i++) {
                 const char *label = nullptr;
-                detail::call(awsnet_engine_label, get(), static_cast<awsnet_head>(branch), i, &label);
+                detail::call(awsnet_engine_label, get(), static_cast<awsnet_branch>(branch), i, &label);
                 labels_[branch].emplace_back(label);
             }
         }
-        thresholds_.resize(info_.label_count[AWSNET_HEAD_AU]);
+        thresholds_.resize(info_.label_count[AWSNET_BRANCH_AU]);
         for (std::size_t i = 0; i < thresholds_.size(); i++)
-            detail::call(awsnet_engine_threshold, get(), AWSNET_HEAD_AU, i, &thresholds_[i]);
+            detail::call(awsnet_engine_threshold, get(), i, &thresholds_[i]);
     }
 
     Session session() const { return Session(get(), info_); }
 
     /// What it runs on, and the images it reads.
     const awsnet_engine_info &info() const noexcept { return info_; }
-    const std::vector<std::string> &emotions() const noexcept { return labels_[AWSNET_HEAD_EMOTION]; }
-    const std::vector<std::string> &aus() const noexcept { return labels_[AWSNET_HEAD_AU]; }
+    const std::vector<std::string> &emotions() const noexcept { return labels_[AWSNET_BRANCH_EMOTION]; }
+    const std::vector<std::string> &aus() const noexcept { return labels_[AWSNET_BRANCH_AU]; }
     /// The probability from which on each action unit counts as active.
     const std::vector<float> &thresholds() const noexcept { return thresholds_; }
 

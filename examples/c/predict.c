@@ -70,11 +70,11 @@ int main(int argc, char **argv) {
             const char *label;
             float probability = probabilities[branch][i], threshold = 2; /* an emotion is never active */
             if (awsnet_engine_label(engine, branch, i, &label, &error) != AWSNET_STATUS_OK) goto failed;
-            if (branch == AWSNET_HEAD_AU &&
-                awsnet_engine_threshold(engine, AWSNET_HEAD_AU, i, &threshold, &error) != AWSNET_STATUS_OK)
+            if (branch == AWSNET_BRANCH_AU &&
+                awsnet_engine_threshold(engine, i, &threshold, &error) != AWSNET_STATUS_OK)
                 goto failed;
             /* Nine digits tell every float from its neighbours. */
-            printf("%s\t%s\t%.9g%s\n", branch == AWSNET_HEAD_AU ? "au" : "emotion", label, (double)probability,
+            printf("%s\t%s\t%.9g%s\n", branch == AWSNET_BRANCH_AU ? "au" : "emotion", label, (double)probability,
                    probability >= threshold ? "\tactive" : "");
         }
     }

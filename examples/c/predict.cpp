@@ -43,8 +43,8 @@ int predict(const char *model, const std::vector<const char *> &paths) {
     const awsnet::Predictions &predictions = session.run(images);
 
     for (std::size_t image = 0; image < predictions.size(); image++) {
-        const float *emotions = predictions.probabilities(AWSNET_HEAD_EMOTION, image);
-        const float *aus = predictions.probabilities(AWSNET_HEAD_AU, image);
+        const float *emotions = predictions.probabilities(AWSNET_BRANCH_EMOTION, image);
+        const float *aus = predictions.probabilities(AWSNET_BRANCH_AU, image);
         for (std::size_t i = 0; i < engine.emotions().size(); i++)
             print("emotion", engine.emotions()[i], emotions[i], false);
         for (std::size_t i = 0; i < engine.aus().size(); i++)

@@ -132,7 +132,7 @@ _PARAMETERS: dict[str, list[Any]] = {
     "awsnet_engine_create": [c_void_p, POINTER(_EngineOptions), POINTER(c_void_p)],
     "awsnet_engine_query": [c_void_p, POINTER(_EngineInfo)],
     "awsnet_engine_label": [c_void_p, c_int32, c_size_t, POINTER(c_char_p)],
-    "awsnet_engine_threshold": [c_void_p, c_int32, c_size_t, POINTER(c_float)],
+    "awsnet_engine_threshold": [c_void_p, c_size_t, POINTER(c_float)],
     "awsnet_engine_describe": [c_void_p, POINTER(c_char_p)],
     "awsnet_session_create": [c_void_p, POINTER(c_void_p)],
     "awsnet_session_run": [c_void_p, c_void_p, c_size_t, POINTER(_Predictions)],
@@ -289,7 +289,7 @@ class Engine(_Handle):
 
     def _threshold(self, index: int) -> float:
         threshold = c_float()
-        _call("awsnet_engine_threshold", self._handle, 1, index, byref(threshold))
+        _call("awsnet_engine_threshold", self._handle, index, byref(threshold))
         return threshold.value
 
     def describe(self) -> str:

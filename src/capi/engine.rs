@@ -44,16 +44,20 @@ pub const AWSNET_GRAPHS_AT_START: i32 = 0;
 /// For each number of images when it is first run, which takes longer that once.
 pub const AWSNET_GRAPHS_ON_FIRST_USE: i32 = 1;
 
-/// The number of a head, in the order of the model file; awsnet_engine_find_head gives that of a name. Those of an AWS-Net are
-/// AWSNET_HEAD_EMOTION and AWSNET_HEAD_AU.
+/// The number of a head, in the order of the model file: awsnet_engine_find_head gives that of a name. The heads of an AWS-Net
+/// are numbered as its branches, by AWSNET_BRANCH_*.
 pub type awsnet_head = i32;
+
+/// One of the two networks of an AWS-Net, and its head: one of AWSNET_BRANCH_*.
+#[allow(dead_code, reason = "C programs use it")]
+pub type awsnet_branch = i32;
 
 /// Emotions: exactly one is true. Probabilities are a softmax.
 #[allow(dead_code, reason = "C programs use it")]
-pub const AWSNET_HEAD_EMOTION: i32 = 0;
+pub const AWSNET_BRANCH_EMOTION: i32 = 0;
 /// Facial action units: any of them may be active. Probabilities are a sigmoid each.
 #[allow(dead_code, reason = "C programs use it")]
-pub const AWSNET_HEAD_AU: i32 = 1;
+pub const AWSNET_BRANCH_AU: i32 = 1;
 
 /// What a head's logits stand for: one of AWSNET_HEAD_KIND_*.
 pub type awsnet_head_kind = i32;
@@ -295,9 +299,29 @@ pub unsafe extern "C" fn awsnet_engine_label(
     unsafe { guard_handle(engine, error, body) }
 }
 
-/// The probability from which on the unit of number index counts as active; heads of other kinds have none.
+/// The probability from which on the action unit of number index counts as active: that of the first head of units.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awsnet_engine_threshold(
+    engine: *const awsnet_engine,
+    index: usize,
+    threshold: *mut f32,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |engine: &awsnet_engine| {
+        let units = engine.heads.iter().find(|head| head.kind == AWSNET_HEAD_KIND_UNITS);
+        let found = *entry(units.map_or(&[][..], |head| &head.thresholds), index)?;
+        check(threshold, "threshold")?;
+        // SAFETY: checked above; writable by the caller's word.
+        unsafe { threshold.write(found) };
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(engine, error, body) }
+}
+
+/// As awsnet_engine_threshold, of any head; heads of other kinds than units have none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_head_threshold(
     engine: *const awsnet_engine,
     head: awsnet_head,
     index: usize,

@@ -14,9 +14,10 @@ use super::pointers::{Versioned, check, read_struct, slice};
 use crate::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
 use crate::{ImagesU8, Predictions, RunOptions, Session, Shape};
 
-/// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element for each
-/// of the first two heads; awsnet_session_scores gives those of any head. A buffer holds the scores of image 0, then those of image 1, and so on: [images][labels].
-/// It is written only where the run succeeds, and is the caller's.
+/// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element for
+/// each of the first two heads, by AWSNET_BRANCH_* in an AWS-Net; awsnet_session_scores gives the results of any head. A buffer
+/// holds the scores of image 0, then those of image 1, and so on: [images][numbers]. It is written only where the run
+/// succeeds, and is the caller's.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awsnet_predictions {

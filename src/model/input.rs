@@ -1,8 +1,8 @@
 //! The image that a network reads, and how a face is taken out of a picture for it.
 
-use super::json::{Json, Object, as_f32};
-use super::manifest::{Version, take_about};
-use crate::error::{Result, quoted};
+use super::json::{Json, Object, as_f32, as_string};
+use super::manifest::Version;
+use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::tensor::Shape;
 
 /// The image a network reads: pixels are value/255, then (v - mean) / std, laid out [C, H, W].
@@ -94,8 +94,18 @@ impl FacePoint {
     }
 }
 
-/// Reads the manifest's `input`; what it says of the network goes to `about`.
-pub(super) fn parse_input(version: Version, value: Json, about: &mut Vec<(String, String)>) -> Result<Input> {
+/// What may stand in the manifest's `input` or beside it.
+#[derive(Default)]
+pub(super) struct Beside {
+    pub face: Option<Json>,
+    pub about: Option<Json>,
+}
+
+/// Text by free keys.
+pub(super) type About = Vec<(String, String)>;
+
+/// Reads the manifest's `input`, and what it or the manifest says about the network.
+pub(super) fn parse_input(version: Version, value: Json, beside: Beside) -> Result<(Input, About)> {
     let mut object = Object::new("manifest: `input`", value)?;
     let channels = object.take_integer("channels", 1, None)?;
     if channels != 1 && channels != 3 {
@@ -127,14 +137,35 @@ pub(super) fn parse_input(version: Version, value: Json, about: &mut Vec<(String
             return Err(object.error("std", expected, format!("{std:e}, with a mean of {mean:e}")));
         }
     }
-    let (mut order, mut face) = (ChannelOrder::Rgb, None);
+    let (mut order, mut face, mut about) = (ChannelOrder::Rgb, None, About::new());
     if version >= Version::Two {
         order = take_order(&mut object, channels)?;
-        face = object.take("face").map(parse_face).transpose()?;
-        about.extend(take_about(&mut object)?);
+        face = take_once(&mut object, "face", beside.face)?.map(parse_face).transpose()?;
+        about = take_once(&mut object, "about", beside.about)?.map_or(Ok(About::new()), parse_about)?;
     }
     object.finish()?;
-    Ok(Input { shape, mean, std, order, face })
+    Ok((Input { shape, mean, std, order, face }, about))
+}
+
+/// The value of a key of `input` that may stand beside it instead.
+fn take_once(object: &mut Object, key: &'static str, beside: Option<Json>) -> Result<Option<Json>> {
+    match (object.take(key), beside) {
+        (Some(_), Some(_)) => Err(object.error(key, "one, in `input` or beside it", "both")),
+        (inside, beside) => Ok(inside.or(beside)),
+    }
+}
+
+fn parse_about(value: Json) -> Result<About> {
+    const PLACE: &str = "manifest: `about`";
+    let error = |expected: String, found: String| Error::new(ErrorKind::Model, PLACE, expected, found);
+    let Json::Object(members) = value else {
+        return Err(error("an object of strings".to_owned(), value.to_string()));
+    };
+    let text = |(key, value): (String, Json)| match as_string(&value) {
+        Some(text) => Ok((key, text)),
+        None => Err(error(format!("a string under {}", quoted(&key)), value.to_string())),
+    };
+    members.into_iter().map(text).collect()
 }
 
 fn take_order(object: &mut Object, channels: usize) -> Result<ChannelOrder> {

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::input::{Input, parse_input};
+use super::input::{Beside, Input, parse_input};
 use super::json::{Json, Object, as_f32, as_string};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::op::{Activation, Conv2d, Op, Padding, Pool2d};
@@ -157,15 +157,15 @@ impl Manifest {
             }
         };
         let name = object.take_string("name")?;
-        let mut about = Vec::new();
+        let mut beside = Beside::default();
         let branches = match version {
             Version::One => vec!["emotion".to_owned(), "au".to_owned()],
             Version::Two => {
-                about = take_about(&mut object)?;
+                beside = Beside { face: object.take("face"), about: object.take("about") };
                 take_branches(&mut object)?
             }
         };
-        let input = parse_input(version, object.require("input", "an object")?, &mut about)?;
+        let (input, about) = parse_input(version, object.require("input", "an object")?, beside)?;
 
         let mut parser = LayerParser { version, branches: branches.len(), layers: Vec::new(), names: HashMap::new() };
         let Json::Array(entries) = object.require("layers", "an array of layers")? else {
@@ -183,21 +183,6 @@ impl Manifest {
         };
         object.finish()?;
         Ok(Manifest { version, name, about, branches, input, layers, heads })
-    }
-}
-
-/// Strings by free keys.
-pub(super) fn take_about(object: &mut Object) -> Result<Vec<(String, String)>> {
-    match object.take("about") {
-        None => Ok(Vec::new()),
-        Some(Json::Object(members)) => members
-            .into_iter()
-            .map(|(key, value)| match as_string(&value) {
-                Some(text) => Ok((key, text)),
-                None => Err(object.error("about", format!("a string under {}", quoted(&key)), value.to_string())),
-            })
-            .collect(),
-        Some(other) => Err(object.error("about", "an object of strings", other.to_string())),
     }
 }
 

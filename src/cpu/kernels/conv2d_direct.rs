@@ -173,6 +173,20 @@ pub(super) unsafe fn tile<
                 }
             }
         }
+        // Where nothing but a bound or two is behind the sums, they go straight to their place.
+        if let Some([least, most]) = t.sink.bounds() {
+            let (least, most) = (S::splat(least), S::splat(most));
+            for (row, sums) in sums.iter().enumerate() {
+                let to = t.sink.output.add(row * t.sink.output_row);
+                each_column!(COLUMNS, column, {
+                    for (block, &sum) in sums[column].iter().enumerate() {
+                        let to = to.add(column * S::LANES + block * t.sink.output_block);
+                        S::store(to, S::min(most, S::max(least, sum)));
+                    }
+                });
+            }
+            return;
+        }
         // The sums leave the registers here, so that nothing that follows can keep them out of there above.
         let mut stored = Sums([const { MaybeUninit::uninit() }; SUMS_LEN]);
         let to = stored.0.as_mut_ptr().cast::<f32>();

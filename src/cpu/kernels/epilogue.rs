@@ -131,6 +131,18 @@ impl TileSink {
         }
     }
 
+    /// Between which numbers the sums are to be held, where that is all that happens to them.
+    #[inline(always)]
+    pub fn bounds(&self) -> Option<[f32; 2]> {
+        let alone = self.scale.is_null() && self.residual.is_null() && self.mix.is_none();
+        match self.activation {
+            Activation::None if alone => Some([f32::NEG_INFINITY, f32::INFINITY]),
+            Activation::Relu if alone => Some([0.0, f32::INFINITY]),
+            Activation::Relu6 if alone => Some([0.0, 6.0]),
+            _ => None,
+        }
+    }
+
     /// The sink of a tile whose first pixel is in this row and column.
     ///
     /// # Safety

@@ -36,8 +36,8 @@ int main(int argc, char **argv) {
         float image[3 * 8 * 8] = {0.5f}, emotions[7];
         CHECK(image_len(engine) == sizeof image / sizeof *image);
         awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;
-        predictions.probabilities[AWSNET_HEAD_EMOTION] = emotions;
-        predictions.capacity[AWSNET_HEAD_EMOTION] = 7;
+        predictions.probabilities[AWSNET_BRANCH_EMOTION] = emotions;
+        predictions.capacity[AWSNET_BRANCH_EMOTION] = 7;
         OK(awsnet_session_run(session, image, sizeof image / sizeof *image, &predictions, &error));
         if (cycle % 2) {
             const char *text;

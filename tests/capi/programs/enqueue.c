@@ -54,8 +54,8 @@ int main(int argc, char **argv) {
     CHECK(bytes != NULL);
     for (size_t i = 0; i < len; i++) bytes[i] = (unsigned char)(i * 7919 % 251);
     awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;
-    predictions.logits[AWSNET_HEAD_AU] = expected;
-    predictions.capacity[AWSNET_HEAD_AU] = COUNT * AUS;
+    predictions.logits[AWSNET_BRANCH_AU] = expected;
+    predictions.capacity[AWSNET_BRANCH_AU] = COUNT * AUS;
     OK(awsnet_session_run(session, images, len, &predictions, NULL));
     CU(cuCtxGetCurrent, (void **), &current);
     CHECK(current == context);
@@ -68,8 +68,8 @@ int main(int argc, char **argv) {
     from.pixels = on_device(pixels);
     from.count = COUNT;
     awsnet_predictions to = AWSNET_PREDICTIONS_INIT;
-    to.logits[AWSNET_HEAD_AU] = on_device(results);
-    to.capacity[AWSNET_HEAD_AU] = COUNT * AUS;
+    to.logits[AWSNET_BRANCH_AU] = on_device(results);
+    to.capacity[AWSNET_BRANCH_AU] = COUNT * AUS;
     for (int is_bytes = 0; is_bytes < 2; is_bytes++) {
         if (is_bytes) {
             awsnet_images_u8 host = AWSNET_IMAGES_U8_INIT;

@@ -99,7 +99,7 @@ static void queries(const awsnet_engine *engine) {
     awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT, before;
     memset(&before, 0xab, sizeof before);
     info = before;
-    for (uint32_t size = 0; size < sizeof info; size += 17) {
+    for (uint32_t size = 0; size < offsetof(awsnet_engine_info, head_count); size += 17) {
         info.struct_size = before.struct_size = size;
         CHECK(awsnet_engine_query(engine, &info, &error) == AWSNET_STATUS_INVALID_ARGUMENT);
         CHECK(memcmp(&info, &before, sizeof info) == 0);
@@ -117,12 +117,12 @@ static void queries(const awsnet_engine *engine) {
     const int32_t unknown[] = {-1, 2, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
         CHECK(awsnet_engine_label(engine, unknown[i], 0, &label, &error) == AWSNET_STATUS_INVALID_ARGUMENT);
-    FAILS(awsnet_engine_label(engine, AWSNET_HEAD_EMOTION, 7, &label, &error), AWSNET_STATUS_INVALID_ARGUMENT,
+    FAILS(awsnet_engine_label(engine, AWSNET_BRANCH_EMOTION, 7, &label, &error), AWSNET_STATUS_INVALID_ARGUMENT,
           "index: expected below 7, found 7");
-    CHECK(awsnet_engine_label(engine, AWSNET_HEAD_AU, SIZE_MAX, &label, &error) == AWSNET_STATUS_INVALID_ARGUMENT);
+    CHECK(awsnet_engine_label(engine, AWSNET_BRANCH_AU, SIZE_MAX, &label, &error) == AWSNET_STATUS_INVALID_ARGUMENT);
     CHECK(strcmp(label, "untouched") == 0);
     float threshold = -7;
-    CHECK(awsnet_engine_threshold(engine, AWSNET_HEAD_AU, SIZE_MAX, &threshold, &error) == AWSNET_STATUS_INVALID_ARGUMENT);
+    CHECK(awsnet_engine_threshold(engine, SIZE_MAX, &threshold, &error) == AWSNET_STATUS_INVALID_ARGUMENT);
     CHECK(threshold == -7);
     CHECK(strcmp(awsnet_status_name(AWSNET_STATUS_BUFFER_TOO_SMALL), "buffer too small") == 0);
     CHECK(strcmp(awsnet_status_name(-1), "unknown status") == 0);
@@ -236,13 +236,13 @@ static void *another_thread(void *unused) {
 
 static void last_error(const awsnet_engine *engine) {
     const char *told = "index: expected below 7, found 7", *label;
-    CHECK(awsnet_engine_label(engine, AWSNET_HEAD_EMOTION, 7, &label, NULL) == AWSNET_STATUS_INVALID_ARGUMENT);
+    CHECK(awsnet_engine_label(engine, AWSNET_BRANCH_EMOTION, 7, &label, NULL) == AWSNET_STATUS_INVALID_ARGUMENT);
 
     /* A success leaves it, and so does reading it, wrongly or not. */
     char message[512];
     size_t length = 0;
     awsnet_status status = 0;
-    OK(awsnet_engine_label(engine, AWSNET_HEAD_EMOTION, 0, &label, NULL));
+    OK(awsnet_engine_label(engine, AWSNET_BRANCH_EMOTION, 0, &label, NULL));
     CHECK(awsnet_error_last(NULL, 1, NULL, NULL) == AWSNET_STATUS_INVALID_ARGUMENT);
     OK(awsnet_error_last(NULL, 0, NULL, NULL));
     OK(awsnet_error_last(NULL, 0, &length, &status));
@@ -276,7 +276,7 @@ static void last_error(const awsnet_engine *engine) {
     /* A success leaves the caller's struct alone too; a longer one is fine. */
     small.struct_size = 4000;
     before = small;
-    OK(awsnet_engine_label(engine, AWSNET_HEAD_EMOTION, 0, &label, &small));
+    OK(awsnet_engine_label(engine, AWSNET_BRANCH_EMOTION, 0, &label, &small));
     CHECK(memcmp(&small, &before, sizeof small) == 0);
 
     /* A message that does not fit is cut and ends with NUL. */

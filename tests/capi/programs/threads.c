@@ -14,8 +14,8 @@ static size_t len;
 
 static void run(awsnet_session *session, float logits[LABELS]) {
     awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;
-    predictions.logits[AWSNET_HEAD_AU] = logits;
-    predictions.capacity[AWSNET_HEAD_AU] = LABELS;
+    predictions.logits[AWSNET_BRANCH_AU] = logits;
+    predictions.capacity[AWSNET_BRANCH_AU] = LABELS;
     OK(awsnet_session_run(session, images, len, &predictions, NULL));
 }
 
@@ -40,8 +40,8 @@ static void *with_one_for_all(void *session) {
     while (atomic_load(&done) < RUNS || atomic_load(&busy) == 0) {
         float logits[LABELS];
         awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;
-        predictions.logits[AWSNET_HEAD_AU] = logits;
-        predictions.capacity[AWSNET_HEAD_AU] = LABELS;
+        predictions.logits[AWSNET_BRANCH_AU] = logits;
+        predictions.capacity[AWSNET_BRANCH_AU] = LABELS;
         switch (awsnet_session_run(session, images, len, &predictions, NULL)) {
         case AWSNET_STATUS_OK:
             CHECK(memcmp(logits, expected, sizeof logits) == 0);
