@@ -98,8 +98,8 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
 /// A context, a stream and memory of the caller's own, made with the driver's API.
 pub struct Caller {
     pub stream: sys::CUstream,
-    pixels: u64,
-    results: u64,
+    pub pixels: u64,
+    pub results: u64,
 }
 
 impl Caller {
