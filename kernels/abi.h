@@ -5,7 +5,8 @@
 //
 // Words and rules common to all structs:
 //
-// - A pair of pointers is indexed by branch: 0 emotion, 1 au. The two branches have equal shapes.
+// - A pair of pointers is indexed by branch: 0 emotion, 1 au. The two branches have equal shapes. Of a network of one
+//   branch the second of every pair is null, and nothing of it is read, computed or written.
 // - A map is NHWC: element [n][h][w][c] stands at ((n * height + h) * width + w) * pitch + c, where the pitch is
 //   `channels` rounded up to AWSNET_VECTOR. The pad lanes between them are never read as values; whoever writes a
 //   map writes zeros there. Everything a pointer names starts at a multiple of 16 bytes.
@@ -26,16 +27,25 @@ enum awsnet_activation {
   AWSNET_ACTIVATION_NONE = 0,
   AWSNET_ACTIVATION_RELU = 1,
   AWSNET_ACTIVATION_LEAKY_RELU = 2,
-  AWSNET_ACTIVATION_SILU = 3
+  AWSNET_ACTIVATION_SILU = 3,
+  AWSNET_ACTIVATION_RELU6 = 4,
+  AWSNET_ACTIVATION_PRELU = 5,
+  AWSNET_ACTIVATION_ELU = 6,
+  AWSNET_ACTIVATION_SIGMOID = 7,
+  AWSNET_ACTIVATION_HARDSIGMOID = 8,
+  AWSNET_ACTIVATION_HARDSWISH = 9,
+  AWSNET_ACTIVATION_TANH = 10,
+  AWSNET_ACTIVATION_GELU = 11,
+  AWSNET_ACTIVATION_GELU_TANH = 12
 };
 enum awsnet_mix { AWSNET_MIX_NONE = 0, AWSNET_MIX_LAYER = 1, AWSNET_MIX_CHANNEL = 2 };
-enum awsnet_pool { AWSNET_POOL_MAX = 0, AWSNET_POOL_AVERAGE = 1 };
+enum awsnet_pool { AWSNET_POOL_MAX = 0, AWSNET_POOL_AVERAGE = 1, AWSNET_POOL_ADAPTIVE_AVERAGE = 2 };
 enum awsnet_pixel { AWSNET_PIXEL_U8 = 0, AWSNET_PIXEL_F32 = 1 };
-enum awsnet_score { AWSNET_SCORE_SOFTMAX = 0, AWSNET_SCORE_SIGMOID = 1 };
+enum awsnet_score { AWSNET_SCORE_SOFTMAX = 0, AWSNET_SCORE_SIGMOID = 1, AWSNET_SCORE_NONE = 2 };
 enum awsnet_gate { AWSNET_GATE_SOFTMAX = 0, AWSNET_GATE_SIGMOID = 1 };
 
 // What becomes of the operator's result z, in f32, before it is stored:
-//   u[t] = activation(z[t] + bias[t] + residual[t])
+//   u[t] = activation((z[t] + bias[t]) * scale[t] + residual[t])
 //   y[t] = mix[t][0] * u[0] + mix[t][1] * u[1]
 struct awsnet_epilogue {
   const float *bias[2];     // [pitch], or null
@@ -43,9 +53,15 @@ struct awsnet_epilogue {
   const float *mix;         // layer: [2][2] (to, from); channel: [2][2][pitch]; none: unused
   void *output[2];
   int32_t channels;
-  int32_t activation;    // enum awsnet_activation
-  int32_t mix_kind;      // enum awsnet_mix
-  float negative_slope;  // of the leaky ReLU
+  int32_t activation;       // enum awsnet_activation
+  int32_t mix_kind;         // enum awsnet_mix
+  float negative_slope;     // of the leaky ReLU
+  const void *scale[2];     // maps, or null
+  const float *slopes[2];   // of the PReLU: [pitch]
+  int32_t scale_positions;  // 0: scale has the output's shape; else it has one position for so many of an image's
+  int32_t output_pitch;     // from one position of the output to the next: `pitch`, or that of a map it is a part of
+  int32_t branches;         // 1 or 2, as the kernel's name says
+  int32_t reserved;
 };
 
 // conv2d_implicit_gemm, conv2d_direct, conv2d_depthwise. Packed weights, one array a branch:
@@ -104,7 +120,9 @@ struct awsnet_conv2d_stem_params {
   int32_t reserved;
 };
 
-// pool2d. Padding never wins a maximum and is counted in an average; every window meets the map.
+// pool2d. Padding never wins a maximum. An average divides by the positions of its window that lie in the map or in the
+// `counted` rows and columns around it: the padding, or none. Every window meets the map. The windows of an adaptive
+// average follow from the two sizes; it has no kernel, stride, padding or counted ones.
 struct awsnet_pool2d_params {
   struct awsnet_epilogue epilogue;
   const void *input[2];
@@ -114,6 +132,52 @@ struct awsnet_pool2d_params {
   int32_t stride_h, stride_w;
   int32_t pad_top, pad_left;
   int32_t kind;  // enum awsnet_pool
+  int32_t counted_top, counted_left, counted_bottom, counted_right;
+};
+
+// upsample2d: z[n][h][w] = input[n][h / factor_h][w / factor_w].
+struct awsnet_upsample2d_params {
+  struct awsnet_epilogue epilogue;
+  const void *input[2];
+  int32_t batch, in_h, in_w;
+  int32_t factor_h, factor_w;
+  int32_t reserved;
+};
+
+// concat: output channels [first_channel, begin[inputs]), of which input i has those from begin[i] to begin[i + 1], as
+// its channels from 0 on. `first_channel` is a multiple of AWSNET_VECTOR. The output may itself be the first input, with
+// begin[0] = 0: the channels between first_channel and begin[1] then stay as they are.
+#define AWSNET_CONCAT_INPUTS 16
+struct awsnet_concat_params {
+  const void *input[AWSNET_CONCAT_INPUTS][2];
+  void *output[2];
+  int64_t positions;
+  int32_t pitch[AWSNET_CONCAT_INPUTS];  // of each input
+  int32_t begin[AWSNET_CONCAT_INPUTS + 1];
+  int32_t inputs;
+  int32_t first_channel;
+  int32_t output_pitch;
+  int32_t branches;
+  int32_t reserved;
+};
+
+// squeeze_excite: the global average of a map and two 1x1 convolutions of it, each with bias and activation (not the
+// PReLU), the second from `squeezed` to `excited` channels. Weights in the maps' type, zeros in the pad lanes.
+struct awsnet_squeeze_excite_params {
+  const void *input[2];
+  const void *squeeze_weight[2];  // [squeezed][pitch of channels]
+  const float *squeeze_bias[2];   // [squeezed]
+  const void *excite_weight[2];   // [squeezed][pitch of excited]
+  const float *excite_bias[2];    // [pitch of excited]
+  void *output[2];                // maps of one position
+  float *workspace;               // [batch][branches][parts][pitch of channels]
+  uint32_t *tickets;              // [batch][branches], as in awsnet_conv2d_params
+  int64_t positions_per_image;
+  int32_t batch, channels, squeezed, excited;
+  int32_t branches;
+  int32_t parts;  // blocks that share the positions of an image's channels
+  int32_t squeeze_activation, excite_activation;
+  float squeeze_negative_slope, excite_negative_slope;
 };
 
 // identity: z = x. An output may be the input of the same branch; with a mix, both maps are read before either is
@@ -170,21 +234,41 @@ struct awsnet_aws_unit_gate_mix_params {
   int32_t channels;
 };
 
-// head: the linear layer of each branch and its scores. With `pooled` the features are the means over the image's
-// positions, otherwise the whole map. Weights f32: pooled [labels][pitch], otherwise [labels][positions][pitch],
-// zeros in the pad lanes.
+// A head: its numbers, f32, and what becomes of them.
+struct awsnet_head {
+  const void *input;     // the map of its branch
+  const float *weight;   // [labels][features]: head
+  const float *bias;     // [labels], or null: head
+  float *logits;         // [batch][labels]
+  float *probabilities;  // [batch][labels], without a score the logits again; or null
+  int32_t labels;
+  int32_t score;  // enum awsnet_score
+};
+
+// head: the linear layer and the scores of up to so many heads, which read maps of one shape. With `pooled` the features
+// are the means over the image's positions, otherwise the whole map. Weights f32: pooled [labels][pitch], otherwise
+// [labels][positions][pitch], zeros in the pad lanes. A head with more labels than `labels_per_block` has no score.
+#define AWSNET_HEADS 4
 struct awsnet_head_params {
-  const void *input[2];
-  const float *weight[2];
-  const float *bias[2];     // [labels], or null
-  float *logits[2];         // [batch][labels]
-  float *probabilities[2];  // [batch][labels]
+  struct awsnet_head head[AWSNET_HEADS];
   int64_t positions_per_image;
   int32_t batch;
   int32_t channels;
-  int32_t labels[2];
-  int32_t score[2];  // enum awsnet_score
+  int32_t heads;
   int32_t pooled;
+  int32_t labels_per_block;
+  int32_t reserved;
+};
+
+// head_score: the scores of numbers that are there: a map, [batch][positions][pitch] and read in the order (channel,
+// position), or the logits themselves, where `pitch` is their number and there is one position. labels = channels *
+// positions.
+struct awsnet_head_score_params {
+  struct awsnet_head head;
+  int64_t positions_per_image;
+  int32_t batch;
+  int32_t channels;
+  int32_t pitch;
   int32_t reserved;
 };
 
@@ -205,41 +289,59 @@ struct awsnet_image_to_nhwc_params {
 #define AWSNET_ABI_OFFSET(type, field, bytes) \
   _Static_assert(offsetof(struct type, field) == bytes, "offset of " #type "." #field)
 #endif
-AWSNET_ABI_SIZE(awsnet_epilogue, 72);
+AWSNET_ABI_SIZE(awsnet_epilogue, 120);
 AWSNET_ABI_OFFSET(awsnet_epilogue, residual, 16);
 AWSNET_ABI_OFFSET(awsnet_epilogue, mix, 32);
 AWSNET_ABI_OFFSET(awsnet_epilogue, output, 40);
 AWSNET_ABI_OFFSET(awsnet_epilogue, channels, 56);
 AWSNET_ABI_OFFSET(awsnet_epilogue, negative_slope, 68);
-AWSNET_ABI_SIZE(awsnet_conv2d_params, 224);
-AWSNET_ABI_OFFSET(awsnet_conv2d_params, input, 72);
-AWSNET_ABI_OFFSET(awsnet_conv2d_params, weight, 88);
-AWSNET_ABI_OFFSET(awsnet_conv2d_params, workspace, 104);
-AWSNET_ABI_OFFSET(awsnet_conv2d_params, tickets, 112);
-AWSNET_ABI_OFFSET(awsnet_conv2d_params, batch, 120);
-AWSNET_ABI_OFFSET(awsnet_conv2d_params, splits, 180);
-AWSNET_ABI_OFFSET(awsnet_conv2d_params, projection, 184);
-AWSNET_ABI_OFFSET(awsnet_conv2d_params, projection_h, 200);
-AWSNET_ABI_OFFSET(awsnet_conv2d_params, reserved, 220);
+AWSNET_ABI_OFFSET(awsnet_epilogue, scale, 72);
+AWSNET_ABI_OFFSET(awsnet_epilogue, slopes, 88);
+AWSNET_ABI_OFFSET(awsnet_epilogue, scale_positions, 104);
+AWSNET_ABI_OFFSET(awsnet_epilogue, reserved, 116);
+AWSNET_ABI_SIZE(awsnet_conv2d_params, 272);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, input, 120);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, weight, 136);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, workspace, 152);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, tickets, 160);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, batch, 168);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, splits, 228);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, projection, 232);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, projection_h, 248);
+AWSNET_ABI_OFFSET(awsnet_conv2d_params, reserved, 268);
 AWSNET_ABI_SIZE(awsnet_image, 88);
 AWSNET_ABI_OFFSET(awsnet_image, pixel, 40);
 AWSNET_ABI_OFFSET(awsnet_image, scale, 56);
-AWSNET_ABI_SIZE(awsnet_conv2d_stem_params, 224);
-AWSNET_ABI_OFFSET(awsnet_conv2d_stem_params, image, 72);
-AWSNET_ABI_OFFSET(awsnet_conv2d_stem_params, weight, 160);
-AWSNET_ABI_OFFSET(awsnet_conv2d_stem_params, batch, 176);
-AWSNET_ABI_SIZE(awsnet_pool2d_params, 136);
-AWSNET_ABI_OFFSET(awsnet_pool2d_params, input, 72);
-AWSNET_ABI_OFFSET(awsnet_pool2d_params, kind, 132);
-AWSNET_ABI_SIZE(awsnet_identity_params, 96);
-AWSNET_ABI_OFFSET(awsnet_identity_params, positions, 88);
-AWSNET_ABI_SIZE(awsnet_aws_unit_dense_params, 136);
-AWSNET_ABI_OFFSET(awsnet_aws_unit_dense_params, positions, 120);
+AWSNET_ABI_SIZE(awsnet_conv2d_stem_params, 272);
+AWSNET_ABI_OFFSET(awsnet_conv2d_stem_params, image, 120);
+AWSNET_ABI_OFFSET(awsnet_conv2d_stem_params, weight, 208);
+AWSNET_ABI_OFFSET(awsnet_conv2d_stem_params, batch, 224);
+AWSNET_ABI_SIZE(awsnet_pool2d_params, 200);
+AWSNET_ABI_OFFSET(awsnet_pool2d_params, input, 120);
+AWSNET_ABI_OFFSET(awsnet_pool2d_params, kind, 180);
+AWSNET_ABI_OFFSET(awsnet_pool2d_params, counted_right, 196);
+AWSNET_ABI_SIZE(awsnet_upsample2d_params, 160);
+AWSNET_ABI_OFFSET(awsnet_upsample2d_params, batch, 136);
+AWSNET_ABI_SIZE(awsnet_concat_params, 432);
+AWSNET_ABI_OFFSET(awsnet_concat_params, positions, 272);
+AWSNET_ABI_OFFSET(awsnet_concat_params, begin, 344);
+AWSNET_ABI_OFFSET(awsnet_concat_params, inputs, 412);
+AWSNET_ABI_SIZE(awsnet_squeeze_excite_params, 160);
+AWSNET_ABI_OFFSET(awsnet_squeeze_excite_params, workspace, 96);
+AWSNET_ABI_OFFSET(awsnet_squeeze_excite_params, batch, 120);
+AWSNET_ABI_SIZE(awsnet_identity_params, 144);
+AWSNET_ABI_OFFSET(awsnet_identity_params, positions, 136);
+AWSNET_ABI_SIZE(awsnet_aws_unit_dense_params, 184);
+AWSNET_ABI_OFFSET(awsnet_aws_unit_dense_params, positions, 168);
 AWSNET_ABI_SIZE(awsnet_aws_unit_gate_means_params, 40);
 AWSNET_ABI_SIZE(awsnet_aws_unit_gate_coefficients_params, 64);
 AWSNET_ABI_SIZE(awsnet_aws_unit_gate_mix_params, 56);
-AWSNET_ABI_SIZE(awsnet_head_params, 120);
-AWSNET_ABI_OFFSET(awsnet_head_params, labels, 96);
+AWSNET_ABI_SIZE(awsnet_head, 48);
+AWSNET_ABI_OFFSET(awsnet_head, labels, 40);
+AWSNET_ABI_SIZE(awsnet_head_params, 224);
+AWSNET_ABI_OFFSET(awsnet_head_params, positions_per_image, 192);
+AWSNET_ABI_SIZE(awsnet_head_score_params, 72);
+AWSNET_ABI_OFFSET(awsnet_head_score_params, pitch, 64);
 AWSNET_ABI_SIZE(awsnet_image_to_nhwc_params, 104);
 
 #endif

@@ -24,8 +24,8 @@ struct DenseSource {
 
   DEVICE void fill_weights(uint8_t* stage) {
 #pragma unroll
-    for (int t = 0; t < kBranches; t++) {
-      fill_weight_tile<T, Element>(Stage<T, true>::b(stage, t), p.weight[t], p.epilogue.channels, kBranches * vectors,
+    for (int t = 0; t < kPair; t++) {
+      fill_weight_tile<T, Element>(Stage<T, true>::b(stage, t), p.weight[t], p.epilogue.channels, kPair * vectors,
                                    weight_vector);
     }
     weight_vector += T::kRowVectors;
@@ -52,16 +52,17 @@ struct DenseSource {
 
 template <class T, typename Element>
 DEVICE void aws_unit_dense(const awsnet_aws_unit_dense_params& p) {
-  const int k_vectors = kBranches * vectors_of(p.epilogue.channels);
+  const int k_vectors = kPair * vectors_of(p.epilogue.channels);
   const KRange range = k_range_of_block((k_vectors + T::kRowVectors - 1) / T::kRowVectors);
   DenseSource<T, Element> source(p, range.begin);
   dual_gemm<T, true, Element>(source, range.end - range.begin, p.epilogue, p.positions, p.workspace, p.tickets);
 }
 
-#define DEFINE(name, element, m, n, k, stages, warps_m, warps_n, shared_bytes)                                   \
-  static_assert(dual_gemm_shared_bytes<Tile<m, n, k, stages, warps_m, warps_n>, true>() == shared_bytes, #name); \
-  AWSNET_KERNEL(aws_unit_dense_##name, awsnet_aws_unit_dense_params, 32 * warps_m * warps_n) {                   \
-    aws_unit_dense<Tile<m, n, k, stages, warps_m, warps_n>, element>(params);                                    \
+#define DEFINE(name, element, m, n, k, stages, warps_m, warps_n, shared_bytes)                                  \
+  static_assert(dual_gemm_shared_bytes<Tile<m, n, k, stages, warps_m, warps_n, kPair>, true>() == shared_bytes, \
+                #name);                                                                                         \
+  AWSNET_KERNEL(aws_unit_dense_##name, awsnet_aws_unit_dense_params, 32 * warps_m * warps_n) {                  \
+    aws_unit_dense<Tile<m, n, k, stages, warps_m, warps_n, kPair>, element>(params);                            \
   }
 AWSNET_AWS_UNIT_DENSE_VARIANTS(DEFINE)
 
@@ -71,14 +72,14 @@ AWSNET_KERNEL(aws_unit_dense_f32, awsnet_aws_unit_dense_params, AWSNET_VECTOR_TH
   await_predecessor();
   if (at.position >= p.positions) return;
   const int pitch = pitch_of(p.epilogue.channels);
-  float z[kBranches][kVector] = {};
-  for (int from = 0; from < kBranches; from++) {
+  float z[kPair][kVector] = {};
+  for (int from = 0; from < kPair; from++) {
     const float* u = static_cast<const float*>(from == 0 ? p.input[0] : p.input[1]) + at.position * pitch;
     for (int i = 0; i < p.epilogue.channels; i++) {
       const float value = load_global(u + i);
       const int64_t row = (static_cast<int64_t>(from) * p.epilogue.channels + i) * pitch + at.channel;
 #pragma unroll
-      for (int to = 0; to < kBranches; to++) {
+      for (int to = 0; to < kPair; to++) {
         float a[kVector];
         load_vector(a, static_cast<const float*>(p.weight[to]) + row);
 #pragma unroll

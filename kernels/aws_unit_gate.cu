@@ -40,7 +40,7 @@ DEVICE void aws_unit_gate_means(const awsnet_aws_unit_gate_means_params& p) {
   float total = 0.0f;
   for (int r = 0; r < kRows; r++) total += partial[r * kVectors * kVector + threadIdx.x];
   const float mean = channel < p.channels ? total / static_cast<float>(p.positions_per_image) : 0.0f;
-  store_global(p.means + (n * kBranches + t) * pitch + channel, mean);
+  store_global(p.means + (n * kPair + t) * pitch + channel, mean);
 }
 
 // Block n computes the coefficients of image n; g stands in shared memory.
@@ -50,13 +50,13 @@ AWSNET_KERNEL(aws_unit_gate_coefficients, awsnet_aws_unit_gate_coefficients_para
   float* g = reinterpret_cast<float*>(dynamic_shared());  // [squeezed]
   const int pitch = pitch_of(p.channels), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int64_t n = blockIdx.x;
-  const float* mean = p.means + n * kBranches * pitch;
+  const float* mean = p.means + n * kPair * pitch;
   await_predecessor();
   for (int j = warp; j < p.squeezed; j += kThreads / 32) {
     float sum = 0.0f;
-    for (int s = 0; s < kBranches; s++) {
+    for (int s = 0; s < kPair; s++) {
       for (int c = lane; c < p.channels; c += 32) {
-        const int64_t weight = (static_cast<int64_t>(j) * kBranches + s) * pitch + c;
+        const int64_t weight = (static_cast<int64_t>(j) * kPair + s) * pitch + c;
         sum += load_global(p.squeeze_weight + weight) * load_global(mean + s * pitch + c);
       }
     }
@@ -64,12 +64,12 @@ AWSNET_KERNEL(aws_unit_gate_coefficients, awsnet_aws_unit_gate_coefficients_para
     if (lane == 0) g[j] = sum < 0.0f ? 0.0f : sum;
   }
   sync_threads();  // g is there
-  for (int i = threadIdx.x; i < kBranches * pitch; i += kThreads) {
+  for (int i = threadIdx.x; i < kPair * pitch; i += kThreads) {
     const int t = i / pitch, c = i % pitch;
-    float a[kBranches] = {};
+    float a[kPair] = {};
     if (c < p.channels) {
-      for (int s = 0; s < kBranches; s++) {
-        const int64_t row = static_cast<int64_t>(t * kBranches + s) * p.channels + c;
+      for (int s = 0; s < kPair; s++) {
+        const int64_t row = static_cast<int64_t>(t * kPair + s) * p.channels + c;
         a[s] = load_global(p.excite_bias + row);
         for (int j = 0; j < p.squeezed; j++) a[s] += load_global(p.excite_weight + row * p.squeezed + j) * g[j];
       }
@@ -79,11 +79,11 @@ AWSNET_KERNEL(aws_unit_gate_coefficients, awsnet_aws_unit_gate_coefficients_para
         a[0] = e0 / (e0 + e1);
         a[1] = e1 / (e0 + e1);
       } else {
-        for (int s = 0; s < kBranches; s++) a[s] = 1.0f / (1.0f + expf(-a[s]));
+        for (int s = 0; s < kPair; s++) a[s] = 1.0f / (1.0f + expf(-a[s]));
       }
     }
-    for (int s = 0; s < kBranches; s++) {
-      store_global(p.coefficients + ((n * kBranches + t) * kBranches + s) * pitch + c, a[s]);
+    for (int s = 0; s < kPair; s++) {
+      store_global(p.coefficients + ((n * kPair + t) * kPair + s) * pitch + c, a[s]);
     }
   }
 }
@@ -96,17 +96,17 @@ DEVICE void aws_unit_gate_mix(const awsnet_aws_unit_gate_mix_params& p) {
   const int pitch = pitch_of(p.channels);
   const int64_t n = static_cast<uint32_t>(at.position) / static_cast<uint32_t>(p.positions_per_image);
   const int64_t offset = at.position * pitch + at.channel;
-  float u[kBranches][kVector], a[kBranches * kBranches][kVector];
+  float u[kPair][kVector], a[kPair * kPair][kVector];
 #pragma unroll
-  for (int t = 0; t < kBranches; t++) load_vector(u[t], static_cast<const Element*>(p.input[t]) + offset);
+  for (int t = 0; t < kPair; t++) load_vector(u[t], static_cast<const Element*>(p.input[t]) + offset);
 #pragma unroll
-  for (int i = 0; i < kBranches * kBranches; i++) {
-    load_vector(a[i], p.coefficients + (n * kBranches * kBranches + i) * pitch + at.channel);
+  for (int i = 0; i < kPair * kPair; i++) {
+    load_vector(a[i], p.coefficients + (n * kPair * kPair + i) * pitch + at.channel);
   }
-  mix_branches(u, [&](int to, int from, int i) { return a[to * kBranches + from][i]; });
+  mix_branches(u, [&](int to, int from, int i) { return a[to * kPair + from][i]; });
   const int lanes = valid_lanes(p.channels, at.channel);
 #pragma unroll
-  for (int t = 0; t < kBranches; t++) store_vector(static_cast<Element*>(p.output[t]) + offset, u[t], lanes);
+  for (int t = 0; t < kPair; t++) store_vector(static_cast<Element*>(p.output[t]) + offset, u[t], lanes);
 }
 
 #define DEFINE(element)                                                                                        \

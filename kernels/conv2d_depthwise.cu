@@ -1,11 +1,12 @@
-// conv2d of both branches with a filter of its own for every channel: groups = in_channels = channels.
+// conv2d of one or two branches with a filter of its own for every channel: groups = in_channels = channels. A filter of
+// one tap is a batch norm that stands alone.
 //
 //   z[t][n][oh][ow][c] = sum over r, s of x[t][n][oh * stride_h - pad_top + r * dilation_h][ow * stride_w - pad_left +
 //                        s * dilation_w][c] * w[t][r][s][c]
 #include <device/epilogue.h>
 #include <device/pointwise.h>
 
-template <typename Element>
+template <typename Element, int kBranches>
 DEVICE void conv2d_depthwise(const awsnet_conv2d_params& p) {
   const VectorOfPosition at(p.epilogue.channels);
   await_predecessor();
@@ -38,9 +39,12 @@ DEVICE void conv2d_depthwise(const awsnet_conv2d_params& p) {
   finish_vector<Element>(p.epilogue, at.position, at.channel, z);
 }
 
-#define DEFINE(element)                                                                    \
-  AWSNET_KERNEL(conv2d_depthwise_##element, awsnet_conv2d_params, AWSNET_VECTOR_THREADS) { \
-    conv2d_depthwise<element>(params);                                                     \
+#define DEFINE(element)                                                               \
+  AWSNET_POINTWISE_KERNEL(conv2d_depthwise_##element, awsnet_conv2d_params) {         \
+    conv2d_depthwise<element, kPair>(params);                                         \
+  }                                                                                   \
+  AWSNET_POINTWISE_KERNEL(conv2d_depthwise_##element##_alone, awsnet_conv2d_params) { \
+    conv2d_depthwise<element, 1>(params);                                             \
   }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

@@ -1,4 +1,4 @@
-// conv2d of both branches by its definition, in f32 arithmetic: any groups, any type.
+// conv2d of one or two branches by its definition, in f32 arithmetic: any groups, any type.
 //
 //   z[t][n][oh][ow][o] = sum over r, s, c of x[t][n][oh * stride_h - pad_top + r * dilation_h][ow * stride_w -
 //                        pad_left + s * dilation_w][group(o) * C + c] * w[t][r][s][c][o]
@@ -33,7 +33,7 @@ struct DirectWindow {         // those beyond the last position are computed as 
 
 // Adds one branch's products to the sums. `first_in` is the first input channel of each lane's group; with kOneGroup it
 // is the same for all, and an input is read once for the eight of them. Otherwise the lanes follow one another.
-template <typename Element, int kPositions, bool kOneGroup>
+template <typename Element, int kPositions, int kBranches, bool kOneGroup>
 DEVICE void add_products(float (&z)[kPositions][kBranches][kVector], int t, const awsnet_conv2d_params& p,
                          const DirectWindow<Element, kPositions>& window, const int (&first_in)[kVector], int channel) {
   const int pitch = pitch_of(p.epilogue.channels), in_pitch = pitch_of(p.in_channels);
@@ -80,7 +80,7 @@ DEVICE void add_products(float (&z)[kPositions][kBranches][kVector], int t, cons
 }
 
 // Adds the products of one branch's projection at positions [first, ...). Its weights stand behind those of the taps.
-template <typename Element, int kPositions>
+template <typename Element, int kPositions, int kBranches>
 DEVICE void add_projection(float (&z)[kPositions][kBranches][kVector], int t, const awsnet_conv2d_params& p,
                            const DirectWindow<Element, kPositions>& window, int64_t first, int channel) {
   if (!p.projection[t]) return;
@@ -108,7 +108,7 @@ DEVICE void add_projection(float (&z)[kPositions][kBranches][kVector], int t, co
   }
 }
 
-template <typename Element, int kPositions>
+template <typename Element, int kPositions, int kBranches>
 DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
   const uint32_t vectors = static_cast<uint32_t>(vectors_of(p.epilogue.channels));
   const int64_t positions = static_cast<int64_t>(p.batch) * p.out_h * p.out_w;
@@ -132,11 +132,11 @@ DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
 #pragma unroll
   for (int t = 0; t < kBranches; t++) {
     if (one_group) {
-      add_products<Element, kPositions, true>(z, t, p, window, first_in, channel);
+      add_products<Element, kPositions, kBranches, true>(z, t, p, window, first_in, channel);
     } else {
-      add_products<Element, kPositions, false>(z, t, p, window, first_in, channel);
+      add_products<Element, kPositions, kBranches, false>(z, t, p, window, first_in, channel);
     }
-    add_projection<Element, kPositions>(z, t, p, window, first, channel);
+    add_projection<Element, kPositions, kBranches>(z, t, p, window, first, channel);
   }
 #pragma unroll
   for (int i = 0; i < kPositions; i++) {
@@ -144,9 +144,12 @@ DEVICE void conv2d_direct(const awsnet_conv2d_params& p, int threads) {
   }
 }
 
-#define DEFINE(name, element, positions, threads)                      \
-  AWSNET_KERNEL(conv2d_direct_##name, awsnet_conv2d_params, threads) { \
-    conv2d_direct<element, positions>(params, threads);                \
+#define DEFINE(name, element, positions, threads)                              \
+  AWSNET_KERNEL(conv2d_direct_##name, awsnet_conv2d_params, threads) {         \
+    conv2d_direct<element, positions, kPair>(params, threads);                 \
+  }                                                                            \
+  AWSNET_KERNEL(conv2d_direct_##name##_alone, awsnet_conv2d_params, threads) { \
+    conv2d_direct<element, positions, 1>(params, threads);                     \
   }
 AWSNET_CONV2D_DIRECT_VARIANTS(DEFINE)
 #undef DEFINE

@@ -1,4 +1,4 @@
-// conv2d of both branches as an implicit GEMM on the tensor cores, groups = 1.
+// conv2d of one or two branches as an implicit GEMM on the tensor cores, groups = 1.
 //
 //   z[t][m][o] = sum over r, s, c of x[t][n][oh * stride_h - pad_top + r * dilation_h][ow * stride_w - pad_left +
 //                s * dilation_w][c] * w[t][o][r][s][c],   m = (n * out_h + oh) * out_w + ow
@@ -6,7 +6,7 @@
 // gemm_m = positions, gemm_n = output channels, gemm_k = kernel_h * kernel_w * in_channels with the channels of each tap
 // rounded up to whole vectors, and behind the last tap the channels of the projection. A is gathered from the maps a
 // vector at a time: what lies outside the map, beyond the last channel or beyond the end of gemm_k arrives as zeros, by
-// a copy of fewer bytes. Layouts and the projection: abi.h. A block computes one tile of both branches; thread, stage
+// a copy of fewer bytes. Layouts and the projection: abi.h. A block computes one tile of all branches; thread, stage
 // and epilogue: device/dual_gemm.h.
 #include <device/dual_gemm.h>
 #include <variants.h>
@@ -15,7 +15,7 @@ DEVICE int k_vectors_of(const awsnet_conv2d_params& p) {
   return p.kernel_h * p.kernel_w * vectors_of(p.in_channels) + vectors_of(p.projection_channels);
 }
 
-// Copies the A and B tiles of both branches, one k tile a call. A thread always copies the same column of vectors of
+// Copies the A and B tiles of all branches, one k tile a call. A thread always copies the same column of vectors of
 // the same rows, so it follows one reduction index and a few positions.
 template <class T, typename Element>
 struct Conv2dSource {
@@ -66,7 +66,7 @@ struct Conv2dSource {
 
   DEVICE void fill_weights(uint8_t* stage) {
 #pragma unroll
-    for (int t = 0; t < kBranches; t++) {
+    for (int t = 0; t < T::kBranches; t++) {
       fill_weight_tile<T, Element>(Stage<T, false>::b(stage, t), p.weight[t], p.epilogue.channels, k_vectors,
                                    weight_vector);
     }
@@ -87,7 +87,7 @@ struct Conv2dSource {
       const int64_t position = in_taps ? image[i] + static_cast<int64_t>(h) * p.in_w + w : projected[i];
       const int64_t offset = inside ? position * pitch_of(channels) + channel : 0;
 #pragma unroll
-      for (int t = 0; t < kBranches; t++) {
+      for (int t = 0; t < T::kBranches; t++) {
         const void* map = in_taps ? p.input[t] : p.projection[t];
         cp_async_16(S::a(stage, t) + swizzled_bytes<T::kRowVectors>(row, column),
                     static_cast<const Element*>(map) + offset, inside ? bytes : 0);
@@ -112,10 +112,16 @@ DEVICE void conv2d_implicit_gemm(const awsnet_conv2d_params& p) {
   dual_gemm<T, false, Element>(source, range.end - range.begin, p.epilogue, positions, p.workspace, p.tickets);
 }
 
-#define DEFINE(name, element, m, n, k, stages, warps_m, warps_n, shared_bytes)                                    \
-  static_assert(dual_gemm_shared_bytes<Tile<m, n, k, stages, warps_m, warps_n>, false>() == shared_bytes, #name); \
-  AWSNET_KERNEL(conv2d_implicit_gemm_##name, awsnet_conv2d_params, 32 * warps_m * warps_n) {                      \
-    conv2d_implicit_gemm<Tile<m, n, k, stages, warps_m, warps_n>, element>(params);                               \
+#define DEFINE_FOR(branches, kernel, element, m, n, k, stages, warps_m, warps_n, shared_bytes)        \
+  static_assert(dual_gemm_shared_bytes<Tile<m, n, k, stages, warps_m, warps_n, branches>, false>() == \
+                    shared_bytes * branches / kPair,                                                  \
+                #kernel);                                                                             \
+  AWSNET_KERNEL(kernel, awsnet_conv2d_params, 32 * warps_m * warps_n) {                               \
+    conv2d_implicit_gemm<Tile<m, n, k, stages, warps_m, warps_n, branches>, element>(params);         \
   }
+#define DEFINE(name, ...)                                 \
+  DEFINE_FOR(2, conv2d_implicit_gemm_##name, __VA_ARGS__) \
+  DEFINE_FOR(1, conv2d_implicit_gemm_##name##_alone, __VA_ARGS__)
 AWSNET_CONV2D_IMPLICIT_GEMM_VARIANTS(DEFINE)
+#undef DEFINE_FOR
 #undef DEFINE

@@ -1,11 +1,11 @@
-// The first convolution: both branches read the same image of 1 to 4 channels, so that A is loaded once and multiplied
-// by the weights of both; pixels become normalised values on the way in.
+// The first convolution: all branches read the same image of 1 to 4 channels, so that A is loaded once and multiplied
+// by the weights of each; pixels become normalised values on the way in.
 //
 //   z[t][oh][ow][o] = sum over r, s, c of v[oh * stride_h - pad_top + r * dilation_h][ow * stride_w - pad_left + s *
 //                     dilation_w][c] * w[t][o][r][s][c],   v = pixel * scale[c] + shift[c], 0 outside the image
 //
 // A block computes a patch of 8 x 8 positions of one image and 64 channels. Shared memory (stem_shared_bytes in
-// src/plan/cuda/variants.rs computes it likewise):
+// src/cuda/plan/variants.rs computes it likewise):
 //   weights  [branch][64][stem_k + 8] elements; the 8 more put eight rows into different banks (stem_k % 16 = 0)
 //   offsets  [stem_k] int32: where in the window the k-th element stands, -1 beyond the last
 //   window   [rows][columns][channels] elements: the part of the image under the patch, normalised
@@ -14,8 +14,9 @@
 #include <device/image.h>
 #include <variants.h>
 
-using StemTile = Tile<AWSNET_STEM_PATCH_H * AWSNET_STEM_PATCH_W, AWSNET_STEM_CHANNELS, 64, 2, 2, 2>;
-static_assert(StemTile::kThreads == AWSNET_STEM_THREADS, "the table's threads");
+template <int kBranches>
+using StemTile = Tile<AWSNET_STEM_PATCH_H * AWSNET_STEM_PATCH_W, AWSNET_STEM_CHANNELS, 64, 2, 2, 2, kBranches>;
+static_assert(StemTile<kPair>::kThreads == AWSNET_STEM_THREADS, "the table's threads");
 
 struct StemShape {
   int k, padded_k, rows, columns, weight_pitch;
@@ -28,18 +29,17 @@ struct StemShape {
         weight_pitch(padded_k + kVector) {}
 };
 
-// Starts the copies of both branches' weights of this block's channels.
-template <typename Element>
+// Starts the copies of all branches' weights of this block's channels.
+template <class T, typename Element>
 DEVICE void load_stem_weights(Element* target, const awsnet_conv2d_stem_params& p, const StemShape& shape) {
-  const int row_vectors = shape.padded_k / kVector, total = kBranches * StemTile::kN * row_vectors;
-  for (int i = threadIdx.x; i < total; i += StemTile::kThreads) {
-    const int vector = i % row_vectors, row = i / row_vectors % StemTile::kN, t = i / row_vectors / StemTile::kN;
-    const int channel = static_cast<int>(blockIdx.y) * StemTile::kN + row;
+  const int row_vectors = shape.padded_k / kVector, total = T::kBranches * T::kN * row_vectors;
+  for (int i = threadIdx.x; i < total; i += T::kThreads) {
+    const int vector = i % row_vectors, row = i / row_vectors % T::kN, t = i / row_vectors / T::kN;
+    const int channel = static_cast<int>(blockIdx.y) * T::kN + row;
     const bool inside = channel < p.epilogue.channels;
     const Element* source = static_cast<const Element*>(t == 0 ? p.weight[0] : p.weight[1]);
     if (inside) source += static_cast<int64_t>(channel) * shape.padded_k + vector * kVector;
-    cp_async_16(target + (t * StemTile::kN + row) * shape.weight_pitch + vector * kVector, source,
-                inside ? kVectorBytes : 0);
+    cp_async_16(target + (t * T::kN + row) * shape.weight_pitch + vector * kVector, source, inside ? kVectorBytes : 0);
   }
   cp_async_commit();
 }
@@ -49,7 +49,7 @@ template <typename Element>
 DEVICE void load_window(Element* window, const awsnet_image& image, int64_t n, int first_h, int first_w,
                         const StemShape& shape) {
   const int total = shape.rows * shape.columns * image.channels;
-  for (int i = threadIdx.x; i < total; i += StemTile::kThreads) {
+  for (int i = threadIdx.x; i < total; i += AWSNET_STEM_THREADS) {
     const int c = i % image.channels, pixel = i / image.channels;
     const int h = first_h + pixel / shape.columns, w = first_w + pixel % shape.columns;
     float value = 0.0f;
@@ -68,13 +68,12 @@ DEVICE uint32_t gather_pair(const Element* row, const int32_t* offset) {
   return low | high << 16;
 }
 
-template <typename Element>
+template <class T, typename Element>
 DEVICE void conv2d_stem(const awsnet_conv2d_stem_params& p) {
-  using T = StemTile;
   const StemShape shape(p);
   uint8_t* shared = dynamic_shared();
   Element* weights = reinterpret_cast<Element*>(shared);
-  int32_t* offsets = reinterpret_cast<int32_t*>(weights + kBranches * T::kN * shape.weight_pitch);
+  int32_t* offsets = reinterpret_cast<int32_t*>(weights + T::kBranches * T::kN * shape.weight_pitch);
   Element* window = reinterpret_cast<Element*>(offsets + shape.padded_k);
 
   // blockIdx.x counts patches: columns, then rows, then images.
@@ -85,7 +84,7 @@ DEVICE void conv2d_stem(const awsnet_conv2d_stem_params& p) {
   const int first_oh = patch / patches_w % patches_h * AWSNET_STEM_PATCH_H;
   const int64_t n = patch / patches_w / patches_h;
 
-  load_stem_weights(weights, p, shape);
+  load_stem_weights<T>(weights, p, shape);
   for (int k = threadIdx.x; k < shape.padded_k; k += T::kThreads) {
     const int c = k % p.image.channels, tap = k / p.image.channels;
     const int h = tap / p.kernel_w * p.dilation_h, w = tap % p.kernel_w * p.dilation_w;
@@ -119,7 +118,7 @@ DEVICE void conv2d_stem(const awsnet_conv2d_stem_params& p) {
 #pragma unroll
       for (int e = 0; e < 4; e++) a[i][e] = gather_pair(rows[i][e % 2], offset + e / 2 * 8);
 #pragma unroll
-    for (int t = 0; t < kBranches; t++)
+    for (int t = 0; t < T::kBranches; t++)
 #pragma unroll
       for (int j = 0; j < T::kFragmentsN / 2; j++) {
         uint32_t b[4];
@@ -142,13 +141,18 @@ DEVICE void conv2d_stem(const awsnet_conv2d_stem_params& p) {
     const int oh = first_oh + row / AWSNET_STEM_PATCH_W, ow = first_ow + row % AWSNET_STEM_PATCH_W;
     const int channel = static_cast<int>(blockIdx.y) * T::kN + column;
     if (oh >= p.out_h || ow >= p.out_w || channel >= p.epilogue.channels) continue;
-    float z[kBranches][kVector];
+    float z[T::kBranches][kVector];
     load_sums<T>(z, table, row, column);
     finish_vector<Element>(p.epilogue, (n * p.out_h + oh) * p.out_w + ow, channel, z);
   }
 }
 
-#define DEFINE(element) \
-  AWSNET_KERNEL(conv2d_stem_##element, awsnet_conv2d_stem_params, AWSNET_STEM_THREADS) { conv2d_stem<element>(params); }
+#define DEFINE(element)                                                                          \
+  AWSNET_KERNEL(conv2d_stem_##element, awsnet_conv2d_stem_params, AWSNET_STEM_THREADS) {         \
+    conv2d_stem<StemTile<kPair>, element>(params);                                               \
+  }                                                                                              \
+  AWSNET_KERNEL(conv2d_stem_##element##_alone, awsnet_conv2d_stem_params, AWSNET_STEM_THREADS) { \
+    conv2d_stem<StemTile<1>, element>(params);                                                   \
+  }
 AWSNET_CONV2D_STEM_ELEMENTS(DEFINE)
 #undef DEFINE

@@ -1,8 +1,9 @@
-// z = x in both branches: the epilogue on its own, for an add, an activation or an AWS-Unit (layer, channel).
+// z = x in one or two branches: the epilogue on its own, for a scale, an add, an activation or an AWS-Unit (layer,
+// channel).
 #include <device/epilogue.h>
 #include <device/pointwise.h>
 
-template <typename Element>
+template <typename Element, int kBranches>
 DEVICE void identity(const awsnet_identity_params& p) {
   const VectorOfPosition at(p.epilogue.channels);
   await_predecessor();
@@ -14,7 +15,8 @@ DEVICE void identity(const awsnet_identity_params& p) {
   finish_vector<Element>(p.epilogue, at.position, at.channel, z);
 }
 
-#define DEFINE(element) \
-  AWSNET_KERNEL(identity_##element, awsnet_identity_params, AWSNET_VECTOR_THREADS) { identity<element>(params); }
+#define DEFINE(element)                                                                                     \
+  AWSNET_POINTWISE_KERNEL(identity_##element, awsnet_identity_params) { identity<element, kPair>(params); } \
+  AWSNET_POINTWISE_KERNEL(identity_##element##_alone, awsnet_identity_params) { identity<element, 1>(params); }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

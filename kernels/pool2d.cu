@@ -1,14 +1,28 @@
-// Maximum or average pooling of both branches.
+// Maximum or average pooling of one or two branches.
 //
-//   z[t][n][oh][ow][c] = max or sum / (kernel_h * kernel_w) over r, s of
+//   z[t][n][oh][ow][c] = max or mean over r, s of
 //                        x[t][n][oh * stride_h - pad_top + r][ow * stride_w - pad_left + s][c]
 //
-// Padding never wins a maximum and is counted in an average; a NaN wins. The global average is a kernel of the map's
-// size.
+// A NaN wins a maximum; abi.h says what an average counts. The global average is a kernel of the map's size. Window i of
+// an adaptive average begins at floor(i * in / out) and ends at ceil((i + 1) * in / out).
 #include <device/epilogue.h>
 #include <device/pointwise.h>
 
-template <typename Element>
+// Rows or columns: of the window, and those of them that an average counts.
+struct Span {
+  int begin, end, counted;
+};
+DEVICE Span window_span(int index, int size, int kernel, int stride, int pad, int counted_before, int counted_behind) {
+  const int begin = index * stride - pad, end = begin + kernel;
+  const int from = begin < -counted_before ? -counted_before : begin;
+  return Span{begin, end, lesser(end, size + counted_behind) - from};
+}
+DEVICE Span adaptive_span(int64_t index, int64_t size, int64_t out) {
+  const int begin = static_cast<int>(index * size / out), end = static_cast<int>(((index + 1) * size + out - 1) / out);
+  return Span{begin, end, end - begin};
+}
+
+template <typename Element, int kBranches>
 DEVICE void pool2d(const awsnet_pool2d_params& p) {
   const VectorOfPosition at(p.epilogue.channels);
   await_predecessor();
@@ -17,17 +31,22 @@ DEVICE void pool2d(const awsnet_pool2d_params& p) {
   const int pitch = pitch_of(p.epilogue.channels);
   const uint32_t m = static_cast<uint32_t>(at.position);
   const uint32_t ow = m % p.out_w, oh = m / p.out_w % p.out_h, n = m / p.out_w / p.out_h;
-  const int first_h = static_cast<int>(oh) * p.stride_h - p.pad_top;
-  const int first_w = static_cast<int>(ow) * p.stride_w - p.pad_left;
+  const bool adaptive = p.kind == AWSNET_POOL_ADAPTIVE_AVERAGE;
+  const Span rows = adaptive ? adaptive_span(oh, p.in_h, p.out_h)
+                             : window_span(static_cast<int>(oh), p.in_h, p.kernel_h, p.stride_h, p.pad_top,
+                                           p.counted_top, p.counted_bottom);
+  const Span columns = adaptive ? adaptive_span(ow, p.in_w, p.out_w)
+                                : window_span(static_cast<int>(ow), p.in_w, p.kernel_w, p.stride_w, p.pad_left,
+                                              p.counted_left, p.counted_right);
   const bool maximum = p.kind == AWSNET_POOL_MAX;
   float z[kBranches][kVector];
 #pragma unroll
   for (int t = 0; t < kBranches; t++)
 #pragma unroll
     for (int i = 0; i < kVector; i++) z[t][i] = maximum ? -INFINITY : 0.0f;
-  for (int h = first_h; h < first_h + p.kernel_h; h++) {
+  for (int h = rows.begin; h < rows.end; h++) {
     if (h < 0 || h >= p.in_h) continue;
-    for (int w = first_w; w < first_w + p.kernel_w; w++) {
+    for (int w = columns.begin; w < columns.end; w++) {
       if (w < 0 || w >= p.in_w) continue;
       const int64_t offset = ((static_cast<int64_t>(n) * p.in_h + h) * p.in_w + w) * pitch + at.channel;
 #pragma unroll
@@ -46,7 +65,7 @@ DEVICE void pool2d(const awsnet_pool2d_params& p) {
     }
   }
   if (!maximum) {
-    const float window = static_cast<float>(p.kernel_h * p.kernel_w);
+    const float window = static_cast<float>(rows.counted) * static_cast<float>(columns.counted);
 #pragma unroll
     for (int t = 0; t < kBranches; t++)
 #pragma unroll
@@ -55,7 +74,8 @@ DEVICE void pool2d(const awsnet_pool2d_params& p) {
   finish_vector<Element>(p.epilogue, at.position, at.channel, z);
 }
 
-#define DEFINE(element) \
-  AWSNET_KERNEL(pool2d_##element, awsnet_pool2d_params, AWSNET_VECTOR_THREADS) { pool2d<element>(params); }
+#define DEFINE(element)                                                                               \
+  AWSNET_POINTWISE_KERNEL(pool2d_##element, awsnet_pool2d_params) { pool2d<element, kPair>(params); } \
+  AWSNET_POINTWISE_KERNEL(pool2d_##element##_alone, awsnet_pool2d_params) { pool2d<element, 1>(params); }
 AWSNET_ELEMENTS(DEFINE)
 #undef DEFINE

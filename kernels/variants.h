@@ -46,6 +46,11 @@
 #define AWSNET_GATE_MEANS_VECTORS 8
 #define AWSNET_GATE_COEFFICIENTS_THREADS 256
 #define AWSNET_HEAD_THREADS 256
+// squeeze_excite: a block adds up 8 vectors of channels, 32 threads each; the last of an image's multiplies, and 4 groups
+// of threads share the reduction of its second layer.
+#define AWSNET_SQUEEZE_EXCITE_THREADS 256
+#define AWSNET_SQUEEZE_EXCITE_VECTORS 8
+#define AWSNET_SQUEEZE_EXCITE_GROUPS 4
 
 // conv2d_stem: a block computes a patch of output positions and 64 channels.
 #define AWSNET_STEM_PATCH_H 8

@@ -319,9 +319,9 @@ impl Session {
         &mut self,
         stream: cuda::Stream,
         images: cuda::DeviceImages,
-        predictions: cuda::DevicePredictions,
+        predictions: &cuda::DevicePredictions,
     ) -> Result<()> {
-        self.check_device_run(&images, &predictions)?;
+        self.check_device_run(&images, predictions)?;
         self.predicted = 0;
         #[cfg(feature = "cuda")]
         if let Running::Cuda(session) = &mut self.running {
@@ -349,9 +349,9 @@ impl Session {
         &mut self,
         stream: cuda::Stream,
         images: cuda::DeviceImages,
-        predictions: cuda::DevicePredictions,
+        predictions: &cuda::DevicePredictions,
     ) -> Result<cuda::Bound> {
-        self.check_device_run(&images, &predictions)?;
+        self.check_device_run(&images, predictions)?;
         #[cfg(feature = "cuda")]
         if let Running::Cuda(session) = &mut self.running {
             // SAFETY: the caller's promise.
@@ -383,7 +383,12 @@ impl Session {
         if let cuda::PixelFormat::U8 { row_stride, image_stride } = images.format {
             check_stride_sizes(row_stride, image_stride, images.count, shape)?;
         }
-        let floats = predictions.logits.iter().chain(&predictions.probabilities);
+        let heads = self.plan.heads().len();
+        if let Some((head, _)) = predictions.heads().iter().find(|(head, _)| *head >= heads) {
+            let expected = format!("a head below {heads}");
+            return Err(Error::new(ErrorKind::Input, "predictions", expected, head.to_string()));
+        }
+        let floats = predictions.heads().iter().flat_map(|(_, addresses)| addresses);
         let pixels = (images.format == cuda::PixelFormat::F32).then_some(&images.pixels);
         if let Some(address) = floats.chain(pixels).find(|&&address| address % 4 != 0) {
             let found = format!("{address:#x}");

@@ -254,8 +254,18 @@ impl Added {
     }
 }
 
-/// A layer, which Winograd's algorithm computes where there is a `tile`, and the identities and the max pooling fused
-/// behind it; a dense or gate unit is a node of its own. Of a concatenation there are several inputs.
+/// How uncertain an operator's result is when what it reads is, by so much: the linear map of the bounds by the weights'
+/// magnitudes, less the bias that it adds, or, of an identity or a maximum, no more than the worst of what it reads.
+fn carried(op: &Op, bound: &Map, weights: Option<&Weights>) -> Map {
+    if weights.is_none() {
+        return reference::operator_map(op, &[bound], None);
+    }
+    let with = reference::operator_magnitude(op, &[bound], weights);
+    let nothing = reference::operator_magnitude(op, &[&Map::zeros(bound.shape)], weights);
+    with.zip(&nothing, |with, without| with - without)
+}
+
+/// A layer, which Winograd's algorithm computes where there is a `tile`, and the layers fused behind it; a dense or gate unit is a node of its own. Of a concatenation there are several inputs.
 fn layer_bounds(
     layers: &[&Layer],
     inputs: &[Maps],
@@ -279,11 +289,10 @@ fn layer_bounds(
                 s = winograd::magnitude(tile, conv, xs[0], weights, z.shape);
                 terms = xs[0].shape.channels + winograd::TRANSFORM_TERMS;
             }
-            // What this layer reads is uncertain where it is fused behind another: an identity, or a maximum, off by no
-            // more than the worst of what it reads.
+            // What this layer reads is uncertain where it is fused behind another.
             let mut carried = match index {
                 0 => Map::zeros(z.shape),
-                _ => reference::operator_map(layer.op(), &[&current.bound[t]], None),
+                _ => carried(layer.op(), &current.bound[t], weights),
             };
             if let (Some(scale), Some(_)) = (scale, layer.scale()) {
                 let scale = reference::spread(&scale[t], z.shape);
@@ -393,10 +402,7 @@ fn head_bounds(weights: Option<&Weights>, features: &Bounded, branch: usize) -> 
     let op = Op::Linear;
     let value = reference::operator_map(&op, &[x], weights);
     let s = reference::operator_magnitude(&op, &[x], weights);
-    // The magnitudes' linear map of the bounds, less the bias that it adds.
-    let carried = reference::operator_magnitude(&op, &[x_bound], weights);
-    let nothing = reference::operator_magnitude(&op, &[&Map::zeros(x.shape)], weights);
-    let carried = carried.zip(&nothing, |with, without| with - without);
+    let carried = carried(&op, x_bound, weights);
     let bound = s.zip(&carried, |s, carried| sum_bound(x.shape.len(), s) + carried);
     Bounded { value: vec![value], bound: vec![bound] }
 }

@@ -103,7 +103,7 @@ impl Gpu {
         unsafe {
             let mut run = || {
                 let stream = Stream(self.stream.cast());
-                session.enqueue(stream, self.images, DevicePredictions::new()).expect("a queued run");
+                session.enqueue(stream, self.images, &DevicePredictions::new()).expect("a queued run");
             };
             run();
             result::event::record(start, self.stream).expect("an event");

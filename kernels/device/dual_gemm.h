@@ -1,6 +1,6 @@
-// A GEMM block of both branches, from main loop to store.
+// A GEMM block of both branches, or of the one there is, from main loop to store.
 //
-// Block (x, y, z) computes output positions [x * kM, ...) and channels [y * kN, ...) of both branches over its share z
+// Block (x, y, z) computes output positions [x * kM, ...) and channels [y * kN, ...) of all branches over its share z
 // of the k tiles; then come split-K, where gridDim.z > 1, and the epilogue. Shared memory is first the ring of stages,
 // then the table of finished sums.
 #pragma once
@@ -36,7 +36,7 @@ DEVICE void finish_tile(const awsnet_epilogue& e, int64_t positions, const Sums<
     const int64_t position = static_cast<int64_t>(blockIdx.x) * T::kM + row;
     const int channel = static_cast<int>(blockIdx.y) * T::kN + column;
     if (position >= positions || channel >= e.channels) continue;
-    float z[kBranches][kVector];
+    float z[T::kBranches][kVector];
     load_sums<T>(z, table, row, column);
     finish_vector<Element>(e, position, channel, z);
   }

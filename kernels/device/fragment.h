@@ -1,14 +1,14 @@
 // A warp's share of one stage: ldmatrix from the swizzled tiles, mma.sync into the sums.
 //
 // A stage holds A (gemm_m rows) and B (gemm_n rows), both with the reduction along the row: of A one tile a branch, or
-// one for both where the branches read the same input; of B one a branch.
+// one for all where the branches read the same input; of B one a branch.
 #pragma once
 #include <device/tile.h>
 
 template <class T, bool kSharedA>
 struct Stage {
-  static constexpr int kTilesA = kSharedA ? 1 : kBranches;
-  static constexpr int kBytes = kTilesA * T::kBytesA + kBranches * T::kBytesB;
+  static constexpr int kTilesA = kSharedA ? 1 : T::kBranches;
+  static constexpr int kBytes = kTilesA * T::kBytesA + T::kBranches * T::kBytesB;
 
   static DEVICE uint8_t* a(uint8_t* stage, int branch) { return stage + (kSharedA ? 0 : branch) * T::kBytesA; }
   static DEVICE uint8_t* b(uint8_t* stage, int branch) { return stage + kTilesA * T::kBytesA + branch * T::kBytesB; }
@@ -29,7 +29,7 @@ DEVICE void multiply_stage(Sums<T>& sums, uint8_t* stage) {
   for (int step = 0; step < T::kK / 16; step++) {
     uint32_t a[T::kFragmentsM][4], b[T::kFragmentsN / 2][4];
 #pragma unroll
-    for (int t = 0; t < kBranches; t++) {
+    for (int t = 0; t < T::kBranches; t++) {
       if (t == 0 || !kSharedA) {
 #pragma unroll
         for (int i = 0; i < T::kFragmentsM; i++) {
@@ -57,7 +57,7 @@ DEVICE void store_sums_shared(float* target, const Sums<T>& sums) {
   const int row = warp / T::kWarpsN * (T::kM / T::kWarpsM) + lane / 4;
   const int column = warp % T::kWarpsN * (T::kN / T::kWarpsN) + lane % 4 * 2;
 #pragma unroll
-  for (int t = 0; t < kBranches; t++)
+  for (int t = 0; t < T::kBranches; t++)
 #pragma unroll
     for (int i = 0; i < T::kFragmentsM; i++)
 #pragma unroll
@@ -69,11 +69,11 @@ DEVICE void store_sums_shared(float* target, const Sums<T>& sums) {
         }
 }
 
-// Reads back one vector of channels of one row, both branches.
+// Reads back one vector of channels of one row, all branches.
 template <class T>
-DEVICE void load_sums(float (&z)[kBranches][kVector], const float* table, int row, int column) {
+DEVICE void load_sums(float (&z)[T::kBranches][kVector], const float* table, int row, int column) {
 #pragma unroll
-  for (int t = 0; t < kBranches; t++)
+  for (int t = 0; t < T::kBranches; t++)
 #pragma unroll
     for (int lane = 0; lane < kVector; lane++) z[t][lane] = table[(t * T::kM + row) * T::kSumPitch + column + lane];
 }

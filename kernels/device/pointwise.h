@@ -5,6 +5,10 @@
 #include <device/predecessor.h>
 #include <variants.h>
 
+// Opens the definition of such a kernel. Seven of its blocks share a multiprocessor: they wait for memory, and the
+// activations, which the compiler could spread over more registers, are little of their time.
+#define AWSNET_POINTWISE_KERNEL(name, Params) AWSNET_KERNEL_OF_BLOCKS(name, Params, AWSNET_VECTOR_THREADS, 7)
+
 struct VectorOfPosition {
   int64_t position;
   int channel;

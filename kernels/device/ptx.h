@@ -9,9 +9,11 @@
 
 #define DEVICE __device__ __forceinline__
 
-// Opens the definition of a kernel: its one parameter is `params`, by value, of type `Params`.
-#define AWSNET_KERNEL(name, Params, threads) \
-  extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params params)
+// Opens the definition of a kernel: its one parameter is `params`, by value, of type `Params`. So many blocks of it fit a
+// multiprocessor's registers.
+#define AWSNET_KERNEL_OF_BLOCKS(name, Params, threads, blocks) \
+  extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Params params)
+#define AWSNET_KERNEL(name, Params, threads) AWSNET_KERNEL_OF_BLOCKS(name, Params, threads, 1)
 
 struct alignas(16) Bits128 {
   uint32_t word[4];

@@ -10,7 +10,7 @@
 // memory of the block; it is free again afterwards.
 template <class T>
 DEVICE bool reduce_splits(Sums<T>& sums, float* workspace, uint32_t* tickets, uint32_t* scratch) {
-  constexpr int kFragments = kBranches * T::kFragmentsM * T::kFragmentsN;
+  constexpr int kFragments = T::kBranches * T::kFragmentsM * T::kFragmentsN;
   const uint32_t tile = blockIdx.y * gridDim.x + blockIdx.x;
   const int64_t split_stride = static_cast<int64_t>(gridDim.x) * gridDim.y * kFragments * T::kThreads;
   Bits128* partial = reinterpret_cast<Bits128*>(workspace) + static_cast<int64_t>(tile) * kFragments * T::kThreads +

@@ -1,11 +1,12 @@
-// The shape of a GEMM block: gemm_m x gemm_n outputs of both branches, and how warps and stages divide the work.
+// The shape of a GEMM block: gemm_m x gemm_n outputs of each branch, and how warps and stages divide the work.
 // Everything else about a variant follows from these figures.
 #pragma once
 #include <device/epilogue.h>
 #include <device/swizzle.h>
 
-template <int m, int n, int k, int stages, int warps_m, int warps_n>
+template <int m, int n, int k, int stages, int warps_m, int warps_n, int branches>
 struct Tile {
+  static constexpr int kBranches = branches;
   static constexpr int kM = m, kN = n, kK = k, kStages = stages;
   static constexpr int kWarpsM = warps_m, kWarpsN = warps_n, kThreads = 32 * warps_m * warps_n;
 
@@ -28,14 +29,14 @@ struct Tile {
   static_assert(kThreads % kRowVectors == 0 && m % kRowsAtOnce == 0 && n % kRowsAtOnce == 0, "whole rounds");
 };
 
-// The sums of one warp, both branches.
+// The sums of one warp, all branches.
 template <class T>
 struct Sums {
-  float value[kBranches][T::kFragmentsM][T::kFragmentsN][4];
+  float value[T::kBranches][T::kFragmentsM][T::kFragmentsN][4];
 
   DEVICE void clear() {
 #pragma unroll
-    for (int t = 0; t < kBranches; t++)
+    for (int t = 0; t < T::kBranches; t++)
 #pragma unroll
       for (int i = 0; i < T::kFragmentsM; i++)
 #pragma unroll

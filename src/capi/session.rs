@@ -422,7 +422,7 @@ pub unsafe extern "C" fn awsnet_session_enqueue(
         let outputs = unsafe { Outputs::new(predictions, session, images.count) }?;
         let mut entered = session.enter()?;
         // SAFETY: the conditions of Session::enqueue are those that the caller of this function promises.
-        unsafe { entered.session().enqueue(Stream(stream), images, outputs.addresses()) }?;
+        unsafe { entered.session().enqueue(Stream(stream), images, &outputs.addresses()) }?;
         Ok(())
     };
     // SAFETY: by the caller's word.

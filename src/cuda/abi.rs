@@ -7,7 +7,7 @@ use std::mem::{offset_of, size_of};
 /// An address in device memory; 0 where the kernel takes none.
 pub type DevicePointer = u64;
 
-pub use super::plan::variants::{VECTOR, pitch};
+pub use super::plan::variants::{CONCAT_INPUTS, HEADS, VECTOR, pitch};
 
 /// What a parameter struct of a kernel is: plain bytes that the driver copies.
 ///
@@ -17,7 +17,7 @@ pub use super::plan::variants::{VECTOR, pitch};
 pub unsafe trait Params: Copy + 'static {}
 
 /// Words of 8 bytes that hold every parameter struct.
-pub(super) const PARAMS_WORDS: usize = 32;
+pub(super) const PARAMS_WORDS: usize = 54;
 
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,15 @@ pub enum Activation {
     Relu = 1,
     LeakyRelu = 2,
     Silu = 3,
+    Relu6 = 4,
+    Prelu = 5,
+    Elu = 6,
+    Sigmoid = 7,
+    HardSigmoid = 8,
+    HardSwish = 9,
+    Tanh = 10,
+    Gelu = 11,
+    GeluTanh = 12,
 }
 
 #[repr(i32)]
@@ -41,6 +50,7 @@ pub enum Mix {
 pub enum Pool {
     Max = 0,
     Average = 1,
+    AdaptiveAverage = 2,
 }
 
 #[repr(i32)]
@@ -55,6 +65,7 @@ pub enum Pixel {
 pub enum Score {
     Softmax = 0,
     Sigmoid = 1,
+    None = 2,
 }
 
 #[repr(i32)]
@@ -75,6 +86,12 @@ pub struct Epilogue {
     pub activation: Activation,
     pub mix_kind: Mix,
     pub negative_slope: f32,
+    pub scale: [DevicePointer; 2],
+    pub slopes: [DevicePointer; 2],
+    pub scale_positions: i32,
+    pub output_pitch: i32,
+    pub branches: i32,
+    pub reserved: i32,
 }
 
 #[repr(C)]
@@ -163,6 +180,62 @@ pub struct Pool2dParams {
     pub pad_top: i32,
     pub pad_left: i32,
     pub kind: Pool,
+    pub counted_top: i32,
+    pub counted_left: i32,
+    pub counted_bottom: i32,
+    pub counted_right: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Upsample2dParams {
+    pub epilogue: Epilogue,
+    pub input: [DevicePointer; 2],
+    pub batch: i32,
+    pub in_h: i32,
+    pub in_w: i32,
+    pub factor_h: i32,
+    pub factor_w: i32,
+    pub reserved: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ConcatParams {
+    pub input: [[DevicePointer; 2]; CONCAT_INPUTS],
+    pub output: [DevicePointer; 2],
+    pub positions: i64,
+    pub pitch: [i32; CONCAT_INPUTS],
+    pub begin: [i32; CONCAT_INPUTS + 1],
+    pub inputs: i32,
+    pub first_channel: i32,
+    pub output_pitch: i32,
+    pub branches: i32,
+    pub reserved: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SqueezeExciteParams {
+    pub input: [DevicePointer; 2],
+    pub squeeze_weight: [DevicePointer; 2],
+    pub squeeze_bias: [DevicePointer; 2],
+    pub excite_weight: [DevicePointer; 2],
+    pub excite_bias: [DevicePointer; 2],
+    pub output: [DevicePointer; 2],
+    pub workspace: DevicePointer,
+    pub tickets: DevicePointer,
+    pub positions_per_image: i64,
+    pub batch: i32,
+    pub channels: i32,
+    pub squeezed: i32,
+    pub excited: i32,
+    pub branches: i32,
+    pub parts: i32,
+    pub squeeze_activation: Activation,
+    pub excite_activation: Activation,
+    pub squeeze_negative_slope: f32,
+    pub excite_negative_slope: f32,
 }
 
 #[repr(C)]
@@ -224,18 +297,43 @@ pub struct AwsUnitGateMixParams {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+pub struct Head {
+    pub input: DevicePointer,
+    pub weight: DevicePointer,
+    pub bias: DevicePointer,
+    pub logits: DevicePointer,
+    pub probabilities: DevicePointer,
+    pub labels: i32,
+    pub score: Score,
+}
+
+impl Head {
+    /// In a place that no block serves.
+    pub const ABSENT: Head =
+        Head { input: 0, weight: 0, bias: 0, logits: 0, probabilities: 0, labels: 0, score: Score::None };
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
 pub struct HeadParams {
-    pub input: [DevicePointer; 2],
-    pub weight: [DevicePointer; 2],
-    pub bias: [DevicePointer; 2],
-    pub logits: [DevicePointer; 2],
-    pub probabilities: [DevicePointer; 2],
+    pub head: [Head; HEADS],
     pub positions_per_image: i64,
     pub batch: i32,
     pub channels: i32,
-    pub labels: [i32; 2],
-    pub score: [Score; 2],
+    pub heads: i32,
     pub pooled: i32,
+    pub labels_per_block: i32,
+    pub reserved: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct HeadScoreParams {
+    pub head: Head,
+    pub positions_per_image: i64,
+    pub batch: i32,
+    pub channels: i32,
+    pub pitch: i32,
     pub reserved: i32,
 }
 
@@ -255,6 +353,12 @@ unsafe impl Params for Conv2dStemParams {}
 // SAFETY: as above.
 unsafe impl Params for Pool2dParams {}
 // SAFETY: as above.
+unsafe impl Params for Upsample2dParams {}
+// SAFETY: as above.
+unsafe impl Params for ConcatParams {}
+// SAFETY: as above.
+unsafe impl Params for SqueezeExciteParams {}
+// SAFETY: as above.
 unsafe impl Params for IdentityParams {}
 // SAFETY: as above.
 unsafe impl Params for AwsUnitDenseParams {}
@@ -266,6 +370,8 @@ unsafe impl Params for AwsUnitGateCoefficientsParams {}
 unsafe impl Params for AwsUnitGateMixParams {}
 // SAFETY: as above.
 unsafe impl Params for HeadParams {}
+// SAFETY: as above.
+unsafe impl Params for HeadScoreParams {}
 // SAFETY: as above.
 unsafe impl Params for ImageToNhwcParams {}
 
@@ -284,20 +390,28 @@ macro_rules! layout {
     };
 }
 layout! {
-    Epilogue 72 { residual 16, mix 32, output 40, channels 56, negative_slope 68 }
-    Conv2dParams 224 {
-        input 72, weight 88, workspace 104, tickets 112, batch 120, splits 180, projection 184, projection_h 200,
-        reserved 220
+    Epilogue 120 {
+        residual 16, mix 32, output 40, channels 56, negative_slope 68, scale 72, slopes 88, scale_positions 104,
+        reserved 116
+    }
+    Conv2dParams 272 {
+        input 120, weight 136, workspace 152, tickets 160, batch 168, splits 228, projection 232, projection_h 248,
+        reserved 268
     }
     Image 88 { pixel 40, scale 56 }
-    Conv2dStemParams 224 { image 72, weight 160, batch 176 }
-    Pool2dParams 136 { input 72, kind 132 }
-    IdentityParams 96 { positions 88 }
-    AwsUnitDenseParams 136 { positions 120 }
+    Conv2dStemParams 272 { image 120, weight 208, batch 224 }
+    Pool2dParams 200 { input 120, kind 180, counted_right 196 }
+    Upsample2dParams 160 { batch 136 }
+    ConcatParams 432 { positions 272, begin 344, inputs 412 }
+    SqueezeExciteParams 160 { workspace 96, batch 120 }
+    IdentityParams 144 { positions 136 }
+    AwsUnitDenseParams 184 { positions 168 }
     AwsUnitGateMeansParams 40 {}
     AwsUnitGateCoefficientsParams 64 {}
     AwsUnitGateMixParams 56 {}
-    HeadParams 120 { labels 96 }
+    Head 48 { labels 40 }
+    HeadParams 224 { positions_per_image 192 }
+    HeadScoreParams 72 { pitch 64 }
     ImageToNhwcParams 104 {}
 }
 

@@ -6,7 +6,7 @@
 pub enum PixelFormat {
     /// [N, C, H, W] of f32, already normalised.
     F32,
-    /// [N, H, W, C] of bytes, normalised on the device as [`Input`](crate::model::Input) says.
+    /// [N, H, W, C] of bytes, red first, normalised on the device as [`Input`](crate::model::Input) says.
     U8 {
         /// Bytes from one row to the next, at least W * C.
         row_stride: usize,
@@ -31,13 +31,12 @@ impl DeviceImages {
 }
 
 /// Where [`Session::enqueue`](crate::Session::enqueue) writes its results: addresses in device memory of f32
-/// [N, labels], multiples of 4; 0, as at first, for what is not wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// [N, numbers], multiples of 4; 0, as at first, for what is not wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct DevicePredictions {
-    /// Of emotion and au.
-    pub(crate) logits: [u64; 2],
-    pub(crate) probabilities: [u64; 2],
+    /// The heads that were named, each with the addresses of its logits and its probabilities.
+    heads: Vec<(usize, [u64; 2])>,
 }
 
 impl DevicePredictions {
@@ -46,16 +45,30 @@ impl DevicePredictions {
         DevicePredictions::default()
     }
 
-    /// Where the logits of a branch go.
-    pub fn logits(mut self, branch: usize, address: u64) -> Self {
-        self.logits[branch] = address;
+    /// Where the logits of the head of this index, in the model's order, go.
+    pub fn logits(mut self, head: usize, address: u64) -> Self {
+        self.of_head(head)[0] = address;
         self
     }
 
-    /// Where the probabilities of a branch go. Emotion: a softmax. AU: a sigmoid each.
-    pub fn probabilities(mut self, branch: usize, address: u64) -> Self {
-        self.probabilities[branch] = address;
+    /// Where the probabilities of the head of this index, in the model's order, go. Classes: a softmax. Units: a sigmoid
+    /// each. Values: the logits.
+    pub fn probabilities(mut self, head: usize, address: u64) -> Self {
+        self.of_head(head)[1] = address;
         self
+    }
+
+    fn of_head(&mut self, head: usize) -> &mut [u64; 2] {
+        let index = self.heads.iter().position(|(named, _)| *named == head).unwrap_or_else(|| {
+            self.heads.push((head, [0; 2]));
+            self.heads.len() - 1
+        });
+        &mut self.heads[index].1
+    }
+
+    /// The heads that were named, each with the addresses of its logits and its probabilities.
+    pub(crate) fn heads(&self) -> &[(usize, [u64; 2])] {
+        &self.heads
     }
 }
 

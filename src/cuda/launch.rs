@@ -4,7 +4,7 @@
 //! the hardware cannot take (a grid beyond its limits, more shared memory than the device grants) is for the caller to
 //! find: the figures here are exact.
 
-use super::abi::{self, VECTOR};
+use super::abi::{self, Epilogue, VECTOR};
 use super::plan::variants::{self, DirectVariant, Element, GemmVariant};
 pub use super::plan::variants::{Splitting, splitting};
 
@@ -17,22 +17,34 @@ pub struct Launch {
     pub shared_bytes: usize,
 }
 
-/// Blocks of `threads` threads that each handle one vector of one position.
-fn per_vector(kernel: &str, element: Element, positions: usize, channels: usize) -> Launch {
+/// The name of a variant's kernel that computes the branches of an epilogue.
+fn kernel(op: &str, variant: &str, epilogue: &Epilogue) -> String {
+    format!("{op}_{variant}{}", if epilogue.branches == 1 { "_alone" } else { "" })
+}
+
+/// Blocks whose threads each handle one vector of one position of all branches, and finish it.
+fn finished_per_vector(op: &str, element: Element, positions: usize, epilogue: &Epilogue) -> Launch {
+    let kernel = kernel(op, element.name(), epilogue);
+    Launch { kernel, ..per_vector(op, element, positions, epilogue.channels as usize) }
+}
+
+/// Blocks whose threads each handle one vector of one position.
+fn per_vector(op: &str, element: Element, positions: usize, channels: usize) -> Launch {
     Launch {
-        kernel: format!("{kernel}_{}", element.name()),
+        kernel: format!("{op}_{}", element.name()),
         grid: [(positions * channels.div_ceil(VECTOR)).div_ceil(variants::VECTOR_THREADS), 1, 1],
         threads: variants::VECTOR_THREADS,
         shared_bytes: 0,
     }
 }
 
-fn dual_gemm(op: &str, variant: &GemmVariant, positions: usize, channels: usize, splits: usize) -> Launch {
+fn dual_gemm(op: &str, variant: &GemmVariant, positions: usize, epilogue: &Epilogue, splits: i32) -> Launch {
+    let channels = epilogue.channels as usize;
     Launch {
-        kernel: format!("{op}_{}", variant.name),
-        grid: [positions.div_ceil(variant.tile_m), channels.div_ceil(variant.tile_n), splits],
+        kernel: kernel(op, variant.name, epilogue),
+        grid: [positions.div_ceil(variant.tile_m), channels.div_ceil(variant.tile_n), splits.max(1) as usize],
         threads: variant.threads(),
-        shared_bytes: variant.shared_bytes,
+        shared_bytes: variant.shared_bytes_for(epilogue.branches as usize),
     }
 }
 
@@ -41,14 +53,13 @@ fn conv2d_positions(p: &abi::Conv2dParams) -> usize {
 }
 
 pub fn conv2d_implicit_gemm(variant: &GemmVariant, p: &abi::Conv2dParams) -> Launch {
-    let channels = p.epilogue.channels as usize;
-    dual_gemm("conv2d_implicit_gemm", variant, conv2d_positions(p), channels, p.splits.max(1) as usize)
+    dual_gemm("conv2d_implicit_gemm", variant, conv2d_positions(p), &p.epilogue, p.splits)
 }
 
 pub fn conv2d_direct(variant: &DirectVariant, p: &abi::Conv2dParams) -> Launch {
     let vectors = (p.epilogue.channels as usize).div_ceil(VECTOR);
     Launch {
-        kernel: format!("conv2d_direct_{}", variant.name),
+        kernel: kernel("conv2d_direct", variant.name, &p.epilogue),
         grid: [(conv2d_positions(p).div_ceil(variant.positions) * vectors).div_ceil(variant.threads), 1, 1],
         threads: variant.threads,
         shared_bytes: 0,
@@ -56,19 +67,26 @@ pub fn conv2d_direct(variant: &DirectVariant, p: &abi::Conv2dParams) -> Launch {
 }
 
 pub fn conv2d_depthwise(element: Element, p: &abi::Conv2dParams) -> Launch {
-    per_vector("conv2d_depthwise", element, conv2d_positions(p), p.epilogue.channels as usize)
+    finished_per_vector("conv2d_depthwise", element, conv2d_positions(p), &p.epilogue)
 }
 
 pub fn conv2d_stem_shared_bytes(p: &abi::Conv2dStemParams) -> usize {
     let pair = |h: i32, w: i32| [h as usize, w as usize];
     let (kernel, stride) = (pair(p.kernel_h, p.kernel_w), pair(p.stride_h, p.stride_w));
-    variants::stem_shared_bytes(kernel, stride, pair(p.dilation_h, p.dilation_w), p.image.channels as usize)
+    let branches = p.epilogue.branches as usize;
+    variants::stem_shared_bytes(
+        branches,
+        kernel,
+        stride,
+        pair(p.dilation_h, p.dilation_w),
+        p.image.channels as usize,
+    )
 }
 
 pub fn conv2d_stem(element: Element, p: &abi::Conv2dStemParams) -> Launch {
     let patches = |out: i32, patch: usize| (out as usize).div_ceil(patch);
     Launch {
-        kernel: format!("conv2d_stem_{}", element.name()),
+        kernel: kernel("conv2d_stem", element.name(), &p.epilogue),
         grid: [
             p.batch as usize
                 * patches(p.out_h, variants::STEM_PATCH_H)
@@ -83,16 +101,40 @@ pub fn conv2d_stem(element: Element, p: &abi::Conv2dStemParams) -> Launch {
 
 pub fn pool2d(element: Element, p: &abi::Pool2dParams) -> Launch {
     let positions = p.batch as usize * p.out_h as usize * p.out_w as usize;
-    per_vector("pool2d", element, positions, p.epilogue.channels as usize)
+    finished_per_vector("pool2d", element, positions, &p.epilogue)
+}
+
+pub fn upsample2d(element: Element, p: &abi::Upsample2dParams) -> Launch {
+    let [height, width] = [(p.in_h, p.factor_h), (p.in_w, p.factor_w)].map(|(size, factor)| size * factor);
+    let positions = p.batch as usize * height as usize * width as usize;
+    finished_per_vector("upsample2d", element, positions, &p.epilogue)
+}
+
+pub fn concat(element: Element, p: &abi::ConcatParams) -> Launch {
+    let channels = p.begin[p.inputs as usize] - p.first_channel;
+    let launch = per_vector("concat", element, p.positions as usize, channels as usize);
+    Launch { grid: [launch.grid[0], p.branches as usize, 1], ..launch }
+}
+
+pub fn squeeze_excite(element: Element, p: &abi::SqueezeExciteParams) -> Launch {
+    let groups = (p.channels as usize).div_ceil(VECTOR).div_ceil(variants::SQUEEZE_EXCITE_VECTORS);
+    let [channels, squeezed, excited] = [p.channels, p.squeezed, p.excited].map(|size| size as usize);
+    Launch {
+        kernel: format!("squeeze_excite_{}", element.name()),
+        grid: [groups * p.parts as usize, p.batch as usize, p.branches as usize],
+        threads: variants::SQUEEZE_EXCITE_THREADS,
+        shared_bytes: variants::squeeze_excite_shared_bytes(channels, squeezed, excited),
+    }
 }
 
 pub fn identity(element: Element, p: &abi::IdentityParams) -> Launch {
-    per_vector("identity", element, p.positions as usize, p.epilogue.channels as usize)
+    finished_per_vector("identity", element, p.positions as usize, &p.epilogue)
 }
 
 pub fn aws_unit_dense(variant: &GemmVariant, p: &abi::AwsUnitDenseParams) -> Launch {
-    let channels = p.epilogue.channels as usize;
-    dual_gemm("aws_unit_dense", variant, p.positions as usize, channels, p.splits.max(1) as usize)
+    // The units share A: the figure of the table is that of both.
+    let launch = dual_gemm("aws_unit_dense", variant, p.positions as usize, &p.epilogue, p.splits);
+    Launch { shared_bytes: variant.shared_bytes, ..launch }
 }
 
 pub fn aws_unit_dense_f32(p: &abi::AwsUnitDenseParams) -> Launch {
@@ -127,12 +169,31 @@ pub fn aws_unit_gate_mix(element: Element, p: &abi::AwsUnitGateMixParams) -> Lau
 }
 
 pub fn head(element: Element, p: &abi::HeadParams) -> Launch {
-    let labels = p.labels[0].max(p.labels[1]) as usize;
+    let heads = &p.head[..p.heads as usize];
+    let labels = heads.iter().map(|head| head.labels as usize).max().unwrap_or(0);
+    let part = p.labels_per_block as usize;
     Launch {
         kernel: format!("head_{}", element.name()),
-        grid: [p.batch as usize, 2, 1],
+        grid: [p.batch as usize, heads.len(), labels.div_ceil(part)],
         threads: variants::HEAD_THREADS,
-        shared_bytes: variants::head_shared_bytes(p.channels as usize, p.pooled != 0, labels),
+        shared_bytes: variants::head_shared_bytes(p.channels as usize, p.pooled != 0, labels.min(part)),
+    }
+}
+
+/// Blocks of a softmax go over all numbers of an image each, so it gets one; otherwise a thread has a few of them.
+pub fn head_score(element: Element, p: &abi::HeadScoreParams) -> Launch {
+    const NUMBERS_OF_A_THREAD: usize = 4;
+    let blocks = match p.head.score {
+        abi::Score::Softmax => 1,
+        abi::Score::Sigmoid | abi::Score::None => {
+            (p.head.labels as usize).div_ceil(variants::HEAD_THREADS * NUMBERS_OF_A_THREAD)
+        }
+    };
+    Launch {
+        kernel: format!("head_score_{}", element.name()),
+        grid: [blocks, p.batch as usize, 1],
+        threads: variants::HEAD_THREADS,
+        shared_bytes: variants::HEAD_SCORE_SHARED_BYTES,
     }
 }
 

@@ -3,23 +3,24 @@
 use super::abi::{self, DevicePointer, PARAMS_WORDS, Params};
 use super::interop::{DeviceImages, PixelFormat};
 use super::launch::{self, Launch};
-use super::plan::variants::Element;
-use crate::cuda::plan::{Algorithm, CudaNode, CudaPlan, IMAGE, Mix, Operation};
+use super::plan::variants::{Element, LABELS_PER_BLOCK, squeeze_excite_parts};
+use crate::cuda::plan::{Algorithm, CudaNode, CudaPlan, HeadNumbers, IMAGE, Mix, Operation};
 use crate::graph::node::ValueId;
-use crate::op::{Activation, Conv2d, Pool2d};
+use crate::model::HeadKind;
+use crate::op::{Activation, Conv2d, Padding, Pool2d};
+use crate::pixels::byte_of;
 use crate::tensor::Shape;
 
 /// Where everything lies on the device.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Addresses {
     pub constants: DevicePointer,
     pub arena: DevicePointer,
     pub workspace: DevicePointer,
     pub tickets: DevicePointer,
     pub image: abi::Image,
-    /// [images][labels] of each branch, f32.
-    pub logits: [DevicePointer; 2],
-    pub probabilities: [DevicePointer; 2],
+    /// [images][labels] of each head, f32: logits and probabilities.
+    pub results: Vec<[DevicePointer; 2]>,
 }
 
 impl Addresses {
@@ -32,8 +33,7 @@ impl Addresses {
             workspace: 0,
             tickets: 0,
             image: image_params(plan, &images),
-            logits: [0; 2],
-            probabilities: [0; 2],
+            results: vec![[0; 2]; plan.heads.len()],
         }
     }
 }
@@ -43,6 +43,7 @@ pub(super) fn image_params(plan: &CudaPlan, images: &DeviceImages) -> abi::Image
     let shape = plan.input.shape;
     let (c, h, w) = (shape.channels as i64, shape.height as i64, shape.width as i64);
     let (mut scale, mut shift) = ([1.0; 4], [0.0; 4]);
+    let mut first_byte = 0;
     let (pixel, [image_stride, row_stride, column_stride, channel_stride]) = match images.format {
         PixelFormat::F32 => (abi::Pixel::F32, [c * h * w, w, 1, h * w]),
         PixelFormat::U8 { row_stride, image_stride } => {
@@ -50,11 +51,14 @@ pub(super) fn image_params(plan: &CudaPlan, images: &DeviceImages) -> abi::Image
                 scale[i] = (1.0 / (255.0 * f64::from(*std))) as f32;
                 shift[i] = (-f64::from(*mean) / f64::from(*std)) as f32;
             }
-            (abi::Pixel::U8, [image_stride as i64, row_stride as i64, c, 1])
+            // The network's channels may run against those of the bytes.
+            first_byte = byte_of(&plan.input, 0) as u64;
+            let step = if first_byte == 0 { 1 } else { -1 };
+            (abi::Pixel::U8, [image_stride as i64, row_stride as i64, c, step])
         }
     };
     abi::Image {
-        pixels: images.pixels,
+        pixels: images.pixels + first_byte,
         image_stride,
         row_stride,
         column_stride,
@@ -84,10 +88,20 @@ struct Preparation<'a> {
 }
 
 impl Preparation<'_> {
-    /// The maps of both branches of a value.
+    /// The maps of a value, one a branch.
     fn maps(&self, value: ValueId) -> [DevicePointer; 2] {
         let value = &self.plan.values[value];
-        [0, 1].map(|t| self.addresses.arena + value.branch_offset(t, self.plan.batch) as u64)
+        let map = |t: usize| self.addresses.arena + value.branch_offset(t, self.plan.batch) as u64;
+        self.of_branches(map)
+    }
+
+    /// Something of each branch that there is.
+    fn of_branches(&self, of: impl Fn(usize) -> DevicePointer) -> [DevicePointer; 2] {
+        [0, 1].map(|t| if t < self.plan.branches { of(t) } else { 0 })
+    }
+
+    fn constants(&self, constants: [usize; 2]) -> [DevicePointer; 2] {
+        self.of_branches(|t| self.constant(constants[t]))
     }
 
     fn array(&self, value: ValueId) -> DevicePointer {
@@ -98,6 +112,18 @@ impl Preparation<'_> {
         self.addresses.constants + constant as u64
     }
 
+    /// Where the numbers of a head go, without its linear layer.
+    fn head(&self, head: usize, input: DevicePointer) -> abi::Head {
+        let HeadNumbers { len, kind, .. } = self.plan.heads[head];
+        let [logits, probabilities] = self.addresses.results[head];
+        let score = match kind {
+            HeadKind::Classes => abi::Score::Softmax,
+            HeadKind::Units => abi::Score::Sigmoid,
+            HeadKind::Values => abi::Score::None,
+        };
+        abi::Head { input, weight: 0, bias: 0, logits, probabilities, labels: len as i32, score }
+    }
+
     fn epilogue(&self, channels: usize) -> abi::Epilogue {
         let e = &self.node.epilogue;
         let (mix_kind, mix) = match e.mix {
@@ -105,15 +131,15 @@ impl Preparation<'_> {
             Mix::Layer(at) => (abi::Mix::Layer, self.constant(at)),
             Mix::Channel(at) => (abi::Mix::Channel, self.constant(at)),
         };
-        let (activation, negative_slope) = match e.activation {
-            Activation::None => (abi::Activation::None, 0.0),
-            Activation::Relu => (abi::Activation::Relu, 0.0),
-            Activation::LeakyRelu { negative_slope } => (abi::Activation::LeakyRelu, negative_slope),
-            Activation::Silu => (abi::Activation::Silu, 0.0),
-            other => unreachable!("{}: refused by decide", other.name()),
-        };
+        let (activation, negative_slope) = activation(e.activation);
+        let output = self.node.output.map(|value| &self.plan.values[value]);
+        let spread = e.scale.zip(output).is_some_and(|(scale, output)| {
+            let scale = self.plan.values[scale].shape;
+            scale.pixels() == 1 && output.shape.pixels() > 1
+        });
+        let or_none = |constant: Option<usize>| constant.map_or(0, |at| self.constant(at));
         abi::Epilogue {
-            bias: e.bias.map(|bias| bias.map_or(0, |at| self.constant(at))),
+            bias: e.bias.map(or_none),
             residual: e.residual.map_or([0; 2], |value| self.maps(value)),
             mix,
             output: self.node.output.map_or([0; 2], |value| self.maps(value)),
@@ -121,7 +147,32 @@ impl Preparation<'_> {
             activation,
             mix_kind,
             negative_slope,
+            scale: e.scale.map_or([0; 2], |value| self.maps(value)),
+            slopes: e.slopes.map(or_none),
+            scale_positions: if spread { output.map_or(0, |output| output.shape.pixels() as i32) } else { 0 },
+            output_pitch: output.map_or(0, |output| output.pitch as i32),
+            branches: self.plan.branches as i32,
+            reserved: 0,
         }
+    }
+}
+
+/// An activation and its slope, where that is one number.
+fn activation(activation: Activation) -> (abi::Activation, f32) {
+    match activation {
+        Activation::None => (abi::Activation::None, 0.0),
+        Activation::Relu => (abi::Activation::Relu, 0.0),
+        Activation::Relu6 => (abi::Activation::Relu6, 0.0),
+        Activation::LeakyRelu { negative_slope } => (abi::Activation::LeakyRelu, negative_slope),
+        Activation::Prelu => (abi::Activation::Prelu, 0.0),
+        Activation::Elu => (abi::Activation::Elu, 0.0),
+        Activation::Sigmoid => (abi::Activation::Sigmoid, 0.0),
+        Activation::HardSigmoid => (abi::Activation::HardSigmoid, 0.0),
+        Activation::Silu => (abi::Activation::Silu, 0.0),
+        Activation::HardSwish => (abi::Activation::HardSwish, 0.0),
+        Activation::Tanh => (abi::Activation::Tanh, 0.0),
+        Activation::Gelu => (abi::Activation::Gelu, 0.0),
+        Activation::GeluTanh => (abi::Activation::GeluTanh, 0.0),
     }
 }
 
@@ -146,7 +197,7 @@ pub(super) fn prepare(
             let params = abi::Conv2dStemParams {
                 epilogue: p.epilogue(output.channels),
                 image: addresses.image,
-                weight: weights.map(|at| p.constant(at)),
+                weight: p.constants(*weights),
                 batch,
                 out_h: output.height as i32,
                 out_w: output.width as i32,
@@ -173,7 +224,7 @@ pub(super) fn prepare(
             let params = abi::Conv2dParams {
                 epilogue: p.epilogue(output.channels),
                 input: maps(),
-                weight: weights.map(|at| p.constant(at)),
+                weight: p.constants(*weights),
                 workspace: addresses.workspace,
                 tickets: addresses.tickets,
                 batch,
@@ -208,8 +259,9 @@ pub(super) fn prepare(
             (launch, words(&params))
         }
         Operation::MaxPool2d(pool) | Operation::AvgPool2d(pool) => {
-            let Pool2d { kernel, stride, padding, .. } = *pool;
+            let Pool2d { kernel, stride, padding, count_include_pad, .. } = *pool;
             let max = matches!(node.operation, Operation::MaxPool2d(_));
+            let counted = if count_include_pad { padding } else { Padding::default() };
             let params = abi::Pool2dParams {
                 epilogue: p.epilogue(output.channels),
                 input: maps(),
@@ -225,8 +277,94 @@ pub(super) fn prepare(
                 pad_top: padding.top as i32,
                 pad_left: padding.left as i32,
                 kind: if max { abi::Pool::Max } else { abi::Pool::Average },
+                counted_top: counted.top as i32,
+                counted_left: counted.left as i32,
+                counted_bottom: counted.bottom as i32,
+                counted_right: counted.right as i32,
             };
             (launch::pool2d(element, &params), words(&params))
+        }
+        Operation::AdaptiveAvgPool2d => {
+            let params = abi::Pool2dParams {
+                epilogue: p.epilogue(output.channels),
+                input: maps(),
+                batch,
+                in_h: input.height as i32,
+                in_w: input.width as i32,
+                out_h: output.height as i32,
+                out_w: output.width as i32,
+                kernel_h: 0,
+                kernel_w: 0,
+                stride_h: 0,
+                stride_w: 0,
+                pad_top: 0,
+                pad_left: 0,
+                kind: abi::Pool::AdaptiveAverage,
+                counted_top: 0,
+                counted_left: 0,
+                counted_bottom: 0,
+                counted_right: 0,
+            };
+            (launch::pool2d(element, &params), words(&params))
+        }
+        Operation::Upsample2d(factor) => {
+            let params = abi::Upsample2dParams {
+                epilogue: p.epilogue(output.channels),
+                input: maps(),
+                batch,
+                in_h: input.height as i32,
+                in_w: input.width as i32,
+                factor_h: factor[0] as i32,
+                factor_w: factor[1] as i32,
+                reserved: 0,
+            };
+            (launch::upsample2d(element, &params), words(&params))
+        }
+        Operation::Concat(copies) => {
+            let mut params = abi::ConcatParams {
+                input: [[0; 2]; abi::CONCAT_INPUTS],
+                output: node.output.map_or([0; 2], |value| p.maps(value)),
+                positions: positions as i64,
+                pitch: [0; abi::CONCAT_INPUTS],
+                begin: [copies.channels[1] as i32; abi::CONCAT_INPUTS + 1],
+                inputs: copies.inputs.len() as i32,
+                first_channel: copies.channels[0] as i32,
+                output_pitch: node.output.map_or(0, |value| plan.values[value].pitch as i32),
+                branches: plan.branches as i32,
+                reserved: 0,
+            };
+            for (index, &(value, begin)) in copies.inputs.iter().enumerate() {
+                params.input[index] = p.maps(value);
+                params.pitch[index] = plan.values[value].pitch as i32;
+                params.begin[index] = begin as i32;
+            }
+            (launch::concat(element, &params), words(&params))
+        }
+        Operation::SqueezeExcite { squeezed, squeeze, excite } => {
+            let (squeeze_activation, squeeze_negative_slope) = activation(squeeze.activation);
+            let (excite_activation, excite_negative_slope) = activation(excite.activation);
+            let params = abi::SqueezeExciteParams {
+                input: maps(),
+                squeeze_weight: p.constants(squeeze.weights),
+                squeeze_bias: p.constants(squeeze.bias),
+                excite_weight: p.constants(excite.weights),
+                excite_bias: p.constants(excite.bias),
+                output: node.output.map_or([0; 2], |value| p.maps(value)),
+                workspace: addresses.workspace,
+                tickets: addresses.tickets,
+                positions_per_image: input.pixels() as i64,
+                batch,
+                channels: c as i32,
+                squeezed: *squeezed as i32,
+                excited: output.channels as i32,
+                branches: plan.branches as i32,
+                parts: squeeze_excite_parts(input.pixels()) as i32,
+                squeeze_activation,
+                excite_activation,
+                squeeze_negative_slope,
+                excite_negative_slope,
+            };
+            (launch::squeeze_excite(element, &params), words(&params))
         }
         Operation::Identity => {
             let epilogue = p.epilogue(output.channels);
@@ -238,7 +376,7 @@ pub(super) fn prepare(
             let params = abi::AwsUnitDenseParams {
                 epilogue: p.epilogue(output.channels),
                 input: maps(),
-                weight: weights.map(|at| p.constant(at)),
+                weight: p.constants(*weights),
                 workspace: addresses.workspace,
                 tickets: addresses.tickets,
                 positions: positions as i64,
@@ -298,23 +436,45 @@ pub(super) fn prepare(
             (launch::aws_unit_gate_mix(element, &params), words(&params))
         }
         Operation::Heads { heads, pooled } => {
-            let of = |part: usize| heads.map(|head| head.map_or(0, |head| p.constant(head[part])));
-            let present = |t: usize| if heads[t].is_some() { plan.labels[t] as i32 } else { 0 };
-            let params = abi::HeadParams {
-                input: maps(),
-                weight: of(0),
-                bias: of(1),
-                logits: addresses.logits,
-                probabilities: addresses.probabilities,
+            let mut params = abi::HeadParams {
+                head: [abi::Head::ABSENT; abi::HEADS],
                 positions_per_image: input.pixels() as i64,
                 batch,
                 channels: c as i32,
-                labels: [present(0), present(1)],
-                score: [abi::Score::Softmax, abi::Score::Sigmoid],
+                heads: heads.len() as i32,
                 pooled: i32::from(*pooled),
+                labels_per_block: LABELS_PER_BLOCK as i32,
                 reserved: 0,
             };
+            let maps = maps();
+            for (to, head) in params.head.iter_mut().zip(heads) {
+                let of_head = p.head(head.head, maps[head.branch]);
+                let (weight, bias) = (p.constant(head.weight), p.constant(head.bias));
+                *to = abi::Head { weight, bias, ..of_head };
+                if !head.scored {
+                    (to.score, to.probabilities) = (abi::Score::None, 0);
+                }
+            }
             (launch::head(element, &params), words(&params))
+        }
+        Operation::HeadScore { head, of_logits } => {
+            let branch = plan.heads[*head].branch;
+            let of_head = p.head(*head, maps()[branch]);
+            let numbers = plan.heads[*head].len;
+            // Logits are a map of one position and no pad lanes.
+            let (element, from, pixels, channels, pitch) = match of_logits {
+                true => (Element::F32, of_head.logits, 1, numbers, numbers),
+                false => (element, of_head.input, input.pixels(), c, plan.values[node.input].pitch),
+            };
+            let params = abi::HeadScoreParams {
+                head: abi::Head { input: from, ..of_head },
+                positions_per_image: pixels as i64,
+                batch,
+                channels: channels as i32,
+                pitch: pitch as i32,
+                reserved: 0,
+            };
+            (launch::head_score(element, &params), words(&params))
         }
         Operation::ImageToNhwc => {
             debug_assert_eq!(node.input, IMAGE);

@@ -25,7 +25,7 @@ const ALIGNMENT: usize = 256;
 const MOST_DEVICE_GRAPHS: usize = 16;
 
 /// What a graph was captured for.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Key {
     /// From the session's own pinned memory and back.
     Host { u8: bool, images: usize },
@@ -78,15 +78,23 @@ impl Layout {
     }
 }
 
-/// Bytes of logits and probabilities of both branches.
+/// Bytes of logits and probabilities of all heads.
 fn results_bytes(plan: &CudaPlan, images: usize) -> usize {
-    2 * images * (plan.labels[0] + plan.labels[1]) * size_of::<f32>()
+    let numbers = plan.heads.iter().map(|head| head.len.saturating_add(head.probabilities()));
+    numbers.fold(0, usize::saturating_add).saturating_mul(images * size_of::<f32>())
 }
 
-/// Where the logits and probabilities of both branches begin among the results of so many images, in f32 values.
-fn results_offsets(plan: &CudaPlan, images: usize) -> [[usize; 2]; 2] {
-    let [emotion, au] = plan.labels.map(|labels| labels * images);
-    [[0, emotion], [emotion + au, 2 * emotion + au]]
+/// Where logits and probabilities of each head begin among the results of so many images, in f32 values: the logits of
+/// all heads, and behind them the probabilities of those that have any.
+fn results_offsets(plan: &CudaPlan, images: usize) -> Vec<[Option<usize>; 2]> {
+    let mut end = 0;
+    let mut part = |numbers: usize| {
+        let begin = end;
+        end += numbers * images;
+        (numbers > 0).then_some(begin)
+    };
+    let logits: Vec<Option<usize>> = plan.heads.iter().map(|head| part(head.len)).collect();
+    logits.into_iter().zip(&plan.heads).map(|(logits, head)| [logits, part(head.probabilities())]).collect()
 }
 
 impl CudaSession {
@@ -139,18 +147,21 @@ impl CudaSession {
     /// Addresses of a run over `images`, with results where `predictions` says, or, where it says 0, in own memory.
     fn addresses(&self, images: &DeviceImages, predictions: &DevicePredictions) -> Addresses {
         let plan = &self.engine.plan;
-        let own = results_offsets(plan, images.count)
-            .map(|pair| pair.map(|offset| self.at(self.layout.results) + (offset * size_of::<f32>()) as u64));
-        let or_own =
-            |given: [u64; 2], own: [u64; 2]| [0, 1].map(|t| if given[t] == 0 { own[t] } else { given[t] });
+        let own = |offset: Option<usize>| {
+            offset.map_or(0, |offset| self.at(self.layout.results) + (offset * size_of::<f32>()) as u64)
+        };
+        let or_own = |(head, offsets): (usize, [Option<usize>; 2])| {
+            let given = predictions.heads().iter().find(|(named, _)| *named == head);
+            let given = given.map_or([0; 2], |(_, addresses)| *addresses);
+            [0, 1].map(|part| if given[part] == 0 { own(offsets[part]) } else { given[part] })
+        };
         Addresses {
             constants: self.engine.constants.address(),
             arena: self.memory.address(),
             workspace: self.at(self.layout.workspace),
             tickets: self.at(self.layout.tickets),
             image: image_params(plan, images),
-            logits: or_own(predictions.logits, own[0]),
-            probabilities: or_own(predictions.probabilities, own[1]),
+            results: results_offsets(plan, images.count).into_iter().enumerate().map(or_own).collect(),
         }
     }
 
@@ -269,18 +280,19 @@ impl CudaSession {
         self.last_was_f32 = !u8;
         let results = self.results.bytes();
         let offsets = results_offsets(plan, images);
-        for branch in 0..2 {
-            let (t, labels) = (branch, plan.labels[branch]);
+        for (head, [logits, probabilities]) in offsets.into_iter().enumerate() {
+            let numbers = plan.heads[head].len;
             for index in 0..count {
-                let values = |part: [usize; 2]| {
-                    let first = (part[t] + index * labels) * size_of::<f32>();
-                    results[first..][..labels * size_of::<f32>()].chunks_exact(size_of::<f32>())
+                let read = |part: Option<usize>, to: &mut [f32]| {
+                    let Some(part) = part else { return };
+                    let first = (part + index * numbers) * size_of::<f32>();
+                    let from = results[first..][..numbers * size_of::<f32>()].chunks_exact(size_of::<f32>());
+                    to.iter_mut()
+                        .zip(from)
+                        .for_each(|(to, b)| *to = f32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
                 };
-                let read = |b: &[u8]| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
-                let logits = predictions.logits_mut(branch, index);
-                logits.iter_mut().zip(values(offsets[0])).for_each(|(to, b)| *to = read(b));
-                let probabilities = predictions.probabilities_mut(branch, index).unwrap_or_default();
-                probabilities.iter_mut().zip(values(offsets[1])).for_each(|(to, b)| *to = read(b));
+                read(logits, predictions.logits_mut(head, index));
+                read(probabilities, predictions.probabilities_mut(head, index).unwrap_or_default());
             }
         }
         Ok(())
@@ -315,23 +327,27 @@ impl CudaSession {
         &mut self,
         stream: CUstream,
         images: DeviceImages,
-        predictions: DevicePredictions,
+        predictions: &DevicePredictions,
     ) -> Result<()> {
         let engine = Arc::clone(&self.engine);
         let context = &engine.context;
         context.scope(|| {
-            let key = Key::Device(images, predictions);
             // SAFETY: by the caller, the stream is alive and the addresses stay.
             unsafe {
                 check_stream(context, stream)?;
                 if is_capturing(context, stream)? {
                     // A graph cannot be launched into a capture; its kernels can.
-                    let addresses = self.addresses(&images, &predictions);
+                    let addresses = self.addresses(&images, predictions);
                     return self.queue_kernels(images.count, &addresses, stream);
                 }
-                let index = match self.device_graphs.iter().position(|(other, _)| *other == key) {
+                let serves = |(key, _): &(Key, Graph)| match key {
+                    Key::Device(other, others) => (*other, others) == (images, predictions),
+                    Key::Host { .. } => false,
+                };
+                let index = match self.device_graphs.iter().position(serves) {
                     Some(index) => index,
                     None => {
+                        let key = Key::Device(images, predictions.clone());
                         let graph = self.capture(&key)?;
                         if self.device_graphs.len() == MOST_DEVICE_GRAPHS {
                             self.device_graphs.remove(0);
@@ -354,7 +370,7 @@ impl CudaSession {
         &mut self,
         stream: CUstream,
         images: DeviceImages,
-        predictions: DevicePredictions,
+        predictions: &DevicePredictions,
     ) -> Result<Bound> {
         let engine = Arc::clone(&self.engine);
         engine.context.scope(|| {
@@ -366,7 +382,7 @@ impl CudaSession {
                     return Err(Error::new(ErrorKind::Input, "stream", expected, "one that is"));
                 }
             }
-            let graph = self.capture(&Key::Device(images, predictions))?;
+            let graph = self.capture(&Key::Device(images, predictions.clone()))?;
             Ok(Bound::new(graph, stream, &self.memory, &engine))
         })
     }
@@ -435,7 +451,9 @@ impl CudaSession {
             let pixels = decode(super::variants::Element::F32, &bytes[..shape.len() * size_of::<f32>()]);
             return Ok((shape, decode(plan.element, &super::plan::pack::encode(plan.element, &pixels))));
         }
-        let mut bytes = vec![0; value.image_bytes];
+        // Up to the last position's last channel; a part of a larger map begins within its first position.
+        let bytes = ((shape.pixels() - 1) * value.pitch + abi::pitch(shape.channels)) * plan.element.bytes();
+        let mut bytes = vec![0; bytes.min(value.image_bytes)];
         let offset = value.branch_offset(branch, plan.batch) + image * value.image_bytes;
         self.engine.context.scope(|| {
             // SAFETY: the value lies in the session's memory, whose runs are done; the bytes outlive the wait.
@@ -443,8 +461,8 @@ impl CudaSession {
             self.stream.synchronize()
         })?;
         let elements = decode(plan.element, &bytes);
-        let pitch = abi::pitch(shape.channels);
-        let at = |c: usize, position: usize| elements.get(position * pitch + c).copied().unwrap_or(f32::NAN);
+        let at =
+            |c: usize, position: usize| elements.get(position * value.pitch + c).copied().unwrap_or(f32::NAN);
         let channels = 0..shape.channels;
         let positions = channels.flat_map(|c| (0..shape.pixels()).map(move |position| (c, position)));
         Ok((shape, positions.map(|(c, p)| at(c, p)).collect()))

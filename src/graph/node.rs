@@ -102,7 +102,8 @@ pub(crate) fn fused_words(
 #[non_exhaustive]
 pub enum Work {
     /// These layers, one behind the other; those behind the first are identities fused into it, and on a CPU a max
-    /// pooling may be the last. A dense or gate unit of the last one is left to a node of its own.
+    /// pooling may be the last. On a GPU they may be a squeeze-and-excitation's: a global average and two convolutions of
+    /// it, each with its identities. A dense or gate unit of the last one is left to a node of its own.
     Layers(Vec<usize>),
     /// The same, and the layer `projection`, a 1x1 convolution that nothing but their addition reads. The node's
     /// residual is what that layer reads.

@@ -304,16 +304,16 @@ fn scenarios() {
             let wait = || synchronize(&caller);
             // SAFETY: stream and memory are the caller's, alive; all runs are in the one stream.
             unsafe {
-                let mut bound = session.bind(stream, from, to).expect("a bound run");
-                session.enqueue(stream, from, to).expect("the run before the fault");
+                let mut bound = session.bind(stream, from, &to).expect("a bound run");
+                session.enqueue(stream, from, &to).expect("the run before the fault");
                 wait().expect("the run before the fault");
                 let logits = caller.read(7);
                 assert!(logits.iter().all(|logit| logit.is_finite()), "{logits:?}");
-                session.enqueue(stream, from, to).expect("the fault is still to come");
-                session.enqueue(stream, from, to).expect("nobody has waited yet");
+                session.enqueue(stream, from, &to).expect("the fault is still to come");
+                session.enqueue(stream, from, &to).expect("nobody has waited yet");
                 bound.launch().expect("nobody has waited yet");
                 assert_eq!(wait(), Err(ILLEGAL_ADDRESS), "who waits hears of it");
-                let errors = [bound.launch(), session.enqueue(stream, from, to), bound.launch()];
+                let errors = [bound.launch(), session.enqueue(stream, from, &to), bound.launch()];
                 let errors = errors.map(|result| result.expect_err("a poisoned device"));
                 assert!(errors.iter().all(|error| error.kind() == ErrorKind::Poisoned), "{errors:?}");
                 assert!(errors[0].expected().contains("all work queued before it"), "{}", errors[0]);

@@ -15,6 +15,7 @@ mod machine;
 mod random;
 mod sessions;
 mod tuning;
+mod version_2;
 
 use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};

@@ -98,8 +98,8 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
 /// A context, a stream and memory of the caller's own, made with the driver's API.
 pub struct Caller {
     pub stream: sys::CUstream,
-    pixels: u64,
-    results: u64,
+    pub pixels: u64,
+    pub results: u64,
 }
 
 impl Caller {
@@ -161,13 +161,13 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
     let mut session = session(&model, Precision::F16, 2);
     // SAFETY: stream and memory are the caller's, alive; each run is waited for before the next is read.
     unsafe {
-        session.enqueue(stream, from, to).expect("a run that captures");
+        session.enqueue(stream, from, &to).expect("a run that captures");
         assert_eq!(caller.read(expected.len()), expected);
 
         let zeros = vec![0.0; expected.len()];
         result::memcpy_htod_sync(caller.results, &zeros).expect("a copy");
         let before = counters();
-        session.enqueue(stream, from, to).expect("a run");
+        session.enqueue(stream, from, &to).expect("a run");
         if let (Some(before), Some(after)) = (before, counters()) {
             // cuCtxGetCurrent, cuStreamGetCtx, cuStreamIsCapturing, cuGraphLaunch: the caller's context is current.
             let made = after - before;
@@ -178,7 +178,7 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
         result::memcpy_htod_sync(caller.results, &zeros).expect("a copy");
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         result::stream::begin_capture(caller.stream, mode).expect("a capture");
-        session.enqueue(stream, from, to).expect("launches into the capture");
+        session.enqueue(stream, from, &to).expect("launches into the capture");
         let graph = result::stream::end_capture(caller.stream).expect("a graph");
         let exec = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)).expect("a graph");
         assert_eq!(caller.read(expected.len()), zeros, "captured, not run");
@@ -189,13 +189,13 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
 
         let images = |pixels, count| DeviceImages::new(pixels, PixelFormat::F32, count);
         for (images, predictions, place) in [
-            (images(caller.pixels, 3), to, "images"),
-            (images(caller.pixels, 0), to, "images"),
-            (images(0, 2), to, "images"),
-            (images(caller.pixels + 2, 2), to, "device address"),
-            (from, to.logits(0, caller.results + 1), "device address"),
+            (images(caller.pixels, 3), to.clone(), "images"),
+            (images(caller.pixels, 0), to.clone(), "images"),
+            (images(0, 2), to.clone(), "images"),
+            (images(caller.pixels + 2, 2), to.clone(), "device address"),
+            (from, to.clone().logits(0, caller.results + 1), "device address"),
         ] {
-            let error = session.enqueue(stream, images, predictions).expect_err("a wrong call");
+            let error = session.enqueue(stream, images, &predictions).expect_err("a wrong call");
             assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
         }
     }
@@ -216,7 +216,7 @@ fn a_bound_run_is_one_graph_launch_and_no_other_call() {
     unsafe {
         let mut bound = callers.each_ref().map(|caller| {
             let (_, images, predictions) = caller.run(1);
-            session.bind(stream, images, predictions).expect("a bound run")
+            session.bind(stream, images, &predictions).expect("a bound run")
         });
         let launches = session.plan().launches() as u64;
         drop(session); // what is bound holds what it needs
@@ -263,16 +263,16 @@ fn what_cannot_be_bound_is_refused() {
     // SAFETY: stream and memory are the caller's, alive; nothing is launched.
     unsafe {
         for (images, predictions, place) in [
-            (DeviceImages::new(caller.pixels, PixelFormat::F32, 2), to, "images"),
-            (DeviceImages::new(0, PixelFormat::F32, 1), to, "images"),
-            (from, to.logits(0, caller.results + 1), "device address"),
+            (DeviceImages::new(caller.pixels, PixelFormat::F32, 2), to.clone(), "images"),
+            (DeviceImages::new(0, PixelFormat::F32, 1), to.clone(), "images"),
+            (from, to.clone().logits(0, caller.results + 1), "device address"),
         ] {
-            let error = session.bind(stream, images, predictions).expect_err("a wrong call");
+            let error = session.bind(stream, images, &predictions).expect_err("a wrong call");
             assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
         }
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         result::stream::begin_capture(caller.stream, mode).expect("a capture");
-        let error = session.bind(stream, from, to).expect_err("a stream that is captured");
+        let error = session.bind(stream, from, &to).expect_err("a stream that is captured");
         assert_eq!((error.kind(), error.place()), (ErrorKind::Input, "stream"), "{error}");
         let graph = result::stream::end_capture(caller.stream).expect("the capture is unharmed");
         result::graph::destroy(graph).expect("a graph");
@@ -286,7 +286,7 @@ fn what_cannot_be_bound_is_refused() {
             let mut session = engine.session().expect("a session");
             let before = emulator().counters().calls;
             emulator().fail(call, 801);
-            let bound = session.bind(stream, from, to);
+            let bound = session.bind(stream, from, &to);
             let made = emulator().counters().calls - before;
             emulator().fail(0, 0);
             match bound {
@@ -296,7 +296,7 @@ fn what_cannot_be_bound_is_refused() {
             }
             assert!(call < 100, "a binding makes fewer calls");
         }
-        session.bind(stream, from, to).expect("a bound run").launch().expect("a launch");
+        session.bind(stream, from, &to).expect("a bound run").launch().expect("a launch");
         result::stream::synchronize(caller.stream).expect("the work");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use awsnet::__tests::abi::{Gate, Pixel, Pool};
+use awsnet::__tests::abi::{Activation, Gate, Mix, Pixel, Pool, Score};
 use awsnet::__tests::variants::{self, DirectVariant, Element, GemmVariant};
 
 use crate::data::Data;
@@ -45,8 +45,47 @@ pub enum Case {
         element: Element,
         window: Window,
         kind: Pool,
+        /// Whether an average counts the padding.
+        include_pad: bool,
         fused: Fused,
         data: Data,
+    },
+    Adaptive {
+        element: Element,
+        batch: usize,
+        input: [usize; 2],
+        channels: usize,
+        output: [usize; 2],
+        fused: Fused,
+        data: Data,
+    },
+    Upsample {
+        element: Element,
+        batch: usize,
+        input: [usize; 2],
+        channels: usize,
+        factor: [usize; 2],
+        fused: Fused,
+        data: Data,
+    },
+    Concat {
+        element: Element,
+        positions: usize,
+        /// Of each input.
+        channels: &'static [usize],
+        branches: usize,
+        /// Whether the output is a part of a larger map.
+        part: bool,
+    },
+    SqueezeExcite {
+        element: Element,
+        batch: usize,
+        positions: usize,
+        /// In, squeezed, excited.
+        channels: [usize; 3],
+        parts: usize,
+        activations: [Activation; 2],
+        branches: usize,
     },
     Identity {
         element: Element,
@@ -76,8 +115,19 @@ pub enum Case {
         batch: usize,
         positions: usize,
         channels: usize,
-        labels: [usize; 2],
+        /// Each with the branch that it reads and its labels.
+        heads: &'static [(usize, usize, Score)],
         pooled: bool,
+        labels_per_block: usize,
+    },
+    HeadScore {
+        element: Element,
+        batch: usize,
+        positions: usize,
+        channels: usize,
+        score: Score,
+        /// Whether the numbers are logits that are there.
+        in_place: bool,
     },
     Image {
         element: Element,
@@ -95,11 +145,15 @@ impl Case {
             Case::Direct { .. } => "conv2d_direct",
             Case::Depthwise { .. } => "conv2d_depthwise",
             Case::Stem { .. } => "conv2d_stem",
-            Case::Pool { .. } => "pool2d",
+            Case::Pool { .. } | Case::Adaptive { .. } => "pool2d",
+            Case::Upsample { .. } => "upsample2d",
+            Case::Concat { .. } => "concat",
+            Case::SqueezeExcite { .. } => "squeeze_excite",
             Case::Identity { .. } => "identity",
             Case::Dense { .. } => "aws_unit_dense",
             Case::Gated { .. } => "aws_unit_gate",
             Case::Head { .. } => "head",
+            Case::HeadScore { .. } => "head_score",
             Case::Image { .. } => "image_to_nhwc",
         }
     }
@@ -107,16 +161,38 @@ impl Case {
     /// The kernels it launches.
     pub fn kernels(&self) -> Vec<String> {
         let op = self.op();
+        let alone = if self.fused().is_some_and(|fused| fused.branches == 1) { "_alone" } else { "" };
         match self {
-            Case::ImplicitGemm { variant, .. } => vec![format!("{op}_{}", variant.name)],
-            Case::Direct { variant, .. } => vec![format!("{op}_{}", variant.name)],
+            Case::ImplicitGemm { variant, .. } => vec![format!("{op}_{}{alone}", variant.name)],
+            Case::Direct { variant, .. } => vec![format!("{op}_{}{alone}", variant.name)],
             Case::Dense { variant, .. } => vec![format!("{op}_{}", variant.map_or("f32", |v| v.name))],
             Case::Gated { element, .. } => vec![
                 format!("{op}_means_{}", element.name()),
                 format!("{op}_coefficients"),
                 format!("{op}_mix_{}", element.name()),
             ],
-            _ => vec![format!("{op}_{}", self.element().name())],
+            _ => vec![format!("{op}_{}{alone}", self.element().name())],
+        }
+    }
+
+    /// The epilogue, where the operator has one.
+    pub fn fused(&self) -> Option<&Fused> {
+        match self {
+            Case::ImplicitGemm { fused, .. }
+            | Case::Direct { fused, .. }
+            | Case::Depthwise { fused, .. }
+            | Case::Stem { fused, .. }
+            | Case::Pool { fused, .. }
+            | Case::Adaptive { fused, .. }
+            | Case::Upsample { fused, .. }
+            | Case::Identity { fused, .. } => Some(fused),
+            Case::Dense { .. }
+            | Case::Concat { .. }
+            | Case::SqueezeExcite { .. }
+            | Case::Gated { .. }
+            | Case::Head { .. }
+            | Case::HeadScore { .. }
+            | Case::Image { .. } => None,
         }
     }
 
@@ -130,8 +206,13 @@ impl Case {
             | Case::Stem { element, .. }
             | Case::Pool { element, .. }
             | Case::Identity { element, .. }
+            | Case::Adaptive { element, .. }
+            | Case::Upsample { element, .. }
+            | Case::Concat { element, .. }
+            | Case::SqueezeExcite { element, .. }
             | Case::Gated { element, .. }
             | Case::Head { element, .. }
+            | Case::HeadScore { element, .. }
             | Case::Image { element, .. } => *element,
         }
     }
@@ -143,9 +224,16 @@ impl Case {
             | Case::Depthwise { data, .. }
             | Case::Stem { data, .. }
             | Case::Pool { data, .. }
+            | Case::Adaptive { data, .. }
+            | Case::Upsample { data, .. }
             | Case::Identity { data, .. }
             | Case::Dense { data, .. } => *data,
-            Case::Gated { .. } | Case::Head { .. } | Case::Image { .. } => Data::Random,
+            Case::Concat { .. }
+            | Case::SqueezeExcite { .. }
+            | Case::Gated { .. }
+            | Case::Head { .. }
+            | Case::HeadScore { .. }
+            | Case::Image { .. } => Data::Random,
         }
     }
 
@@ -160,7 +248,12 @@ impl Case {
 
     /// Whether blocks share a tile's reduction.
     pub fn is_split(&self) -> bool {
-        matches!(self, Case::ImplicitGemm { splits: 2.., .. } | Case::Dense { splits: 2.., .. })
+        matches!(
+            self,
+            Case::ImplicitGemm { splits: 2.., .. }
+                | Case::Dense { splits: 2.., .. }
+                | Case::SqueezeExcite { parts: 2.., .. }
+        )
     }
 
     /// Whether a launch has few enough threads for the race detector, which keeps all of them apart.
@@ -185,7 +278,18 @@ impl Case {
             }
             Case::Stem { window, .. } => window.positions().div_ceil(64) * 2 * variants::STEM_THREADS,
             Case::Gated { batch, positions, channels, .. } => vectors(batch * positions, *channels),
-            Case::Head { batch, .. } => batch * 2 * variants::HEAD_THREADS,
+            Case::Adaptive { batch, channels, output, .. } => {
+                vectors(batch * output[0] * output[1], *channels)
+            }
+            Case::Upsample { batch, input, channels, factor, .. } => {
+                vectors(batch * input[0] * factor[0] * input[1] * factor[1], *channels)
+            }
+            Case::Concat { positions, channels, .. } => vectors(2 * positions, channels.iter().sum()),
+            Case::SqueezeExcite { batch, channels, parts, .. } => {
+                batch * 2 * parts * channels[0].div_ceil(64) * variants::SQUEEZE_EXCITE_THREADS
+            }
+            Case::Head { batch, heads, .. } => batch * heads.len() * variants::HEAD_THREADS,
+            Case::HeadScore { batch, .. } => batch * variants::HEAD_THREADS,
             Case::Image { batch, size, .. } => batch * size[0] * size[1],
         };
         threads <= MAX_THREADS
@@ -206,8 +310,20 @@ fn window(
     kernel: [usize; 2],
 ) -> Window {
     let [stride, dilation] = [[1, 1]; 2];
-    let (padding, groups, projection) = ([0; 4], 1, None);
-    Window { batch, input, in_channels, channels, kernel, stride, padding, dilation, groups, projection }
+    let (padding, groups, projection, ceil) = ([0; 4], 1, None, false);
+    Window {
+        batch,
+        input,
+        in_channels,
+        channels,
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+        projection,
+        ceil,
+    }
 }
 
 /// Convolutions with a projection: of stride 1 and 2, with whole and partial vectors on both sides, of maps larger than
@@ -266,9 +382,14 @@ fn kinds(fused: Fused) -> Vec<Data> {
     if fused.exact() { vec![Data::Integer, Data::Random] } else { vec![Data::Random] }
 }
 
+/// An epilogue of a rotation, and one of a branch alone.
+fn both(mut next: impl FnMut() -> Fused) -> [Fused; 2] {
+    [next(), Fused { branches: 1, mix: Mix::None, ..next() }]
+}
+
 pub fn all() -> Vec<Case> {
     let every = Fused::all();
-    let mut rotation = every.iter().cycle().step_by(7).copied(); // 7 and the 48 epilogues have no common factor
+    let mut rotation = every.iter().cycle().step_by(7).copied(); // 7 and the 124 epilogues have no common factor
     let mut fused = || rotation.next().expect("an endless rotation");
     let mut cases = Vec::new();
     for variant in variants::CONV2D_IMPLICIT_GEMM {
@@ -293,7 +414,13 @@ pub fn all() -> Vec<Case> {
         // Several tiles in every direction, each with a ticket of its own.
         add(window(2, [1, variant.tile_m], 2 * variant.tile_k, variant.tile_n + 8, [1, 1]), 2, fused());
         for fused in &every {
-            add(Window { padding: [1, 1, 1, 1], ..window(1, [3, 5], 9, 10, [3, 3]) }, 1, *fused);
+            add(Window { padding: [1, 1, 1, 1], ..window(2, [3, 5], 9, 10, [3, 3]) }, 1, *fused);
+        }
+        for window in edges(variant).into_iter().chain(projections()) {
+            add(window, 1, Fused::ALONE);
+        }
+        for splits in [2, 3, 32] {
+            add(long, splits, Fused { bias: true, ..Fused::ALONE });
         }
         for (i, window) in projections().into_iter().enumerate() {
             for residual in [false, true] {
@@ -324,13 +451,14 @@ pub fn all() -> Vec<Case> {
             Window { groups: 3, projection: projections()[3].projection, ..window(1, [3, 5], 9, 12, [1, 1]) };
         let projections = projections().into_iter().chain([grouped_projection]);
         for window in geometries().into_iter().chain(grouped).chain([last]).chain(projections.clone()) {
-            let fused = fused();
-            cases.extend(kinds(fused).into_iter().map(|data| Case::Direct {
-                variant: *variant,
-                window,
-                fused,
-                data,
-            }));
+            for fused in both(&mut fused) {
+                cases.extend(kinds(fused).into_iter().map(|data| Case::Direct {
+                    variant: *variant,
+                    window,
+                    fused,
+                    data,
+                }));
+            }
         }
         for window in projections {
             let (fused, data) = (Fused::PLAIN, Data::Hole);
@@ -349,27 +477,31 @@ pub fn all() -> Vec<Case> {
             Window { padding: [0, 2, 1, 0], ..depthwise(1, [6, 5], 1, [3, 2]) },
             Window { padding: [2, 4, 2, 4], dilation: [1, 2], ..depthwise(1, [6, 9], 25, [5, 5]) },
             depthwise(3, [4, 4], 40, [4, 4]),
+            depthwise(2, [3, 5], 21, [1, 1]), // a batch norm
+            depthwise(1, [4, 1], 1, [1, 1]),
         ] {
-            let fused = fused();
-            cases.extend(kinds(fused).into_iter().map(|data| Case::Depthwise {
-                element,
-                window,
-                fused,
-                data,
-            }));
+            for fused in both(&mut fused) {
+                cases.extend(kinds(fused).into_iter().map(|data| Case::Depthwise {
+                    element,
+                    window,
+                    fused,
+                    data,
+                }));
+            }
         }
         for (i, (positions, channels)) in
             [(1, 1), (5, 8), (31, 12), (128, 8), (129, 8), (9, 200)].into_iter().enumerate()
         {
-            let fused = fused();
-            cases.extend(kinds(fused).into_iter().map(|data| Case::Identity {
-                element,
-                positions,
-                channels,
-                in_place: i % 2 == 1,
-                fused,
-                data,
-            }));
+            for fused in both(&mut fused) {
+                cases.extend(kinds(fused).into_iter().map(|data| Case::Identity {
+                    element,
+                    positions,
+                    channels,
+                    in_place: i % 2 == 1,
+                    fused,
+                    data,
+                }));
+            }
         }
         for fused in &every {
             let (positions, channels) = (3, 10);
@@ -392,21 +524,115 @@ pub fn all() -> Vec<Case> {
             Window { padding: [0, 1, 1, 2], ..pool(1, [5, 5], 3, [2, 4], [1, 3]) },
             pool(2, [4, 4], 40, [4, 4], [1, 1]), // the global average
             pool(1, [1, 1], 1, [1, 1], [1, 1]),
+            Window { ceil: true, padding: same, ..pool(2, [6, 7], 9, [3, 3], [2, 2]) },
+            Window { ceil: true, padding: [1, 0, 2, 2], ..pool(1, [8, 5], 24, [4, 2], [3, 3]) },
+            Window { ceil: true, ..pool(1, [5, 2], 8, [2, 2], [2, 2]) },
         ] {
-            for kind in [Pool::Max, Pool::Average] {
-                let fused = fused();
-                // An average of integers over a window that is no power of two is no integer.
-                let powers = window.kernel.iter().all(|k| k.is_power_of_two());
-                for data in kinds(fused) {
-                    if data == Data::Random || kind == Pool::Max || powers {
-                        cases.push(Case::Pool { element, window, kind, fused, data });
+            let counting = [(Pool::Max, true), (Pool::Average, true), (Pool::Average, false)];
+            for (kind, include_pad) in counting {
+                for fused in both(&mut fused) {
+                    // An average of integers over a window that is no power of two is no integer.
+                    let powers = window.kernel.iter().all(|k| k.is_power_of_two())
+                        && window.padding == [0; 4]
+                        && !window.ceil;
+                    for data in kinds(fused) {
+                        if data == Data::Random || kind == Pool::Max || powers {
+                            cases.push(Case::Pool { element, window, kind, include_pad, fused, data });
+                        }
                     }
                 }
             }
         }
         for (kind, kernel) in [(Pool::Max, [3, 3]), (Pool::Average, [2, 2])] {
             let window = Window { padding: same, ..pool(1, [6, 6], 9, kernel, [1, 1]) };
-            cases.push(Case::Pool { element, window, kind, fused: Fused::PLAIN, data: Data::Hole });
+            let (include_pad, fused, data) = (true, Fused::PLAIN, Data::Hole);
+            cases.push(Case::Pool { element, window, kind, include_pad, fused, data });
+        }
+        for (batch, input, channels, output) in [
+            (1, [7, 7], 16, [3, 2]),
+            (2, [5, 9], 11, [5, 9]),
+            (1, [2, 3], 8, [4, 7]), // more windows than rows
+            (3, [6, 1], 40, [1, 1]),
+        ] {
+            for fused in both(&mut fused) {
+                let data = Data::Random;
+                cases.push(Case::Adaptive { element, batch, input, channels, output, fused, data });
+            }
+        }
+        for (batch, input, channels, factor) in [
+            (1, [3, 4], 16, [2, 2]),
+            (2, [2, 5], 11, [3, 1]),
+            (1, [1, 1], 1, [1, 7]),
+            (3, [4, 4], 40, [1, 1]),
+        ] {
+            for fused in both(&mut fused) {
+                cases.extend(kinds(fused).into_iter().chain([Data::Hole]).map(|data| Case::Upsample {
+                    element,
+                    batch,
+                    input,
+                    channels,
+                    factor,
+                    fused: if data == Data::Hole { Fused::PLAIN } else { fused },
+                    data,
+                }));
+            }
+        }
+        // Whole vectors, vectors of several inputs, inputs within one vector; more inputs than a launch takes, behind a
+        // whole vector and within one.
+        const MANY: [usize; 40] = [8; 40];
+        const ODD: [usize; 37] = [5; 37];
+        for (i, (positions, channels)) in [
+            (1, &[8usize, 16][..]),
+            (9, &[3, 5, 1, 30]),
+            (129, &[12, 4, 8]),
+            (5, &[1, 1]),
+            (6, &MANY),
+            (7, &ODD),
+            (3, &[64, 64, 40]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for branches in [1, 2] {
+                cases.push(Case::Concat { element, positions, channels, branches, part: i % 2 == 1 });
+            }
+        }
+        for (i, (batch, positions, channels, parts)) in [
+            (1, 1, [1, 1, 1], 1),
+            (2, 49, [70, 9, 70], 2),
+            (1, 333, [8, 33, 12], 5),
+            (3, 64, [129, 16, 200], 1),
+            (1, 5, [530, 24, 530], 3), // a share without positions
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for branches in [1, 2] {
+                let activations = [
+                    [Activation::Relu, Activation::Sigmoid],
+                    [Activation::Silu, Activation::HardSigmoid],
+                    [Activation::LeakyRelu, Activation::Tanh],
+                ][(i + branches) % 3];
+                cases.push(Case::SqueezeExcite {
+                    element,
+                    batch,
+                    positions,
+                    channels,
+                    parts,
+                    activations,
+                    branches,
+                });
+            }
+        }
+        // Every activation where it has ends and corners.
+        for activation in Fused::ACTIVATIONS {
+            let (positions, channels, in_place, data) = (3, 24, false, Data::Ends);
+            let fused = Fused { activation, mix: Mix::None, ..Fused::ALONE };
+            let fused = match activation {
+                Activation::Prelu => Fused { activation: Activation::LeakyRelu, ..fused },
+                _ => fused,
+            };
+            cases.push(Case::Identity { element, positions, channels, in_place, fused, data });
         }
         for (batch, positions, channels, squeezed) in
             [(1, 1, 1, 1), (2, 49, 70, 9), (3, 16, 8, 4), (1, 33, 129, 16)]
@@ -415,14 +641,27 @@ pub fn all() -> Vec<Case> {
                 cases.push(Case::Gated { element, batch, positions, channels, squeezed, gate });
             }
         }
-        for (batch, positions, channels, labels, pooled) in [
-            (1, 1, 1, [1, 1], true),
-            (2, 16, 100, [7, 12], true),
-            (3, 1, 40, [7, 12], false),
-            (1, 6, 33, [40, 3], false),
-            (1, 49, 300, [8, 33], true),
+        use Score::{None as Values, Sigmoid, Softmax};
+        for (batch, positions, channels, heads, pooled, labels_per_block) in [
+            (1, 1, 1, &[(0, 1, Softmax), (1, 1, Sigmoid)][..], true, 64),
+            (2, 16, 100, &[(0, 7, Softmax), (1, 12, Sigmoid)], true, 64),
+            (3, 1, 40, &[(0, 7, Softmax), (1, 12, Sigmoid)], false, 64),
+            (1, 6, 33, &[(0, 40, Softmax), (1, 3, Sigmoid)], false, 64),
+            (1, 49, 300, &[(0, 8, Softmax), (1, 33, Sigmoid)], true, 64),
+            (2, 4, 20, &[(1, 2, Values), (0, 9, Sigmoid), (1, 5, Softmax), (0, 1, Values)], true, 64),
+            (2, 3, 9, &[(0, 6, Values)], false, 64),
+            (2, 3, 17, &[(0, 70, Values), (1, 30, Softmax), (1, 33, Values)], false, 32), // parts of a head
         ] {
-            cases.push(Case::Head { element, batch, positions, channels, labels, pooled });
+            cases.push(Case::Head { element, batch, positions, channels, heads, pooled, labels_per_block });
+        }
+        for (batch, positions, channels) in [(1, 1, 1), (2, 9, 5), (1, 64, 40), (3, 1, 300), (1, 30, 100)] {
+            for score in [Softmax, Sigmoid, Values] {
+                for in_place in [false, true] {
+                    if !in_place || element == Element::F32 {
+                        cases.push(Case::HeadScore { element, batch, positions, channels, score, in_place });
+                    }
+                }
+            }
         }
         for (batch, size, channels) in [(1, [1, 1], 1), (2, [9, 15], 3), (1, [16, 8], 1), (1, [5, 43], 4)] {
             for pixel in [Pixel::U8, Pixel::F32] {
@@ -439,14 +678,15 @@ pub fn all() -> Vec<Case> {
             window(3, [1, 1], 2, 3, [1, 1]),
         ] {
             for pixel in [Pixel::U8, Pixel::F32] {
-                let fused = fused();
-                cases.extend(kinds(fused).into_iter().map(|data| Case::Stem {
-                    element,
-                    window,
-                    pixel,
-                    fused,
-                    data,
-                }));
+                for fused in both(&mut fused) {
+                    cases.extend(kinds(fused).into_iter().map(|data| Case::Stem {
+                        element,
+                        window,
+                        pixel,
+                        fused,
+                        data,
+                    }));
+                }
             }
         }
     }

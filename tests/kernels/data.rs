@@ -40,13 +40,50 @@ pub enum Data {
     Hole,
     /// Heavy-tailed numbers: results are compared against the error bound.
     Random,
+    /// Where functions have ends and corners: infinities, the largest numbers and the smallest, zeros, small integers.
+    Ends,
 }
 
 impl Data {
+    /// Whether every sum is exact.
+    pub fn is_exact(self) -> bool {
+        match self {
+            Data::Integer | Data::Hole => true,
+            Data::Random | Data::Ends => false,
+        }
+    }
+
     /// Values of a map or weight, representable in the element type.
     pub fn values(self, rng: &mut Rng, element: Element, count: usize) -> Vec<f32> {
+        const ENDS: [f32; 24] = [
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            65504.0,
+            -65504.0,
+            200.0,
+            -200.0,
+            90.0,
+            -90.0,
+            20.5,
+            -20.5,
+            10.0,
+            -10.0,
+            6.0,
+            -6.0,
+            3.0,
+            -3.0,
+            1.0,
+            -1.0,
+            1e-3,
+            -1e-3,
+            6e-8,
+            -6e-8,
+            0.0,
+            -0.0,
+        ];
         (0..count)
-            .map(|_| match self {
+            .map(|i| match self {
+                Data::Ends => round(element, ENDS[i % ENDS.len()]),
                 Data::Integer | Data::Hole => [-1.0, 0.0, 1.0, 2.0][rng.below(4) as usize],
                 // A uniform number times a power of two from 2^-4 to 2^1, the large ones rare.
                 Data::Random => round(element, rng.uniform() * 2f32.powi(1 - rng.below(36).isqrt() as i32)),
@@ -134,7 +171,13 @@ pub struct DeviceMap {
     element: Element,
     positions: usize,
     channels: usize,
+    /// Elements from one position to the next, and before the first channel of each.
+    row: usize,
+    first: usize,
 }
+
+/// Channels before and behind a map that is a part of a larger one.
+const BESIDE: usize = 8;
 
 impl DeviceMap {
     /// `values` is `[positions][channels]`; the pad lanes hold NaN.
@@ -152,26 +195,40 @@ impl DeviceMap {
             bytes.extend(pack::encode(element, row));
             bytes.resize(bytes.len() + (pitch - channels) * element.bytes(), GUARD);
         }
-        DeviceMap { memory: Guarded::of_predecessor(stream, &bytes), element, positions, channels }
+        let memory = Guarded::of_predecessor(stream, &bytes);
+        DeviceMap { memory, element, positions, channels, row: pitch, first: 0 }
     }
 
     /// A map that a kernel will write: all NaN.
     pub fn output(stream: &Stream, element: Element, positions: usize, channels: usize) -> DeviceMap {
-        let memory = Guarded::poisoned(stream, positions * abi::pitch(channels) * element.bytes());
-        DeviceMap { memory, element, positions, channels }
+        let row = abi::pitch(channels);
+        let memory = Guarded::poisoned(stream, positions * row * element.bytes());
+        DeviceMap { memory, element, positions, channels, row, first: 0 }
+    }
+
+    /// A map that a kernel will write, in the middle of the channels of a larger one: all NaN.
+    pub fn part_output(stream: &Stream, element: Element, positions: usize, channels: usize) -> DeviceMap {
+        let row = abi::pitch(channels) + 2 * BESIDE;
+        let memory = Guarded::poisoned(stream, positions * row * element.bytes());
+        DeviceMap { memory, element, positions, channels, row, first: BESIDE }
+    }
+
+    /// Elements from one position to the next.
+    pub fn row(&self) -> usize {
+        self.row
     }
 
     pub fn address(&self) -> DevicePointer {
-        self.memory.address()
+        self.memory.address() + (self.first * self.element.bytes()) as u64
     }
 
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Of the whole map, pad lanes included.
+    /// Of the whole map, pad lanes included, and nothing that is beside it.
     pub fn bytes(&self) -> usize {
-        self.memory.bytes
+        self.positions * abi::pitch(self.channels) * self.element.bytes()
     }
 
     /// Its values now, as [`decode`](DeviceMap::decode) gives them.
@@ -179,13 +236,17 @@ impl DeviceMap {
         self.decode(&self.memory.read(stream))
     }
 
-    /// The map's bytes as `[positions][channels]`. Panics unless the pad lanes hold zeros.
+    /// The map's bytes as `[positions][channels]`. Panics unless the pad lanes hold zeros, and what is beside a part what it
+    /// held.
     pub fn decode(&self, bytes: &[u8]) -> Vec<f32> {
         let pitch = abi::pitch(self.channels);
         let all = decode(self.element, bytes);
-        assert_eq!(all.len(), self.positions * pitch);
+        assert_eq!(all.len(), self.positions * self.row);
         let mut values = Vec::with_capacity(self.positions * self.channels);
-        for row in all.chunks_exact(pitch) {
+        for row in all.chunks_exact(self.row) {
+            let (before, row) = row.split_at(self.first);
+            let (row, behind) = row.split_at(pitch);
+            assert!(before.iter().chain(behind).all(|v| v.is_nan()), "written beside the map");
             values.extend(&row[..self.channels]);
             assert!(row[self.channels..].iter().all(|v| v.to_bits() == 0), "a pad lane holds {row:?}");
         }

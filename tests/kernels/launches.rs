@@ -6,7 +6,7 @@ use awsnet::__tests::variants::CONV2D_IMPLICIT_GEMM;
 
 use crate::data::{Data, DeviceMap, Guarded, Rng};
 use crate::driver::{Counters, Stream};
-use crate::fused::{Fused, FusedOperands};
+use crate::fused::{Fused, FusedOperands, Scale};
 
 /// What one 3x3 convolution pair with an epilogue does: 6x6 positions, 24 -> 16 channels. None on a real device.
 fn cost(fused: Fused) -> Option<Counters> {
@@ -21,11 +21,12 @@ fn cost(fused: Fused) -> Option<Counters> {
         DeviceMap::input(&stream, variant.element, SIZE * SIZE, IN, &values)
     });
     let weights = [(); 2].map(|_| Guarded::new(&stream, &vec![0; OUT * 9 * IN * 2]));
-    let operands = FusedOperands::new(&stream, fused, variant.element, Data::Integer, rng, SIZE * SIZE, OUT);
+    let operands =
+        FusedOperands::new(&stream, fused, variant.element, Data::Integer, rng, [SIZE * SIZE; 2], OUT);
     let params = abi::Conv2dParams {
         epilogue: operands.epilogue(),
-        input: [maps[0].address(), maps[1].address()],
-        weight: [weights[0].address(), weights[1].address()],
+        input: fused.present([maps[0].address(), maps[1].address()]),
+        weight: fused.present([weights[0].address(), weights[1].address()]),
         workspace: 0,
         tickets: 0,
         batch: 1,
@@ -70,7 +71,13 @@ fn fusing_adds_no_launch_and_no_traffic_but_its_operands() {
         cost(Fused::PLAIN),
         cost(Fused { activation: Activation::Silu, ..Fused::PLAIN }),
         cost(Fused { mix: Mix::Layer, ..Fused::PLAIN }),
-        cost(Fused { bias: true, residual: true, activation: Activation::Relu, mix: Mix::Channel }),
+        cost(Fused {
+            bias: true,
+            residual: true,
+            activation: Activation::Relu,
+            mix: Mix::Channel,
+            ..Fused::PLAIN
+        }),
     ) else {
         return; // a real device counts nothing
     };
@@ -85,4 +92,31 @@ fn fusing_adds_no_launch_and_no_traffic_but_its_operands() {
     assert_eq!(layer.bytes_loaded, plain.bytes_loaded + THREADS * 16, "the 2x2 coefficients");
     let operands = 2 * 32 + 2 * 16 + 4 * 32; // bias, residual, coefficients of a vector of both branches
     assert_eq!(everything.bytes_loaded, plain.bytes_loaded + THREADS * operands);
+}
+
+#[test]
+fn one_branch_loads_and_stores_half_of_what_two_do() {
+    let (Some(pair), Some(alone)) = (cost(Fused::PLAIN), cost(Fused::ALONE)) else {
+        return; // a real device counts nothing
+    };
+    assert_eq!(alone.launches, 1);
+    assert_eq!(2 * alone.bytes_loaded, pair.bytes_loaded);
+    assert_eq!(2 * alone.bytes_stored, pair.bytes_stored);
+}
+
+#[test]
+fn a_scale_adds_its_operands_and_no_launch() {
+    let (Some(plain), Some(map), Some(spread)) = (
+        cost(Fused::PLAIN),
+        cost(Fused { scale: Scale::Map, ..Fused::PLAIN }),
+        cost(Fused { scale: Scale::Spread, ..Fused::PLAIN }),
+    ) else {
+        return; // a real device counts nothing
+    };
+    const THREADS: u64 = 36 * 2; // each reads one vector of a scale a branch
+    for cost in [map, spread] {
+        assert_eq!(cost.launches, 1);
+        assert_eq!(cost.bytes_loaded, plain.bytes_loaded + THREADS * 2 * 16);
+        assert_eq!(cost.bytes_stored, plain.bytes_stored);
+    }
 }

@@ -103,8 +103,8 @@ macro_rules! operators {
     };
 }
 operators! {
-    conv2d_implicit_gemm conv2d_direct conv2d_depthwise conv2d_stem pool2d identity aws_unit_dense aws_unit_gate
-    head image_to_nhwc
+    conv2d_implicit_gemm conv2d_direct conv2d_depthwise conv2d_stem pool2d upsample2d concat squeeze_excite identity
+    aws_unit_dense aws_unit_gate head head_score image_to_nhwc
 }
 
 #[test]

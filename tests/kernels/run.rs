@@ -1,8 +1,10 @@
 //! Runs one case: operands on the device, the launches under several schedules, the results against the reference.
 //!
-//! `fused` holds the operators whose one launch ends in the epilogue, `scores` those with results of their own.
+//! `fused` holds the operators whose one launch ends in the epilogue, `gathered` those that write maps without one,
+//! `scores` those with results of their own.
 
 mod fused;
+mod gathered;
 mod scores;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -52,7 +54,21 @@ pub fn run(stream: &Stream, case: &Case) -> f64 {
         Case::Direct { variant, window, fused, .. } => runner.direct(variant, window, *fused),
         Case::Depthwise { window, fused, .. } => runner.depthwise(window, *fused),
         Case::Stem { window, pixel, fused, .. } => runner.stem(window, *pixel, *fused),
-        Case::Pool { window, kind, fused, .. } => runner.pool(window, *kind, *fused),
+        Case::Pool { window, kind, include_pad, fused, .. } => {
+            runner.pool(window, *kind, *include_pad, *fused)
+        }
+        Case::Adaptive { batch, input, channels, output, fused, .. } => {
+            runner.adaptive(*batch, *input, *channels, *output, *fused)
+        }
+        Case::Upsample { batch, input, channels, factor, fused, .. } => {
+            runner.upsample(*batch, *input, *channels, *factor, *fused)
+        }
+        Case::Concat { positions, channels, branches, part, .. } => {
+            runner.concat(*positions, channels, *branches, *part)
+        }
+        Case::SqueezeExcite { batch, positions, channels, parts, activations, branches, .. } => {
+            runner.squeeze_excite(*batch, *positions, *channels, *parts, *activations, *branches)
+        }
         Case::Identity { positions, channels, in_place, fused, .. } => {
             runner.identity(*positions, *channels, *in_place, *fused)
         }
@@ -62,8 +78,11 @@ pub fn run(stream: &Stream, case: &Case) -> f64 {
         Case::Gated { batch, positions, channels, squeezed, gate, .. } => {
             runner.gated(*batch, *positions, *channels, *squeezed, *gate)
         }
-        Case::Head { batch, positions, channels, labels, pooled, .. } => {
-            runner.head(*batch, *positions, *channels, *labels, *pooled)
+        Case::Head { batch, positions, channels, heads, pooled, labels_per_block, .. } => {
+            runner.head(*batch, *positions, *channels, heads, *pooled, *labels_per_block)
+        }
+        Case::HeadScore { batch, positions, channels, score, in_place, .. } => {
+            runner.head_score(*batch, *positions, *channels, *score, *in_place)
         }
         Case::Image { batch, size, channels, pixel, .. } => runner.image(*batch, *size, *channels, *pixel),
     }
@@ -120,8 +139,11 @@ impl Runner<'_> {
         packed.map(|w| Guarded::new(self.stream, &pack::encode(self.element, &w)))
     }
 
-    fn operands(&mut self, fused: Fused, positions: usize, channels: usize) -> FusedOperands {
-        FusedOperands::new(self.stream, fused, self.element, self.data, &mut self.rng, positions, channels)
+    /// Of `positions` in all, in so many images. Where the maps have ends and corners, these are random.
+    fn operands(&mut self, fused: Fused, positions: usize, batch: usize, channels: usize) -> FusedOperands {
+        let data = if self.data == Data::Ends { Data::Random } else { self.data };
+        let positions = [positions, positions.div_ceil(batch)];
+        FusedOperands::new(self.stream, fused, self.element, data, &mut self.rng, positions, channels)
     }
 
     /// Runs `launch` under every schedule, `outputs` poisoned before each; panics unless the bytes are always the same.
@@ -140,7 +162,7 @@ impl Runner<'_> {
         first.expect("at least one schedule")
     }
 
-    /// Runs a fused operator and compares both outputs: one launch, every output vector stored once, and
+    /// Runs a fused operator and compares the output of each branch: one launch, every output vector stored once, and
     /// `stored_beside` bytes elsewhere.
     fn finish<P: Params>(
         &self,
@@ -150,20 +172,21 @@ impl Runner<'_> {
         params: &P,
         stored_beside: usize,
     ) -> f64 {
-        let maps = &operands.outputs;
-        let found = self.under_all_schedules(&[&maps[0].memory, &maps[1].memory], || {
+        let maps = operands.written();
+        let outputs: Vec<&Guarded> = maps.iter().map(|map| &map.memory).collect();
+        let found = self.under_all_schedules(&outputs, || {
             let before = self.stream.counters();
             self.stream.launch(launch, params);
             maps[0].memory.read(self.stream); // waits for the launch
             if let (Some(before), Some(after)) = (before, self.stream.counters()) {
-                let stored = 2 * maps[0].bytes() + stored_beside;
+                let stored = maps.len() * maps[0].bytes() + stored_beside;
                 assert_eq!(after.launches - before.launches, 1, "launches");
                 assert_eq!(after.bytes_stored - before.bytes_stored, stored as u64, "bytes stored");
             }
         });
         let expected = reference::finish(sums, maps[0].channels(), &operands.values);
         let share = |t: usize| compare(self.element, self.data, &expected[t], &maps[t].decode(&found[t]));
-        share(0).max(share(1))
+        (0..maps.len()).map(share).fold(0.0, f64::max)
     }
 }
 
@@ -228,7 +251,7 @@ impl TestImage {
         // With integers all three are exact: a pixel of a few units, a scale and shift of small integers.
         let mut normalisation = |range: u64| -> [f32; 4] {
             [(); 4].map(|_| match data {
-                Data::Integer | Data::Hole => rng.below(range) as f32 - 1.0,
+                Data::Integer | Data::Hole | Data::Ends => rng.below(range) as f32 - 1.0,
                 Data::Random => (rng.below(1000) as f32 - 500.0) / 400.0,
             })
         };
@@ -240,7 +263,7 @@ impl TestImage {
                 for w in 0..width {
                     for c in 0..channels {
                         let value = match (data, pixel) {
-                            (Data::Integer | Data::Hole, _) => rng.below(3) as f32,
+                            (Data::Integer | Data::Hole | Data::Ends, _) => rng.below(3) as f32,
                             (Data::Random, Pixel::U8) => rng.below(256) as f32,
                             (Data::Random, Pixel::F32) => (rng.below(2000) as f32 - 1000.0) / 300.0,
                         };

@@ -19,6 +19,7 @@
   static const emulator::RegisteredKernel name##_registered(                                                  \
       #name, sizeof(Params), threads, [](const void* params) { name(*static_cast<const Params*>(params)); }); \
   static void name(const Params& params)
+#define AWSNET_KERNEL_OF_BLOCKS(name, Params, threads, blocks) AWSNET_KERNEL(name, Params, threads)
 
 // The caller's place in the kernel, for messages: as a default argument it is filled in where the call stands.
 #define AWSNET_HERE emulator::Place place = {__builtin_FILE(), __builtin_LINE()}

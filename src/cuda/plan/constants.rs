@@ -41,8 +41,14 @@ pub(super) enum Content {
     SqueezeBias(usize),
     ExciteWeight(usize),
     ExciteBias(usize),
-    HeadWeight {
+    /// The slopes of a layer's PReLU.
+    Slopes {
+        layer: usize,
         branch: usize,
+        channels: usize,
+    },
+    HeadWeight {
+        head: usize,
         channels: usize,
         positions: usize,
     },
@@ -172,8 +178,14 @@ impl Source {
                 name.clone_from(&self.model.layers[layer].name);
                 Operands::Unit(self.units[layer].clone().ok_or_else(|| missing(&name))?)
             }
-            Content::HeadWeight { branch, .. } | Content::HeadBias(branch) => {
-                let weights = self.model.heads[branch].weights.clone();
+            Content::Slopes { layer, branch, .. } => {
+                let layer = &self.model.layers[layer];
+                name.clone_from(&layer.name);
+                let slopes = layer.slopes(branch).ok_or_else(|| missing(&name))?;
+                Operands::Slopes(slopes.to_vec())
+            }
+            Content::HeadWeight { head, .. } | Content::HeadBias(head) => {
+                let weights = self.model.heads[head].weights.clone();
                 Operands::Weights(weights.ok_or_else(|| missing("head"))?, None)
             }
         };
@@ -198,6 +210,8 @@ enum Operands {
     /// Of an operator or a head, and of the projection beside it, with its name.
     Weights(Weights, Option<(String, Weights)>),
     Unit(Arc<AwsUnit>),
+    /// Of a PReLU, one or one a channel.
+    Slopes(Vec<f32>),
 }
 
 impl Job {
@@ -260,7 +274,11 @@ impl Job {
                 (Content::ExciteBias(_), AwsUnit::Gate { excite_bias, .. }) => excite_bias.to_vec(),
                 (content, _) => return Err(self.mismatch(content)),
             },
-            (content, Operands::Weights(..)) => return Err(self.mismatch(content)),
+            (Content::Slopes { channels, .. }, Operands::Slopes(slopes)) => match slopes[..] {
+                [slope] => pack::per_channel(&vec![slope; channels]),
+                _ => pack::per_channel(slopes),
+            },
+            (content, Operands::Weights(..) | Operands::Slopes(_)) => return Err(self.mismatch(content)),
         })
     }
 

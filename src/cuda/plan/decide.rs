@@ -8,8 +8,8 @@ use super::pack::Oihw;
 use super::select::{DirectChoice, GemmChoice, Problem, Tile, TiledOp};
 use super::variants::{self, Element, VECTOR, pitch};
 use super::{
-    Algorithm, Constant, CudaEpilogue, CudaNode, CudaOptions, CudaValue, IMAGE, Mix, Operation, Projection,
-    Tuning, direct_reduction, gemm_reduction,
+    Algorithm, Constant, Copies, CudaEpilogue, CudaNode, CudaOptions, CudaValue, Excitation, IMAGE,
+    LinearHead, Mix, Operation, Projection, Tuning, direct_reduction, gemm_reduction,
 };
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::graph::node::{Node, ValueId, Work, fused_words};
@@ -58,14 +58,21 @@ pub(super) fn decide(model: &Model, graph: &Graph, options: &CudaOptions<'_>) ->
         let found = format!("{}.{}", gpu.capability / 10, gpu.capability % 10);
         return Err(Error::new(ErrorKind::Device, "cuda", expected, found));
     }
-    check_version(model)?;
     let element = match precision {
         Precision::F32 => Element::F32,
         Precision::F16 => Element::F16,
         Precision::BF16 => Element::Bf16,
     };
-    let image =
-        CudaValue { name: "image".into(), branches: 1, shape: model.input.shape, image_bytes: 0, offset: 0 };
+    let (shape, pitch) = (model.input.shape, pitch(model.input.shape.channels));
+    let image = CudaValue {
+        name: "image".into(),
+        branches: 1,
+        shape,
+        image_bytes: 0,
+        pitch,
+        within: None,
+        offset: 0,
+    };
     let decided = Decisions {
         element,
         sizes: sizes(batch),
@@ -74,57 +81,54 @@ pub(super) fn decide(model: &Model, graph: &Graph, options: &CudaOptions<'_>) ->
         values: vec![image],
         constants: Constants::default(),
     };
-    let layer_values = LayerValues::new(model);
-    let mut decider =
-        Decider { model, graph, gpu, tuning, element, batch, decided, image_map: None, layer_values };
     let pooled = pooled_by_heads(model, graph);
     let projected: Vec<Option<&Step>> =
         graph.steps.iter().map(|step| projection_beside(model, graph, step)).collect();
-    for (step, projection) in graph.steps.iter().zip(&projected) {
-        let elsewhere = projected.iter().flatten().any(|other| other.last() == step.last());
-        if pooled != Some(step.last()) && !elsewhere {
-            decider.step(step, *projection)?;
+    let squeezed: Vec<Option<[&Step; 2]>> =
+        graph.steps.iter().map(|step| squeezed_before(model, graph, &gpu, step)).collect();
+    // Steps that another one's launch computes.
+    let mut elsewhere: Vec<usize> = projected.iter().flatten().map(|step| step.last()).collect();
+    elsewhere.extend(squeezed.iter().flatten().flatten().map(|step| step.last()));
+    elsewhere.extend(pooled);
+    let mut decider = Decider {
+        model,
+        graph,
+        gpu,
+        tuning,
+        element,
+        batch,
+        branches: model.branches().len(),
+        decided,
+        image_map: None,
+        layer_values: LayerValues::new(model),
+        places: places(model, graph, &elsewhere, &squeezed),
+        concatenated: vec![None; model.layers.len()],
+    };
+    for ((step, projection), squeezed) in graph.steps.iter().zip(&projected).zip(&squeezed) {
+        if elsewhere.contains(&step.last()) {
+            continue;
+        }
+        match (squeezed, model.layers[step.first()].op) {
+            (Some(before), _) => decider.squeeze_excite(*before, step)?,
+            (None, Op::Concat) => decider.concat(step)?,
+            (None, _) => decider.step(step, *projection)?,
         }
     }
     decider.heads(pooled)?;
     Ok(decider.decided)
 }
 
-/// Refuses what version 2 of the model file has and no kernel yet.
-fn check_version(model: &Model) -> Result<()> {
-    let refuse = |what: &str| {
-        let expected = "a network of version 1 of the model file: that of a GPU";
-        Err(Error::new(ErrorKind::Plan, "cuda", expected, what.to_owned()))
-    };
-    let kinds: Vec<(usize, HeadKind, bool)> =
-        model.heads().iter().map(|head| (head.branch(), head.kind(), head.weights().is_some())).collect();
-    if kinds != [(0, HeadKind::Classes, true), (1, HeadKind::Units, true)] {
-        return refuse("other heads");
-    }
-    for layer in model.layers() {
-        let pool = match layer.op {
-            Op::AvgPool2d(pool) | Op::MaxPool2d(pool) => pool.ceil_mode || !pool.count_include_pad,
-            _ => false,
-        };
-        let old = matches!(
-            layer.activation,
-            Activation::None | Activation::Relu | Activation::LeakyRelu { .. } | Activation::Silu
-        );
-        if layer.scale.is_some() || !old || pool {
-            return refuse(&format!("layer {}", quoted(&layer.name)));
-        }
-    }
-    Ok(())
-}
-
-/// The global average pooling that both heads and nothing else read: the head's kernel computes it on the way.
+/// The global average pooling that all heads and nothing else read, each with a linear layer: the head's kernel computes
+/// it on the way.
 fn pooled_by_heads(model: &Model, graph: &Graph) -> Option<usize> {
-    let [emotion, au] = [graph.head(0), graph.head(1)];
-    let step = graph.step(emotion)?;
+    let heads = model.heads();
+    let source = graph.head(0);
+    let step = graph.step(source)?;
     let layer = step.last();
     let alone = step.layers.len() == 1 && step.is_plain() && step.input() != Source::Image;
     let pools = model.layers[layer].op == Op::GlobalAvgPool2d;
-    (alone && pools && au == emotion && graph.readers(layer) == 2).then_some(layer)
+    let all = (0..heads.len()).all(|head| graph.head(head) == source && heads[head].weights().is_some());
+    (alone && pools && all && graph.readers(layer) == heads.len()).then_some(layer)
 }
 
 /// Sizes of a window are counted in 32 bits, and so are the positions that it reaches, borders included.
@@ -156,6 +160,105 @@ fn check_window(name: &str, op: &Op, input: Shape) -> Result<()> {
     Ok(())
 }
 
+/// Whether an operator is a matrix over the channels of a single pixel.
+fn is_matrix(model: &Model, step: &Step) -> bool {
+    let layer = &model.layers[step.first()];
+    let one_by_one = match layer.op {
+        Op::Conv2d(conv) => conv.kernel == [1, 1] && conv.groups == 1 && conv.padding == ONE_BY_ONE.padding,
+        Op::Linear => true,
+        Op::MaxPool2d(_)
+        | Op::AvgPool2d(_)
+        | Op::AdaptiveAvgPool2d(_)
+        | Op::GlobalAvgPool2d
+        | Op::BatchNorm
+        | Op::Concat
+        | Op::Upsample2d(_)
+        | Op::Identity => false,
+    };
+    let alone = step.scale.is_none() && step.residual.is_none() && step.aws.is_none();
+    one_by_one && alone && layer.input_shape.pixels() == 1 && step.activation != Activation::Prelu
+}
+
+/// The global average pooling and the first of two matrices that `step`, the second, reads, where nobody else reads
+/// either: a squeeze-and-excitation, which one launch computes.
+fn squeezed_before<'a>(model: &Model, graph: &'a Graph, gpu: &Gpu, step: &Step) -> Option<[&'a Step; 2]> {
+    /// Of both matrices together: one block of an image multiplies by all of them.
+    const MOST_WEIGHTS: usize = 1 << 20;
+    let squeeze = graph.step(step.input())?;
+    let pool = graph.step(squeeze.input())?;
+    let [pooled, hidden, excited] =
+        [pool, squeeze, step].map(|step| model.layers[step.first()].output_shape.channels);
+    let averages = match model.layers[pool.first()].op {
+        Op::GlobalAvgPool2d | Op::AdaptiveAvgPool2d([1, 1]) => true,
+        Op::AdaptiveAvgPool2d(_)
+        | Op::Conv2d(_)
+        | Op::Linear
+        | Op::MaxPool2d(_)
+        | Op::AvgPool2d(_)
+        | Op::BatchNorm
+        | Op::Concat
+        | Op::Upsample2d(_)
+        | Op::Identity => false,
+    };
+    let matches = averages && pool.is_plain() && is_matrix(model, squeeze) && is_matrix(model, step);
+    let alone = graph.readers(pool.last()) == 1 && graph.readers(squeeze.last()) == 1;
+    let weights = hidden.saturating_mul(pooled.saturating_add(excited));
+    let shared_bytes = variants::squeeze_excite_shared_bytes(pooled, hidden, excited);
+    let fits = weights <= MOST_WEIGHTS && shared_bytes <= gpu.shared_bytes;
+    (matches && alone && fits).then_some([pool, squeeze])
+}
+
+/// Where a step's result goes when it is a part of a concatenation's: the layer of that one and the first channel there.
+type Place = (usize, usize);
+
+/// The results that are written where a concatenation, their only reader, would copy them to, for each layer.
+///
+/// A part begins at a whole vector and, unless it is the last, ends at one, since who writes a map clears its pad lanes. What
+/// is left is copied by one run of launches: where it would be several runs, only the first parts are written in place.
+fn places(
+    model: &Model,
+    graph: &Graph,
+    elsewhere: &[usize],
+    squeezed: &[Option<[&Step; 2]>],
+) -> Vec<Option<Place>> {
+    let mut places = vec![None; model.layers.len()];
+    let writes_in_place = |layer: usize| {
+        let index = graph.steps.iter().position(|step| step.last() == layer);
+        index.is_some_and(|index| {
+            let unit = graph.steps[index].aws.and_then(|layer| model.layers[layer].aws());
+            let mixed_elsewhere = matches!(unit, Some(AwsUnit::Gate { .. }));
+            squeezed[index].is_none() && !elsewhere.contains(&layer) && !mixed_elsewhere
+        })
+    };
+    for step in graph.steps.iter().filter(|step| model.layers[step.first()].op == Op::Concat) {
+        let mut first = 0;
+        let mut parts: Vec<(usize, Option<usize>)> = Vec::new(); // the first channel, and the layer that can be in place
+        for (index, &source) in step.inputs.iter().enumerate() {
+            let channels = model.shape(source).channels;
+            let last = index + 1 == step.inputs.len();
+            let aligned = first % VECTOR == 0 && (last || channels % VECTOR == 0);
+            let layer = match source {
+                Source::Layer(layer) if aligned && graph.readers(layer) == 1 => Some(layer),
+                Source::Layer(_) | Source::Image => None,
+            };
+            parts.push((first, layer.filter(|&layer| writes_in_place(layer))));
+            first += channels;
+        }
+        let copied = |index: usize| parts[index].1.is_none();
+        let runs = (0..parts.len()).filter(|&i| copied(i) && (i == 0 || !copied(i - 1))).count();
+        let taken = match runs {
+            0 | 1 => parts.len(),
+            _ => (0..parts.len()).find(|&i| copied(i)).unwrap_or(0),
+        };
+        for &(first, layer) in &parts[..taken] {
+            if let Some(layer) = layer {
+                places[layer] = Some((step.last(), first));
+            }
+        }
+    }
+    places
+}
+
 /// The step whose result `step`, a convolution, adds and nobody else reads, where that is a 1x1 convolution: both are
 /// one sum, which one launch computes.
 fn projection_beside<'a>(model: &Model, graph: &'a Graph, step: &Step) -> Option<&'a Step> {
@@ -175,7 +278,13 @@ fn projection_beside<'a>(model: &Model, graph: &'a Graph, step: &Step) -> Option
     };
     let beside = matches!(model.layers[step.first()].op, Op::Conv2d(conv) if conv.groups == 1);
     let mapped = step.input() != Source::Image && projection.input() != Source::Image;
-    let foldable = projection.layers.len() == 1 && projection.is_plain() && one_by_one && beside && mapped;
+    // A scale would multiply the projection too.
+    let foldable = projection.layers.len() == 1
+        && projection.is_plain()
+        && one_by_one
+        && beside
+        && mapped
+        && step.scale.is_none();
     (foldable && graph.readers(layer) == 1).then_some(projection)
 }
 
@@ -193,9 +302,13 @@ struct Decider<'a> {
     tuning: &'a Tuning,
     element: Element,
     batch: usize,
+    branches: usize,
     decided: Decisions,
     image_map: Option<ValueId>,
     layer_values: LayerValues,
+    places: Vec<Option<Place>>,
+    /// The values of concatenations, by layer, from their first part on.
+    concatenated: Vec<Option<ValueId>>,
 }
 
 /// A launch to be, as far as it does not follow from its values.
@@ -245,13 +358,41 @@ impl<'a> Decider<'a> {
             let found = format!("{shape} for {} images", self.batch);
             return Err(Error::new(ErrorKind::Plan, place, expected, found));
         }
-        let image_bytes = len * element.bytes();
+        let (image_bytes, pitch) = (len * element.bytes(), pitch(shape.channels));
+        let (name, within) = (name.to_owned(), None);
         let values = &mut self.decided.values;
-        values.push(CudaValue { name: name.to_owned(), branches, shape, image_bytes, offset: 0 });
+        values.push(CudaValue { name, branches, shape, image_bytes, pitch, within, offset: 0 });
         Ok(values.len() - 1)
     }
 
-    /// A new pair of maps.
+    /// A new map of each branch for the result of a step, or its place in that of a concatenation.
+    fn result(&mut self, step: &Step, shape: Shape) -> Result<ValueId> {
+        let name = &self.model.layers[step.last()].name;
+        let Some((concat, channel)) = self.places[step.last()] else {
+            return self.map(name, self.branches, shape);
+        };
+        let whole = self.concatenation(concat)?;
+        let CudaValue { branches, image_bytes, pitch, .. } = self.decided.values[whole];
+        let (name, within) = (name.clone(), Some((whole, channel)));
+        let values = &mut self.decided.values;
+        values.push(CudaValue { name, branches, shape, image_bytes, pitch, within, offset: 0 });
+        Ok(values.len() - 1)
+    }
+
+    /// The value of a concatenation, which its first part makes.
+    fn concatenation(&mut self, layer: usize) -> Result<ValueId> {
+        if let Some(value) = self.concatenated[layer] {
+            return Ok(value);
+        }
+        let step = self.graph.steps.iter().find(|step| step.last() == layer);
+        let step =
+            step.ok_or_else(|| Error::new(ErrorKind::Internal, "plan", "a concatenation", "no step"))?;
+        let value = self.result(step, self.model.layers[layer].output_shape)?;
+        self.concatenated[layer] = Some(value);
+        Ok(value)
+    }
+
+    /// A new map of so many branches.
     fn map(&mut self, name: &str, branches: usize, shape: Shape) -> Result<ValueId> {
         let len = shape.height.saturating_mul(shape.width).saturating_mul(pitch(shape.channels));
         self.value(name, branches, shape, self.element, len)
@@ -281,22 +422,33 @@ impl<'a> Decider<'a> {
         };
         let projected = operation.projection().map(|projection| projection.input);
         let residual = epilogue.residual.or(projected);
+        let inputs = match &operation {
+            Operation::Concat(copies) => copies.inputs.iter().map(|(value, _)| *value).collect(),
+            _ => vec![input],
+        };
         let added = residual
             .map(|id| format!("{}{}", if projected.is_some() { "1x1 of " } else { "" }, values[id].name));
+        let scale = epilogue.scale.map(|id| values[id].name.clone());
         let added: Vec<&str> = added.iter().map(String::as_str).collect();
         let weight_bytes = (self.decided.constants.bytes() - constants_before) as u64;
-        let maps = [Some(input), output, residual];
-        let bytes = maps.into_iter().flatten().map(map_bytes).fold(weight_bytes, u64::saturating_add);
+        let maps = [output, epilogue.scale, residual].into_iter().flatten().chain(inputs.iter().copied());
+        let bytes = maps.map(map_bytes).fold(weight_bytes, u64::saturating_add);
         self.decided.told.push(Node {
             name: name.to_owned(),
             work,
             kernel: operation.kernel().to_owned(),
             tile: operation.tile(),
             tuned: operation.is_tuned(),
-            fused: fused_words(None, &added, epilogue.activation, epilogue.mix != Mix::None, None),
+            fused: fused_words(
+                scale.as_deref(),
+                &added,
+                epilogue.activation,
+                epilogue.mix != Mix::None,
+                None,
+            ),
             winograd: None,
-            inputs: vec![input],
-            scale: None,
+            inputs,
+            scale: epilogue.scale,
             residual,
             output: output.unwrap_or(input),
             flop,
@@ -310,7 +462,8 @@ impl<'a> Decider<'a> {
         let model = self.model;
         let (first, last) = (&model.layers[step.first()], &model.layers[step.last()]);
         let (name, shape, input_shape) = (last.name.as_str(), last.output_shape, first.input_shape);
-        let operator_flop = first.op.flop(input_shape, first.output_shape).saturating_mul(2);
+        let operator_flop =
+            first.op.flop(input_shape, first.output_shape).saturating_mul(self.branches as u64);
         let mut emit = self.plain(name, Work::Layers(step.layers.clone()), operator_flop);
         let unit = step.aws.and_then(|layer| model.layers[layer].aws().map(|unit| (layer, unit)));
         let (mix, apart) = match unit {
@@ -327,11 +480,18 @@ impl<'a> Decider<'a> {
         };
         let beside = projection.map(|projection| self.beside(projection)).transpose()?.flatten();
         if let Some(beside) = &beside {
-            let flop = 4 * (beside.channels * shape.len()) as u64;
+            let flop = (2 * self.branches * beside.channels * shape.len()) as u64;
             emit.flop = emit.flop.saturating_add(flop);
             emit.work = Work::Projected { layers: step.layers.clone(), projection: beside.layer };
         } else {
             emit.epilogue.residual = step.residual.map(|source| self.mapped(source)).transpose()?;
+        }
+        emit.epilogue.scale = step.scale.map(|source| self.mapped(source)).transpose()?;
+        if let (Activation::Prelu, Some(layer)) = (step.activation, step.activates) {
+            for branch in 0..self.branches {
+                let content = Content::Slopes { layer, branch, channels: shape.channels };
+                emit.epilogue.slopes[branch] = Some(self.f32s(content, pitch(shape.channels))?);
+            }
         }
         if mix != Mix::None {
             emit.flop = emit.flop.saturating_add(8 * shape.len() as u64);
@@ -342,6 +502,7 @@ impl<'a> Decider<'a> {
         let (operation, input) = match first.op {
             Op::Conv2d(conv) => self.conv(step, conv, shape, beside, &mut emit.epilogue)?,
             Op::Linear => self.conv(step, whole_map(input_shape), shape, None, &mut emit.epilogue)?,
+            Op::BatchNorm => self.batch_norm(step, shape, &mut emit.epilogue)?,
             Op::MaxPool2d(pool) => (Operation::MaxPool2d(pool), self.mapped(step.input())?),
             Op::AvgPool2d(pool) => (Operation::AvgPool2d(pool), self.mapped(step.input())?),
             Op::GlobalAvgPool2d => {
@@ -355,16 +516,25 @@ impl<'a> Decider<'a> {
                 };
                 (Operation::AvgPool2d(pool), self.mapped(step.input())?)
             }
+            Op::AdaptiveAvgPool2d(_) => (Operation::AdaptiveAvgPool2d, self.mapped(step.input())?),
+            Op::Upsample2d(factor) => (Operation::Upsample2d(factor), self.mapped(step.input())?),
             Op::Identity => (Operation::Identity, self.mapped(step.input())?),
-            Op::AdaptiveAvgPool2d(_) | Op::BatchNorm | Op::Concat | Op::Upsample2d(_) => {
-                return Err(Error::new(ErrorKind::Plan, name, "an operator of version 1", first.op.name()));
+            Op::Concat => {
+                let place = format!("layer {}", quoted(name));
+                return Err(Error::new(ErrorKind::Internal, place, "an operator with one input", "concat"));
             }
         };
-        let output = self.map(name, 2, shape)?;
-        self.push(emit, operation, input, Some(output));
         let output = match apart {
-            Some((layer, unit)) => self.unit(name, layer, unit, output, shape)?,
-            None => output,
+            Some((layer, unit)) => {
+                let output = self.map(name, self.branches, shape)?;
+                self.push(emit, operation, input, Some(output));
+                self.unit(step, layer, unit, output, shape)?
+            }
+            None => {
+                let output = self.result(step, shape)?;
+                self.push(emit, operation, input, Some(output));
+                output
+            }
         };
         self.layer_values.set(step.last(), output);
         Ok(())
@@ -389,6 +559,95 @@ impl<'a> Decider<'a> {
         Ok(Some(Beside { layer: step.last(), projection, channels: layer.input_shape.channels }))
     }
 
+    /// A factor and a term a channel: a filter of one tap for each.
+    fn batch_norm(
+        &mut self,
+        step: &Step,
+        shape: Shape,
+        epilogue: &mut CudaEpilogue,
+    ) -> Result<(Operation, ValueId)> {
+        let (layer, c) = (step.first(), shape.channels);
+        let (packing, oihw) = (Packing::Direct, Oihw { out: c, input: 1, kernel: [1, 1] });
+        let mut weights = [0; 2];
+        for branch in 0..self.branches {
+            let content = Content::Operator { layer, branch, packing, shape: oihw, projection: None };
+            weights[branch] = self.weights(content, packing.len(oihw, 0))?;
+            let content = Content::Bias { layer, branch, projection: None };
+            epilogue.bias[branch] = Some(self.f32s(content, pitch(c))?);
+        }
+        let conv = Conv2d { groups: c, ..ONE_BY_ONE };
+        let operation =
+            Operation::Conv2d { algorithm: Algorithm::Depthwise, conv, weights, projection: None };
+        Ok((operation, self.mapped(step.input())?))
+    }
+
+    /// A pooling and two matrices.
+    fn squeeze_excite(&mut self, [pool, squeeze]: [&Step; 2], step: &Step) -> Result<()> {
+        let model = self.model;
+        let [pooled, hidden, excited] =
+            [pool, squeeze, step].map(|step| &model.layers[step.first()]).map(|layer| layer.output_shape);
+        let layers = [pool, squeeze, step].iter().flat_map(|step| step.layers.iter().copied()).collect();
+        let input_shape = model.layers[pool.first()].input_shape;
+        let products = hidden.channels * (pooled.channels + excited.channels);
+        let flop = (self.branches * (input_shape.len() + 2 * products)) as u64;
+        let mut emit = self.plain(&model.layers[step.last()].name, Work::Layers(layers), flop);
+        let squeezed = self.excitation(squeeze, Packing::ImplicitGemm, pooled.channels, hidden.channels)?;
+        let excite = self.excitation(step, Packing::Direct, hidden.channels, excited.channels)?;
+        emit.epilogue.activation = step.activation;
+        let operation = Operation::SqueezeExcite { squeezed: hidden.channels, squeeze: squeezed, excite };
+        let input = self.mapped(pool.input())?;
+        let output = self.map(emit.name, self.branches, excited)?;
+        self.push(emit, operation, input, Some(output));
+        self.layer_values.set(step.last(), output);
+        Ok(())
+    }
+
+    fn excitation(&mut self, step: &Step, packing: Packing, input: usize, out: usize) -> Result<Excitation> {
+        let (layer, shape) = (step.first(), Oihw { out, input, kernel: [1, 1] });
+        let (mut weights, mut bias) = ([0; 2], [0; 2]);
+        for branch in 0..self.branches {
+            let content = Content::Operator { layer, branch, packing, shape, projection: None };
+            weights[branch] = self.weights(content, packing.len(shape, 0))?;
+            let content = Content::Bias { layer, branch, projection: None };
+            bias[branch] = self.f32s(content, pitch(out))?;
+        }
+        Ok(Excitation { weights, bias, activation: step.activation })
+    }
+
+    /// Copies what of a concatenation is not in place, a run of inputs.
+    fn concat(&mut self, step: &Step) -> Result<()> {
+        let model = self.model;
+        let layer = step.last();
+        let output = self.concatenation(layer)?;
+        let mut first = 0;
+        let mut copies: Vec<(ValueId, usize)> = Vec::new();
+        let mut end = 0;
+        for &source in &step.inputs {
+            let channels = model.shape(source).channels;
+            let in_place = matches!(source, Source::Layer(part) if self.places[part] == Some((layer, first)));
+            if !in_place {
+                copies.push((self.mapped(source)?, first));
+                end = first + channels;
+            }
+            first += channels;
+        }
+        // Each launch goes on where the one before ended; where that is within a vector, it keeps what is there.
+        let mut rest = &copies[..];
+        while let Some(&(_, begin)) = rest.first() {
+            let whole = begin % VECTOR == 0;
+            let (now, later) = rest.split_at(rest.len().min(variants::CONCAT_INPUTS - usize::from(!whole)));
+            let kept = (!whole).then_some((output, 0));
+            let channels = [begin / VECTOR * VECTOR, later.first().map_or(end, |(_, begin)| *begin)];
+            let inputs: Vec<(ValueId, usize)> = kept.into_iter().chain(now.iter().copied()).collect();
+            let emit = self.plain(&model.layers[layer].name, Work::Layers(step.layers.clone()), 0);
+            let input = inputs[0].0;
+            self.push(emit, Operation::Concat(Copies { inputs, channels }), input, Some(output));
+            rest = later;
+        }
+        self.layer_values.set(layer, output);
+        Ok(())
+    }
+
     /// A convolution or a linear layer: its algorithm, weights and what it reads; bias into the epilogue.
     fn conv(
         &mut self,
@@ -400,10 +659,18 @@ impl<'a> Decider<'a> {
     ) -> Result<(Operation, ValueId)> {
         let layer = step.first();
         let input = self.model.layers[layer].input_shape;
-        let stem_bytes = variants::stem_shared_bytes(conv.kernel, conv.stride, conv.dilation, input.channels);
+        let stem_bytes = variants::stem_shared_bytes(
+            self.branches,
+            conv.kernel,
+            conv.stride,
+            conv.dilation,
+            input.channels,
+        );
         let tensor = self.element != Element::F32;
-        let stem =
-            step.input() == Source::Image && tensor && conv.groups == 1 && stem_bytes <= self.gpu.shared_bytes;
+        let stem = step.input() == Source::Image
+            && tensor
+            && conv.groups == 1
+            && stem_bytes <= self.gpu.shared_bytes;
         let projected = beside.as_ref().map(|beside| beside.channels);
         let gemm = if tensor && conv.groups == 1 && !stem {
             self.gemm(TiledOp::ImplicitGemm, output, gemm_reduction(&conv, input, projected))?
@@ -425,7 +692,7 @@ impl<'a> Decider<'a> {
         let projection = beside.as_ref().map(|beside| (beside.layer, beside.channels));
         let len = packing.len(shape, projected.unwrap_or(0));
         let mut weights = [0; 2];
-        for branch in 0..2 {
+        for branch in 0..self.branches {
             let content = Content::Operator { layer, branch, packing, shape, projection };
             weights[branch] = self.weights(content, len)?;
             let content = Content::Bias { layer, branch, projection: projection.map(|(layer, _)| layer) };
@@ -440,7 +707,8 @@ impl<'a> Decider<'a> {
     fn tiles(&self, op: TiledOp, output: Shape, reduction: usize) -> Result<Option<Vec<Tile>>> {
         let choose = |&images: &usize| {
             let (positions, channels) = (images * output.pixels(), output.channels);
-            let problem = Problem { op, element: self.element, positions, channels, reduction };
+            let (element, branches) = (self.element, self.branches);
+            let problem = Problem { op, element, branches, positions, channels, reduction };
             self.tuning.choose(&problem, &self.gpu).transpose()
         };
         self.decided.sizes.iter().map(choose).collect::<Option<Result<_>>>().transpose()
@@ -466,22 +734,24 @@ impl<'a> Decider<'a> {
     /// A dense or gate unit behind `input`, which is u of both branches.
     fn unit(
         &mut self,
-        name: &str,
+        step: &Step,
         layer: usize,
         unit: &AwsUnit,
         input: ValueId,
         shape: Shape,
     ) -> Result<ValueId> {
         match unit {
-            AwsUnit::Dense(_) => self.dense(name, layer, input, shape),
-            AwsUnit::Gate { .. } => self.gate(name, layer, unit, input, shape),
+            AwsUnit::Dense(_) => self.dense(step, layer, input, shape),
+            AwsUnit::Gate { .. } => {
+                self.gate(&self.model.layers[step.last()].name, layer, unit, input, shape)
+            }
             // Fused into the operator before them.
             AwsUnit::Layer(_) | AwsUnit::Channel(_) => Ok(input),
         }
     }
 
-    fn dense(&mut self, name: &str, layer: usize, input: ValueId, shape: Shape) -> Result<ValueId> {
-        let c = shape.channels;
+    fn dense(&mut self, step: &Step, layer: usize, input: ValueId, shape: Shape) -> Result<ValueId> {
+        let (name, c) = (&self.model.layers[step.last()].name, shape.channels);
         let flop = (8 * shape.len() as u64).saturating_mul(c as u64);
         let emit = self.plain(name, Work::AwsUnit(layer), flop);
         let choices = match self.element {
@@ -499,7 +769,7 @@ impl<'a> Decider<'a> {
         for (to, constant) in weights.iter_mut().enumerate() {
             *constant = self.weights(Content::Dense { layer, to }, 2 * c * pitch(c))?;
         }
-        let output = self.map(name, 2, shape)?;
+        let output = self.result(step, shape)?;
         self.push(emit, Operation::AwsUnitDense { weights, choices }, input, Some(output));
         Ok(output)
     }
@@ -542,49 +812,71 @@ impl<'a> Decider<'a> {
         Ok(output)
     }
 
-    /// The heads: in one launch where they read maps of one shape.
+    /// The heads: linear layers in one launch where they read one value, and scores apart where a head has no such layer,
+    /// or too many labels for a block.
     fn heads(&mut self, pooled: Option<usize>) -> Result<()> {
-        let mut inputs = [IMAGE; 2];
-        for branch in 0..2 {
-            let head = self.graph.head(branch);
+        let mut groups: Vec<(ValueId, Vec<usize>)> = Vec::new(); // of heads with a linear layer
+        let mut apart: Vec<(ValueId, usize)> = Vec::new();
+        for (index, head) in self.model.heads().iter().enumerate() {
             let source = match pooled {
-                Some(_) => self.graph.step(head).map_or(head, |pooling| pooling.input()),
-                None => head,
+                Some(_) => self.graph.step(self.graph.head(index)).map_or(head.input(), Step::input),
+                None => self.graph.head(index),
             };
-            inputs[branch] = self.mapped(source)?;
-        }
-        let groups = match inputs[0] == inputs[1] {
-            true => vec![vec![0, 1]],
-            false => vec![vec![0], vec![1]],
-        };
-        for branches in groups {
-            let input = inputs[branches[0]];
-            let shape = self.decided.values[input].shape;
-            let channels = shape.channels;
-            let positions = if pooled.is_some() { 1 } else { shape.pixels() };
-            let names: Vec<String> =
-                branches.iter().map(|&head: &usize| format!("{} head", self.model.heads[head].name)).collect();
-            let name = names.join(", ");
-            let mut emit = self.plain(&name, Work::Heads { heads: branches.clone(), pooled }, 0);
-            let mut heads = [None; 2];
-            for branch in branches {
-                let head = &self.model.heads[branch];
-                let labels = head.labels().len();
-                let bytes = variants::head_shared_bytes(channels, pooled.is_some(), labels);
-                if bytes > self.gpu.shared_bytes {
-                    let place = format!("{} head", head.name);
-                    let expected =
-                        format!("features and labels in {} bytes of shared memory", self.gpu.shared_bytes);
-                    return Err(Error::new(ErrorKind::Plan, place, expected, format!("{bytes} bytes")));
-                }
-                emit.flop += head.flop();
-                let content = Content::HeadWeight { branch, channels, positions };
-                let weight = self.f32s(content, labels * positions * pitch(channels))?;
-                let bias = self.f32s(Content::HeadBias(branch), labels)?;
-                heads[branch] = Some([weight, bias]);
+            let input = self.mapped(source)?;
+            let linear = head.weights().is_some();
+            if !linear || (head.len() > variants::LABELS_PER_BLOCK && head.kind() != HeadKind::Values) {
+                apart.push((input, index));
             }
-            self.push(emit, Operation::Heads { heads, pooled: pooled.is_some() }, input, None);
+            if !linear {
+                continue;
+            }
+            match groups.iter_mut().find(|(other, heads)| *other == input && heads.len() < variants::HEADS) {
+                Some((_, heads)) => heads.push(index),
+                None => groups.push((input, vec![index])),
+            }
         }
+        for (input, heads) in groups {
+            self.linear_heads(input, heads, pooled)?;
+        }
+        for (input, head) in apart {
+            let name = format!("{} head", self.model.heads[head].name);
+            let of_logits = self.model.heads[head].weights().is_some();
+            let emit = self.plain(&name, Work::Heads { heads: vec![head], pooled }, 0);
+            self.push(emit, Operation::HeadScore { head, of_logits }, input, None);
+        }
+        Ok(())
+    }
+
+    fn linear_heads(&mut self, input: ValueId, heads: Vec<usize>, pooled: Option<usize>) -> Result<()> {
+        let model = self.model;
+        let shape = self.decided.values[input].shape;
+        let channels = shape.channels;
+        let positions = if pooled.is_some() { 1 } else { shape.pixels() };
+        let names: Vec<String> =
+            heads.iter().map(|&head| format!("{} head", model.heads[head].name)).collect();
+        let name = names.join(", ");
+        let mut emit = self.plain(&name, Work::Heads { heads: heads.clone(), pooled }, 0);
+        let mut linear = Vec::with_capacity(heads.len());
+        for index in heads {
+            let head = &model.heads[index];
+            let labels = head.len();
+            let of_block = labels.min(variants::LABELS_PER_BLOCK);
+            let bytes = variants::head_shared_bytes(channels, pooled.is_some(), of_block);
+            if bytes > self.gpu.shared_bytes {
+                let place = format!("{} head", head.name);
+                let expected =
+                    format!("features and labels in {} bytes of shared memory", self.gpu.shared_bytes);
+                return Err(Error::new(ErrorKind::Plan, place, expected, format!("{bytes} bytes")));
+            }
+            emit.flop = emit.flop.saturating_add(head.flop());
+            let content = Content::HeadWeight { head: index, channels, positions };
+            let weight = self.f32s(content, labels * positions * pitch(channels))?;
+            let bias = self.f32s(Content::HeadBias(index), labels)?;
+            let scored = labels <= variants::LABELS_PER_BLOCK;
+            linear.push(LinearHead { head: index, branch: head.branch(), weight, bias, scored });
+        }
+        let operation = Operation::Heads { heads: linear, pooled: pooled.is_some() };
+        self.push(emit, operation, input, None);
         Ok(())
     }
 }

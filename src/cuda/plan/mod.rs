@@ -5,9 +5,9 @@
 //!         (all choices)               (all sizes)        (all weights)
 //! ```
 //!
-//! A value is a pair of NHWC maps in the element type of the plan, channels padded to whole vectors
-//! ([`variants::pitch`]), for as many images as the plan's batch; the two branches lie one behind the other. All
-//! weights, packed as the kernels read them ([`pack`]), stand in one block of bytes, the constants. `select` chooses
+//! A value is a map a branch, NHWC in the element type of the plan, channels padded to whole vectors
+//! ([`variants::pitch`]), for as many images as the plan's batch; two branches lie one behind the other. A value that
+//! only a concatenation reads may be a part of that one's. All weights, packed as the kernels read them ([`pack`]), stand in one block of bytes, the constants. `select` chooses
 //! tiles for each batch size that gets a CUDA graph; [`variants`] is the table it chooses from, and a [`Tuning`] has what
 //! was measured.
 
@@ -33,11 +33,11 @@ use crate::graph::Graph;
 use crate::graph::arena::Uses;
 use crate::graph::node::{Node, ValueId};
 use crate::graph::target::{Gpu, Precision};
-use crate::model::{Gate, Input, Model};
+use crate::model::{Gate, Head, HeadKind, Input, Model};
 use crate::op::{Activation, Conv2d, Pool2d};
 use crate::tensor::Shape;
 use select::TiledOp;
-use variants::{Element, Splitting, pitch, splitting};
+use variants::{Element, Splitting, pitch, splitting, squeeze_excite_parts};
 
 /// Nodes, memory and packed weights for a GPU.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub(crate) struct CudaPlan {
     pub gpu: Gpu,
     pub element: Element,
     pub batch: usize,
+    /// Of the model: 1 or 2.
+    pub branches: usize,
     /// The batch sizes that choices were made for, ascending, the last being the plan's batch.
     pub sizes: Vec<usize>,
     pub input: Input,
@@ -58,8 +60,32 @@ pub(crate) struct CudaPlan {
     pub workspace_bytes: usize,
     /// Counters of 4 bytes beside the workspace, zero between launches.
     pub tickets: usize,
-    /// Labels of each branch.
-    pub labels: [usize; 2],
+    /// What each head of the model gives, in its order.
+    pub heads: Vec<HeadNumbers>,
+}
+
+/// What a head gives for an image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadNumbers {
+    /// How many numbers.
+    pub len: usize,
+    pub kind: HeadKind,
+    /// Whose maps it reads.
+    pub branch: usize,
+}
+
+impl HeadNumbers {
+    fn of(head: &Head) -> HeadNumbers {
+        HeadNumbers { len: head.len(), kind: head.kind(), branch: head.branch() }
+    }
+
+    /// How many probabilities it has beside them: as many, or none.
+    pub fn probabilities(self) -> usize {
+        match self.kind {
+            HeadKind::Classes | HeadKind::Units => self.len,
+            HeadKind::Values => 0,
+        }
+    }
 }
 
 /// How a model is to run on a GPU.
@@ -86,11 +112,12 @@ impl Outline {
         let decided = decide::decide(model, &Graph::new(model), &options)?;
         let decide::Decisions { element, sizes, nodes, told, mut values, constants } = decided;
         let CudaOptions { gpu, batch, keep_values, .. } = options;
-        let arena_bytes = place::place(&nodes, &mut values, batch, keep_values)?;
+        let arena_bytes = place::place(&nodes, &mut values, element, batch, keep_values)?;
         let mut plan = CudaPlan {
             gpu,
             element,
             batch,
+            branches: model.branches().len(),
             sizes,
             input: model.input().clone(),
             nodes,
@@ -99,7 +126,7 @@ impl Outline {
             arena_bytes,
             workspace_bytes: 0,
             tickets: 0,
-            labels: [0, 1].map(|head: usize| model.heads[head].labels().len()),
+            heads: model.heads().iter().map(HeadNumbers::of).collect(),
         };
         plan.make_room();
         Ok(Outline { plan, told, constants })
@@ -147,7 +174,8 @@ impl CudaPlan {
             (_, Tile::Gemm(_) | Tile::Direct(_)) => (TiledOp::AwsUnitDense, 2 * pitch(input.channels)),
         };
         let (positions, channels) = (self.sizes[size] * output.pixels(), output.channels);
-        Some((Problem { op, element: self.element, positions, channels, reduction }, tile))
+        let (element, branches) = (self.element, self.branches);
+        Some((Problem { op, element, branches, positions, channels, reduction }, tile))
     }
 
     /// Gives every node of a problem at a size another tile of its kernel.
@@ -173,16 +201,23 @@ impl CudaPlan {
         self.make_room();
     }
 
-    /// Makes the workspace and the tickets as large as the largest split reduction needs.
+    /// Makes the workspace and the tickets as large as the largest reduction over several blocks needs.
     fn make_room(&mut self) {
         let mut most = Splitting::default();
         for node in &self.nodes {
+            if let Operation::SqueezeExcite { .. } = node.operation {
+                let input = self.values[node.input].shape;
+                let images = self.batch * self.branches;
+                let sums = images * squeeze_excite_parts(input.pixels()) * pitch(input.channels);
+                most.workspace_bytes = most.workspace_bytes.max(sums * size_of::<f32>());
+                most.tickets = most.tickets.max(images);
+            }
             for size in 0..self.sizes.len() {
                 if let Some((problem, Tile::Gemm(GemmChoice { variant, splits, .. }))) =
                     self.tiled(node, size)
                 {
                     let Splitting { workspace_bytes, tickets } =
-                        splitting(variant, problem.positions, problem.channels, splits);
+                        splitting(variant, self.branches, problem.positions, problem.channels, splits);
                     most.workspace_bytes = most.workspace_bytes.max(workspace_bytes);
                     most.tickets = most.tickets.max(tickets);
                 }
@@ -212,8 +247,13 @@ pub(crate) struct CudaValue {
     /// 1 where both branches share it.
     pub branches: usize,
     pub shape: Shape,
-    /// Bytes of one image in one branch; 0 for the image itself, which lies outside the arena.
+    /// Bytes of one image in one branch, of a part those of the whole; 0 for the image itself, which lies outside the
+    /// arena.
     pub image_bytes: usize,
+    /// Elements from one position to the next.
+    pub pitch: usize,
+    /// The value of a concatenation that it is a part of, and its first channel there.
+    pub within: Option<(ValueId, usize)>,
     /// Where it begins in the arena, in bytes.
     pub offset: usize,
 }
@@ -242,8 +282,11 @@ pub(crate) struct CudaNode {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CudaEpilogue {
     pub bias: [Option<Constant>; 2],
+    pub scale: Option<ValueId>,
     pub residual: Option<ValueId>,
     pub activation: Activation,
+    /// Of a PReLU.
+    pub slopes: [Option<Constant>; 2],
     pub mix: Mix,
 }
 
@@ -267,6 +310,16 @@ pub(crate) enum Operation {
     },
     MaxPool2d(Pool2d),
     AvgPool2d(Pool2d),
+    AdaptiveAvgPool2d,
+    Upsample2d([usize; 2]),
+    /// Copies what nobody wrote in place.
+    Concat(Copies),
+    /// The global average of the input and two 1x1 convolutions of it.
+    SqueezeExcite {
+        squeezed: usize,
+        squeeze: Excitation,
+        excite: Excitation,
+    },
     Identity,
     /// The tensor cores' tiles, or none in f32.
     AwsUnitDense {
@@ -285,12 +338,45 @@ pub(crate) enum Operation {
     AwsUnitGateMix {
         coefficients: ValueId,
     },
-    /// The heads that are there, each with weight and bias.
+    /// Linear layers.
     Heads {
-        heads: [Option<[Constant; 2]>; 2],
+        heads: Vec<LinearHead>,
         pooled: bool,
     },
+    /// The scores of the head of this index: of what the node reads, or of the logits that are there.
+    HeadScore {
+        head: usize,
+        of_logits: bool,
+    },
     ImageToNhwc,
+}
+
+/// Maps that one launch copies side by side.
+#[derive(Clone, Debug)]
+pub(crate) struct Copies {
+    /// Each with the output channel that its first one is copied to.
+    pub inputs: Vec<(ValueId, usize)>,
+    /// The first channel that is written, and the one behind the last.
+    pub channels: [usize; 2],
+}
+
+/// One of the two layers of a squeeze-and-excitation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Excitation {
+    pub weights: [Constant; 2],
+    pub bias: [Constant; 2],
+    pub activation: Activation,
+}
+
+/// A head with a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinearHead {
+    pub head: usize,
+    pub branch: usize,
+    pub weight: Constant,
+    pub bias: Constant,
+    /// Whether its scores are computed with it.
+    pub scored: bool,
 }
 
 /// A 1x1 convolution without padding whose result is added to that of another.
@@ -311,19 +397,29 @@ pub(crate) enum Algorithm {
 
 impl Uses for CudaNode {
     fn reads(&self) -> impl Iterator<Item = ValueId> {
+        let mut copied: &[(ValueId, usize)] = &[];
         let of_operation = match &self.operation {
             Operation::Conv2d { projection, .. } => projection.map(|projection| projection.input),
             Operation::AwsUnitGateMix { coefficients } => Some(*coefficients),
+            Operation::Concat(copies) => {
+                copied = &copies.inputs;
+                None
+            }
             Operation::MaxPool2d(_)
             | Operation::AvgPool2d(_)
+            | Operation::AdaptiveAvgPool2d
+            | Operation::Upsample2d(_)
+            | Operation::SqueezeExcite { .. }
             | Operation::Identity
             | Operation::AwsUnitDense { .. }
             | Operation::AwsUnitGateMeans
             | Operation::AwsUnitGateCoefficients { .. }
             | Operation::Heads { .. }
+            | Operation::HeadScore { .. }
             | Operation::ImageToNhwc => None,
         };
-        [Some(self.input), self.epilogue.residual, of_operation].into_iter().flatten()
+        let single = [Some(self.input), self.epilogue.scale, self.epilogue.residual, of_operation];
+        single.into_iter().flatten().chain(copied.iter().map(|(value, _)| *value))
     }
 
     fn writes(&self) -> Option<ValueId> {
@@ -338,12 +434,17 @@ impl Operation {
             Operation::Conv2d { projection, .. } => *projection,
             Operation::MaxPool2d(_)
             | Operation::AvgPool2d(_)
+            | Operation::AdaptiveAvgPool2d
+            | Operation::Upsample2d(_)
+            | Operation::Concat(_)
+            | Operation::SqueezeExcite { .. }
             | Operation::Identity
             | Operation::AwsUnitDense { .. }
             | Operation::AwsUnitGateMeans
             | Operation::AwsUnitGateCoefficients { .. }
             | Operation::AwsUnitGateMix { .. }
             | Operation::Heads { .. }
+            | Operation::HeadScore { .. }
             | Operation::ImageToNhwc => None,
         }
     }
@@ -357,13 +458,17 @@ impl Operation {
                 Algorithm::Direct(_) => "conv2d_direct",
                 Algorithm::Depthwise => "conv2d_depthwise",
             },
-            Operation::MaxPool2d(_) | Operation::AvgPool2d(_) => "pool2d",
+            Operation::MaxPool2d(_) | Operation::AvgPool2d(_) | Operation::AdaptiveAvgPool2d => "pool2d",
+            Operation::Upsample2d(_) => "upsample2d",
+            Operation::Concat(_) => "concat",
+            Operation::SqueezeExcite { .. } => "squeeze_excite",
             Operation::Identity => "identity",
             Operation::AwsUnitDense { .. } => "aws_unit_dense",
             Operation::AwsUnitGateMeans => "aws_unit_gate_means",
             Operation::AwsUnitGateCoefficients { .. } => "aws_unit_gate_coefficients",
             Operation::AwsUnitGateMix { .. } => "aws_unit_gate_mix",
             Operation::Heads { .. } => "head",
+            Operation::HeadScore { .. } => "head_score",
             Operation::ImageToNhwc => "image_to_nhwc",
         }
     }
@@ -380,11 +485,16 @@ impl Operation {
             Operation::AwsUnitDense { choices, .. } => choices.as_ref().and_then(gemm),
             Operation::MaxPool2d(_)
             | Operation::AvgPool2d(_)
+            | Operation::AdaptiveAvgPool2d
+            | Operation::Upsample2d(_)
+            | Operation::Concat(_)
+            | Operation::SqueezeExcite { .. }
             | Operation::Identity
             | Operation::AwsUnitGateMeans
             | Operation::AwsUnitGateCoefficients { .. }
             | Operation::AwsUnitGateMix { .. }
             | Operation::Heads { .. }
+            | Operation::HeadScore { .. }
             | Operation::ImageToNhwc => None,
         }
     }

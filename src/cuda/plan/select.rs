@@ -34,9 +34,9 @@ impl TiledOp {
         }
     }
 
-    /// Matrices A that are multiplied: 2, or 1 where both targets share it.
-    fn inputs(self) -> usize {
-        if self == TiledOp::AwsUnitDense { 1 } else { 2 }
+    /// Matrices A that are multiplied: one a branch, or 1 where both targets share it.
+    fn inputs(self, branches: usize) -> usize {
+        if self == TiledOp::AwsUnitDense { 1 } else { branches }
     }
 
     /// The tiles of the tensor cores.
@@ -50,11 +50,13 @@ impl TiledOp {
 }
 
 /// What a launch computes, as far as the choice of its tile depends on it: the GEMM of one branch; a launch computes it
-/// for both.
+/// for all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Problem {
     pub op: TiledOp,
     pub element: Element,
+    /// 1 or 2.
+    pub branches: usize,
     /// gemm_m
     pub positions: usize,
     /// gemm_n
@@ -143,9 +145,9 @@ impl Tile {
         }
     }
 
-    pub fn shared_bytes(&self) -> usize {
+    pub fn shared_bytes(&self, branches: usize) -> usize {
         match self {
-            Tile::Gemm(choice) => choice.variant.shared_bytes,
+            Tile::Gemm(choice) => choice.variant.shared_bytes_for(branches),
             Tile::Direct(_) => 0,
         }
     }
@@ -203,10 +205,11 @@ fn clocks(choice: &GemmChoice, problem: &Problem, gpu: &Gpu) -> usize {
     let tiles = problem.positions.div_ceil(tile_m) * problem.channels.div_ceil(tile_n);
     let waves = (tiles * choice.splits).div_ceil(gpu.multiprocessors.max(1));
     let k_tiles = problem.reduction.div_ceil(tile_k).div_ceil(choice.splits);
-    let products = 2 * tile_m * tile_n * tile_k / PRODUCTS_PER_CLOCK;
-    let bytes = 2 * (problem.op.inputs() * tile_m + 2 * tile_n) * tile_k / BYTES_PER_CLOCK;
+    let products = problem.branches * tile_m * tile_n * tile_k / PRODUCTS_PER_CLOCK;
+    let sides = problem.op.inputs(problem.branches) * tile_m + problem.branches * tile_n;
+    let bytes = 2 * sides * tile_k / BYTES_PER_CLOCK;
     let main_loop = k_tiles * products.max(bytes).max(STAGE_CLOCKS);
-    let sum_bytes = 2 * tile_m * tile_n * size_of::<f32>();
+    let sum_bytes = problem.branches * tile_m * tile_n * size_of::<f32>();
     let reduction = match choice.splits {
         1 => 0,
         splits => REDUCTION_CLOCKS + (splits + 1) * sum_bytes / BYTES_PER_CLOCK,
@@ -224,7 +227,7 @@ fn direct_rank(variant: &DirectVariant, problem: &Problem, gpu: &Gpu) -> (bool, 
 
 /// Every tile that the GPU has room for, with every useful split, the best by estimate first.
 pub(crate) fn candidates(problem: &Problem, gpu: &Gpu) -> Vec<Tile> {
-    let fitting = problem.tiles().filter(|tile| tile.shared_bytes() <= gpu.shared_bytes);
+    let fitting = problem.tiles().filter(|tile| tile.shared_bytes(problem.branches) <= gpu.shared_bytes);
     let mut all: Vec<((bool, usize), Tile)> = Vec::new();
     for tile in fitting {
         match tile {
@@ -249,6 +252,7 @@ mod tests {
     const F16: Problem = Problem {
         op: TiledOp::ImplicitGemm,
         element: Element::F16,
+        branches: 2,
         positions: 100,
         channels: 64,
         reduction: 576,
@@ -297,7 +301,7 @@ mod tests {
     fn a_gpu_with_little_shared_memory_gets_a_tile_that_fits() {
         let small = Gpu { shared_bytes: 70_000, ..Gpu::typical(86).expect("a known GPU") };
         let tile = untuned(&F16, &small).expect("a tile");
-        assert!(tile.shared_bytes() <= 70_000);
+        assert!(tile.shared_bytes(2) <= 70_000);
         let none = Gpu { shared_bytes: 1024, ..small };
         assert_eq!(untuned(&F16, &none), None);
     }

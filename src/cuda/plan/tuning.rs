@@ -12,7 +12,8 @@
 //!
 //! An entry names a GPU (architecture and multiprocessors), a kernel as `awsnet plan` shows it, the precision and the
 //! shape of the problem: positions are images * height * width of the output, channels those of one branch's output,
-//! and the reduction is the length of a sum with the padding that the kernel gives it. Behind that stands the choice:
+//! and the reduction is the length of a sum with the padding that the kernel gives it; `branches` is 1 for a network of
+//! one branch, and missing for one of two. Behind that stands the choice:
 //! a tile as `awsnet plan` shows it and, of the tensor cores' kernels, the blocks that share a tile's reduction.
 //! `network_us`, the median time of the whole network with it, is for the reader. Entries of other GPUs and shapes wait
 //! for their turn; of one GPU, kernel, precision and shape there may be one.
@@ -76,7 +77,11 @@ impl Entry {
         let positions = object.take_integer("positions", 1, None)?;
         let channels = object.take_integer("channels", 1, None)?;
         let reduction = object.take_integer("reduction", 1, None)?;
-        let problem = Problem { op, element, positions, channels, reduction };
+        let branches = object.take_integer("branches", 1, Some(2))?;
+        if branches > 2 {
+            return Err(object.error("branches", "1 or 2", branches.to_string()));
+        }
+        let problem = Problem { op, element, branches, positions, channels, reduction };
         let tile = text(&mut object, "tile", "a tile, as in \"64x32\"")?;
         let splits = object.take_integer("splits", 1, Some(1))?;
         let tile = Tile::named(&problem, &tile, splits).map_err(|(key, expected)| {
@@ -141,7 +146,7 @@ impl Tuning {
         let mut out = format!("{{\"awsnet_tuning\": {VERSION}, \"entries\": [");
         for (index, entry) in self.entries.iter().enumerate() {
             let Entry { capability, multiprocessors, problem, tile, network_us } = entry;
-            let Problem { op, element, positions, channels, reduction } = problem;
+            let Problem { op, element, branches, positions, channels, reduction } = problem;
             out += if index == 0 { "\n  " } else { ",\n  " };
             let _ = write!(
                 out,
@@ -153,6 +158,9 @@ impl Tuning {
                 tile.name(),
                 tile.splits()
             );
+            if *branches != 2 {
+                let _ = write!(out, ", \"branches\": {branches}");
+            }
             if let Some(us) = network_us {
                 let _ = write!(out, ", \"network_us\": {us}");
             }
@@ -201,10 +209,10 @@ impl Tuning {
             return Ok(None);
         };
         let tile = self.entries[index].tile;
-        if tile.shared_bytes() > gpu.shared_bytes {
+        if tile.shared_bytes(problem.branches) > gpu.shared_bytes {
             let place = format!("tuning: entry {index}: `tile`");
             let expected = format!("a tile within {} bytes of shared memory a block", gpu.shared_bytes);
-            let found = format!("{} of {} bytes", tile.name(), tile.shared_bytes());
+            let found = format!("{} of {} bytes", tile.name(), tile.shared_bytes(problem.branches));
             return Err(Error::new(ErrorKind::Input, place, expected, found));
         }
         Ok(Some(tile.tuned()))
@@ -310,6 +318,7 @@ mod tests {
     const F16: Problem = Problem {
         op: TiledOp::ImplicitGemm,
         element: Element::F16,
+        branches: 2,
         positions: 100,
         channels: 64,
         reduction: 576,

@@ -5,6 +5,10 @@
 /// Channels that a thread loads and stores at once; the pitch of a map is its channels rounded up to it.
 pub const VECTOR: usize = 8;
 
+/// The inputs of one launch of `concat`, and the heads of one of `head`.
+pub const CONCAT_INPUTS: usize = 16;
+pub const HEADS: usize = 4;
+
 /// The distance between two positions of a map, in elements.
 pub const fn pitch(channels: usize) -> usize {
     channels.div_ceil(VECTOR) * VECTOR
@@ -57,6 +61,11 @@ pub struct GemmVariant {
 impl GemmVariant {
     pub const fn threads(&self) -> usize {
         32 * self.warps_m * self.warps_n
+    }
+
+    /// Shared memory of a launch for so many branches; `shared_bytes` is that of both.
+    pub const fn shared_bytes_for(&self, branches: usize) -> usize {
+        self.shared_bytes / 2 * branches
     }
 }
 
@@ -126,6 +135,9 @@ pub const GATE_MEANS_THREADS: usize = 128;
 pub const GATE_MEANS_VECTORS: usize = 8;
 pub const GATE_COEFFICIENTS_THREADS: usize = 256;
 pub const HEAD_THREADS: usize = 256;
+pub const SQUEEZE_EXCITE_THREADS: usize = 256;
+pub const SQUEEZE_EXCITE_VECTORS: usize = 8;
+pub const SQUEEZE_EXCITE_GROUPS: usize = 4;
 pub const STEM_PATCH_H: usize = 8;
 pub const STEM_PATCH_W: usize = 8;
 pub const STEM_CHANNELS: usize = 64;
@@ -138,6 +150,7 @@ pub fn stem_k(kernel: [usize; 2], image_channels: usize) -> usize {
 
 /// Shared memory of `conv2d_stem`; kernels/conv2d_stem.cu lists its parts.
 pub fn stem_shared_bytes(
+    branches: usize,
     kernel: [usize; 2],
     stride: [usize; 2],
     dilation: [usize; 2],
@@ -145,17 +158,39 @@ pub fn stem_shared_bytes(
 ) -> usize {
     const ELEMENT_BYTES: usize = 2; // f16 or bf16
     let k = stem_k(kernel, image_channels);
-    let weights = 2 * STEM_CHANNELS * (k + VECTOR) * ELEMENT_BYTES;
+    let weights = branches * STEM_CHANNELS * (k + VECTOR) * ELEMENT_BYTES;
     let offsets = k * size_of::<i32>();
     let extent = |i: usize, patch: usize| (patch - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1;
     let window = extent(0, STEM_PATCH_H) * extent(1, STEM_PATCH_W) * image_channels * ELEMENT_BYTES;
-    let sums = 2 * STEM_PATCH_H * STEM_PATCH_W * (STEM_CHANNELS + 4) * size_of::<f32>();
+    let sums = branches * STEM_PATCH_H * STEM_PATCH_W * (STEM_CHANNELS + 4) * size_of::<f32>();
     (weights + offsets + window).max(sums)
 }
 
-/// Shared memory of `head`: the pooled features, then the logits.
+/// The most labels of a head that one block computes.
+pub const LABELS_PER_BLOCK: usize = 4096;
+
+/// Shared memory of `head`: the pooled features, then the logits of a block.
 pub fn head_shared_bytes(channels: usize, pooled: bool, labels: usize) -> usize {
     (if pooled { pitch(channels) } else { 0 } + labels) * size_of::<f32>()
+}
+
+/// Shared memory of `head_score`: a float a warp.
+pub const HEAD_SCORE_SHARED_BYTES: usize = HEAD_THREADS / 32 * size_of::<f32>();
+
+/// Blocks that share the positions of an image's channels in `squeeze_excite`: one for about so many positions a thread.
+pub fn squeeze_excite_parts(positions: usize) -> usize {
+    const POSITIONS_OF_A_THREAD: usize = 16;
+    const MOST: usize = 32;
+    let rows = SQUEEZE_EXCITE_THREADS / SQUEEZE_EXCITE_VECTORS;
+    positions.div_ceil(rows * POSITIONS_OF_A_THREAD).min(MOST)
+}
+
+/// Shared memory of `squeeze_excite`; kernels/squeeze_excite.cu lists its parts.
+pub fn squeeze_excite_shared_bytes(channels: usize, squeezed: usize, excited: usize) -> usize {
+    const SCRATCH_BYTES: usize = 16;
+    let rows = SQUEEZE_EXCITE_THREADS * VECTOR;
+    let layers = pitch(channels) + pitch(squeezed) + SQUEEZE_EXCITE_GROUPS * pitch(excited);
+    SCRATCH_BYTES + rows.max(layers) * size_of::<f32>()
 }
 
 /// What a launch with split-K needs beside its operands.
@@ -168,13 +203,19 @@ pub struct Splitting {
 }
 
 /// What `splits` parts of each tile's reduction need: nothing for one.
-pub fn splitting(variant: &GemmVariant, positions: usize, channels: usize, splits: usize) -> Splitting {
+pub fn splitting(
+    variant: &GemmVariant,
+    branches: usize,
+    positions: usize,
+    channels: usize,
+    splits: usize,
+) -> Splitting {
     if splits <= 1 {
         return Splitting { workspace_bytes: 0, tickets: 0 };
     }
     let tiles = positions.div_ceil(variant.tile_m) * channels.div_ceil(variant.tile_n);
     Splitting {
-        workspace_bytes: splits * tiles * 2 * variant.tile_m * variant.tile_n * size_of::<f32>(),
+        workspace_bytes: splits * tiles * branches * variant.tile_m * variant.tile_n * size_of::<f32>(),
         tickets: tiles,
     }
 }
@@ -235,6 +276,9 @@ mod tests {
             ("GATE_MEANS_VECTORS", GATE_MEANS_VECTORS),
             ("GATE_COEFFICIENTS_THREADS", GATE_COEFFICIENTS_THREADS),
             ("HEAD_THREADS", HEAD_THREADS),
+            ("SQUEEZE_EXCITE_THREADS", SQUEEZE_EXCITE_THREADS),
+            ("SQUEEZE_EXCITE_VECTORS", SQUEEZE_EXCITE_VECTORS),
+            ("SQUEEZE_EXCITE_GROUPS", SQUEEZE_EXCITE_GROUPS),
             ("STEM_PATCH_H", STEM_PATCH_H),
             ("STEM_PATCH_W", STEM_PATCH_W),
             ("STEM_CHANNELS", STEM_CHANNELS),

@@ -21,7 +21,7 @@ impl Runner<'_> {
         splits: usize,
         fused: Fused,
     ) -> f64 {
-        let need = launch::splitting(variant, window.positions(), window.channels, splits);
+        let need = launch::splitting(variant, fused.branches, window.positions(), window.channels, splits);
         let memory = SplitMemory::new(self.stream, need, splits);
         let launch = |p: &abi::Conv2dParams| launch::conv2d_implicit_gemm(variant, p);
         let share = self.conv2d(window, fused, pack::implicit_gemm_projected, launch, &memory);
@@ -72,12 +72,12 @@ impl Runner<'_> {
         let projected_w = self.pair(window.channels * projection.channels);
         let packed = [0, 1].map(|t| pack(shape, &w[t], projection.channels, &projected_w[t]));
         let weights = self.weights(packed);
-        let operands = self.operands(fused, window.positions(), window.channels);
+        let operands = self.operands(fused, window.positions(), window.batch, window.channels);
         let [workspace, tickets] = split.addresses();
         let params = abi::Conv2dParams {
             epilogue: operands.epilogue(),
-            input: x.addresses(),
-            weight: addresses(&weights),
+            input: fused.present(x.addresses()),
+            weight: fused.present(addresses(&weights)),
             workspace,
             tickets,
             batch: window.batch as i32,
@@ -96,7 +96,7 @@ impl Runner<'_> {
             dilation_w: window.dilation[1] as i32,
             groups: window.groups as i32,
             splits: split.splits as i32,
-            projection: projected.as_ref().map_or([0; 2], |inputs| inputs.addresses()),
+            projection: projected.as_ref().map_or([0; 2], |inputs| fused.present(inputs.addresses())),
             projection_h: projection.input[0] as i32,
             projection_w: projection.input[1] as i32,
             projection_channels: projection.channels as i32,
@@ -123,11 +123,11 @@ impl Runner<'_> {
         let x: Vec<f32> = image.normalised.iter().map(|&v| round(self.element, v)).collect();
         let w = self.pair(shape.len());
         let weights = self.weights([0, 1].map(|t| pack::stem(shape, &w[t])));
-        let operands = self.operands(fused, window.positions(), window.channels);
+        let operands = self.operands(fused, window.positions(), window.batch, window.channels);
         let params = abi::Conv2dStemParams {
             epilogue: operands.epilogue(),
             image: image.params,
-            weight: addresses(&weights),
+            weight: fused.present(addresses(&weights)),
             batch: window.batch as i32,
             out_h: out_h as i32,
             out_w: out_w as i32,
@@ -145,13 +145,14 @@ impl Runner<'_> {
         self.finish(&operands, sums, &launch::conv2d_stem(self.element, &params), &params, 0)
     }
 
-    pub fn pool(&mut self, window: &Window, kind: Pool, fused: Fused) -> f64 {
+    pub fn pool(&mut self, window: &Window, kind: Pool, include_pad: bool, fused: Fused) -> f64 {
         let [out_h, out_w] = window.output();
         let x = self.inputs(window.in_positions(), window.channels);
-        let operands = self.operands(fused, window.positions(), window.channels);
+        let operands = self.operands(fused, window.positions(), window.batch, window.channels);
+        let counted = if include_pad { window.padding } else { [0; 4] };
         let params = abi::Pool2dParams {
             epilogue: operands.epilogue(),
-            input: x.addresses(),
+            input: fused.present(x.addresses()),
             batch: window.batch as i32,
             in_h: window.input[0] as i32,
             in_w: window.input[1] as i32,
@@ -164,17 +165,80 @@ impl Runner<'_> {
             pad_top: window.padding[0] as i32,
             pad_left: window.padding[1] as i32,
             kind,
+            counted_top: counted[0] as i32,
+            counted_left: counted[1] as i32,
+            counted_bottom: counted[2] as i32,
+            counted_right: counted[3] as i32,
         };
-        let sums = [0, 1].map(|t| reference::pool2d(window, kind, &x.values[t]));
+        let sums = [0, 1].map(|t| reference::pool2d(window, kind, include_pad, &x.values[t]));
         self.finish(&operands, sums, &launch::pool2d(self.element, &params), &params, 0)
+    }
+
+    pub fn adaptive(
+        &mut self,
+        batch: usize,
+        input: [usize; 2],
+        channels: usize,
+        output: [usize; 2],
+        fused: Fused,
+    ) -> f64 {
+        let x = self.inputs(batch * input[0] * input[1], channels);
+        let operands = self.operands(fused, batch * output[0] * output[1], batch, channels);
+        let params = abi::Pool2dParams {
+            epilogue: operands.epilogue(),
+            input: fused.present(x.addresses()),
+            batch: batch as i32,
+            in_h: input[0] as i32,
+            in_w: input[1] as i32,
+            out_h: output[0] as i32,
+            out_w: output[1] as i32,
+            kernel_h: 0,
+            kernel_w: 0,
+            stride_h: 0,
+            stride_w: 0,
+            pad_top: 0,
+            pad_left: 0,
+            kind: Pool::AdaptiveAverage,
+            counted_top: 0,
+            counted_left: 0,
+            counted_bottom: 0,
+            counted_right: 0,
+        };
+        let sums = [0, 1].map(|t| reference::adaptive_average(batch, input, channels, output, &x.values[t]));
+        self.finish(&operands, sums, &launch::pool2d(self.element, &params), &params, 0)
+    }
+
+    pub fn upsample(
+        &mut self,
+        batch: usize,
+        input: [usize; 2],
+        channels: usize,
+        factor: [usize; 2],
+        fused: Fused,
+    ) -> f64 {
+        let x = self.inputs(batch * input[0] * input[1], channels);
+        let positions = batch * input[0] * factor[0] * input[1] * factor[1];
+        let operands = self.operands(fused, positions, batch, channels);
+        let params = abi::Upsample2dParams {
+            epilogue: operands.epilogue(),
+            input: fused.present(x.addresses()),
+            batch: batch as i32,
+            in_h: input[0] as i32,
+            in_w: input[1] as i32,
+            factor_h: factor[0] as i32,
+            factor_w: factor[1] as i32,
+            reserved: 0,
+        };
+        let sums = [0, 1].map(|t| reference::upsample2d(batch, input, channels, factor, &x.values[t]));
+        self.finish(&operands, sums, &launch::upsample2d(self.element, &params), &params, 0)
     }
 
     pub fn identity(&mut self, positions: usize, channels: usize, in_place: bool, fused: Fused) -> f64 {
         let x = self.inputs(positions, channels);
-        let operands = self.operands(fused, positions, channels);
+        let operands = self.operands(fused, positions, 2.min(positions), channels);
         let params = abi::IdentityParams {
             epilogue: operands.epilogue(),
-            input: x.addresses(),
+            input: fused.present(x.addresses()),
             positions: positions as i64,
         };
         let launch = launch::identity(self.element, &params);
@@ -184,9 +248,10 @@ impl Runner<'_> {
             // Once more over its own inputs, each branch's output where its input stands.
             let mut params = params;
             params.epilogue.output = params.input;
+            params.epilogue.output_pitch = abi::pitch(channels) as i32;
             self.stream.launch(&launch, &params);
             let expected = reference::finish(sums(), channels, &operands.values);
-            for (map, expected) in x.device.iter().zip(&expected) {
+            for (map, expected) in x.device.iter().zip(&expected).take(fused.branches) {
                 compare(self.element, self.data, expected, &map.values(self.stream));
             }
         }
@@ -204,9 +269,9 @@ impl Runner<'_> {
         let w = self.data.values(&mut self.rng, self.element, 4 * channels * channels);
         let packed = [0, 1].map(|to| pack::aws_unit_dense(self.element, channels, to, &w));
         let weights = self.weights(packed);
-        let operands = self.operands(Fused::PLAIN, positions, channels);
+        let operands = self.operands(Fused::PLAIN, positions, 1, channels);
         let need = variant.map_or(Splitting { workspace_bytes: 0, tickets: 0 }, |v| {
-            launch::splitting(v, positions, channels, splits)
+            launch::splitting(v, 2, positions, channels, splits)
         });
         let memory = SplitMemory::new(self.stream, need, splits);
         let [workspace, tickets] = memory.addresses();
@@ -235,10 +300,11 @@ impl Runner<'_> {
     /// tile.
     fn stored_by_splits(&self, launch: &Launch) -> usize {
         let Some(variant) = self.case.gemm_variant() else { return 0 };
+        let branches = self.case.fused().map_or(2, |fused| fused.branches);
         let tiles = launch.grid[0] * launch.grid[1];
         match launch.grid[2] {
             1 => 0,
-            splits => splits * tiles * 2 * variant.tile_m * variant.tile_n * 4 + tiles * 4,
+            splits => splits * tiles * branches * variant.tile_m * variant.tile_n * 4 + tiles * 4,
         }
     }
 

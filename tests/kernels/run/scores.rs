@@ -1,4 +1,4 @@
-//! The operators with results of their own: the gated AWS-Unit, which takes three launches, the head, and the caller's
+//! The operators with results of their own: the gated AWS-Unit, which takes three launches, the heads, and the caller's
 //! image.
 
 use awsnet::__tests::abi::{self, Gate, Pixel, Score};
@@ -84,52 +84,130 @@ impl Runner<'_> {
         batch: usize,
         positions: usize,
         channels: usize,
-        labels: [usize; 2],
+        heads: &[(usize, usize, Score)],
         pooled: bool,
+        labels_per_block: usize,
     ) -> f64 {
         let stream = self.stream;
         let features = if pooled { channels } else { channels * positions };
         let x = self.inputs(batch * positions, channels);
-        let w = labels.map(|labels| self.data.parameters(&mut self.rng, labels * features));
-        let bias = self.data.parameters(&mut self.rng, labels[0]); // the second branch has none
-        let weights = [0, 1].map(|t| parameters(stream, &pack::head(channels, features / channels, &w[t])));
-        let bias_on_device = parameters(stream, &bias);
-        let scores = [Score::Softmax, Score::Sigmoid];
-        let [logits, probabilities] =
-            [(); 2].map(|_| labels.map(|labels| Guarded::poisoned(stream, batch * labels * 4)));
-        let params = abi::HeadParams {
-            input: x.addresses(),
-            weight: addresses(&weights),
-            bias: [bias_on_device.address(), 0],
-            logits: addresses(&logits),
-            probabilities: addresses(&probabilities),
+        // Every second head has no bias.
+        let operands: Vec<(Vec<f32>, Option<Vec<f32>>)> = heads
+            .iter()
+            .enumerate()
+            .map(|(index, &(_, labels, _))| {
+                let weights = self.data.parameters(&mut self.rng, labels * features);
+                let bias = (index % 2 == 0).then(|| self.data.parameters(&mut self.rng, labels));
+                (weights, bias)
+            })
+            .collect();
+        let weights: Vec<Guarded> = operands
+            .iter()
+            .map(|(w, _)| parameters(stream, &pack::head(channels, features / channels, w)))
+            .collect();
+        let bias: Vec<Option<Guarded>> =
+            operands.iter().map(|(_, bias)| bias.as_ref().map(|bias| parameters(stream, bias))).collect();
+        // A head without a score copies its logits, or has nowhere for them.
+        let copies = |index: usize| heads[index].2 != Score::None || index % 2 == 0;
+        let results: Vec<[Guarded; 2]> = heads
+            .iter()
+            .map(|&(_, labels, _)| [(); 2].map(|_| Guarded::poisoned(stream, batch * labels * 4)))
+            .collect();
+        let mut params = abi::HeadParams {
+            head: [abi::Head::ABSENT; abi::HEADS],
             positions_per_image: positions as i64,
             batch: batch as i32,
             channels: channels as i32,
-            labels: labels.map(|l| l as i32),
-            score: scores,
+            heads: heads.len() as i32,
             pooled: i32::from(pooled),
+            labels_per_block: labels_per_block as i32,
             reserved: 0,
         };
+        for (index, &(branch, labels, score)) in heads.iter().enumerate() {
+            let [logits, probabilities] = addresses(&results[index]);
+            params.head[index] = abi::Head {
+                input: x.addresses()[branch],
+                weight: weights[index].address(),
+                bias: bias[index].as_ref().map_or(0, Guarded::address),
+                logits,
+                probabilities: if copies(index) { probabilities } else { 0 },
+                labels: labels as i32,
+                score,
+            };
+        }
         let launch = launch::head(self.element, &params);
-        let outputs = [&logits[0], &probabilities[0], &logits[1], &probabilities[1]];
+        let outputs: Vec<&Guarded> = results.iter().flatten().collect();
         let found = self.under_all_schedules(&outputs, || stream.launch(&launch, &params));
         let mut worst = 0f64;
-        for t in 0..2 {
+        for (index, &(branch, labels, score)) in heads.iter().enumerate() {
             let [found_logits, found_probabilities] =
-                [0, 1].map(|which| decode(Element::F32, &found[2 * t + which]));
+                [0, 1].map(|which| decode(Element::F32, &found[2 * index + which]));
+            let (w, bias) = &operands[index];
             for n in 0..batch {
-                let image = &x.values[t][n * positions * channels..][..positions * channels];
-                let bias = (t == 0).then_some(&bias[..]);
-                let logit = reference::head_logits(image, channels, &w[t], bias, labels[t], pooled);
-                let probability = reference::head_probabilities(&logit, scores[t]);
-                let slice = n * labels[t]..(n + 1) * labels[t];
-                for (expected, found) in [(logit, &found_logits), (probability, &found_probabilities)] {
-                    worst = worst.max(compare(Element::F32, self.data, &expected, &found[slice.clone()]));
+                let image = &x.values[branch][n * positions * channels..][..positions * channels];
+                let logit = reference::head_logits(image, channels, w, bias.as_deref(), labels, pooled);
+                let probability = reference::head_probabilities(&logit, score);
+                let slice = n * labels..(n + 1) * labels;
+                let part = &found_logits[slice.clone()];
+                worst = worst.max(compare(Element::F32, self.data, &logit, part));
+                let part = &found_probabilities[slice];
+                match (score, copies(index)) {
+                    (Score::None, true) => assert_eq!(*part, found_logits[n * labels..][..labels]),
+                    (_, false) => assert!(part.iter().all(|v| v.is_nan()), "scores that nobody asked for"),
+                    _ => worst = worst.max(compare(Element::F32, self.data, &probability, part)),
                 }
             }
         }
         worst
+    }
+
+    /// Numbers of a map, or logits that are there.
+    pub fn head_score(
+        &mut self,
+        batch: usize,
+        positions: usize,
+        channels: usize,
+        score: Score,
+        in_place: bool,
+    ) -> f64 {
+        let (stream, labels) = (self.stream, channels * positions);
+        let x = self.inputs(batch * positions, channels);
+        let results = [(); 2].map(|_| Guarded::poisoned(stream, batch * labels * 4));
+        // In the order (channel, position).
+        let numbers: Vec<f32> = x.values[0]
+            .chunks_exact(labels)
+            .flat_map(|image| (0..labels).map(|l| image[l % positions * channels + l / positions]))
+            .collect();
+        let there = Guarded::of_predecessor(stream, &pack::encode(Element::F32, &numbers));
+        let [logits, probabilities] = addresses(&results);
+        let [input, logits] = if in_place { [there.address(); 2] } else { [x.device[0].address(), logits] };
+        let head =
+            abi::Head { input, logits, probabilities, labels: labels as i32, score, ..abi::Head::ABSENT };
+        let params = abi::HeadScoreParams {
+            head,
+            positions_per_image: if in_place { 1 } else { positions as i64 },
+            batch: batch as i32,
+            channels: if in_place { labels } else { channels } as i32,
+            pitch: if in_place { labels } else { abi::pitch(channels) } as i32,
+            reserved: 0,
+        };
+        let launch = launch::head_score(self.element, &params);
+        let outputs = [&results[0], &results[1]];
+        let found = self.under_all_schedules(&outputs, || stream.launch(&launch, &params));
+        let logits = if in_place { there.read(stream) } else { found[0].clone() };
+        assert_eq!(decode(Element::F32, &logits), numbers, "logits");
+        let probabilities = decode(Element::F32, &found[1]);
+        if score == Score::None {
+            assert_eq!(probabilities, numbers, "numbers without a score");
+            return 0.0;
+        }
+        let shares =
+            numbers.chunks_exact(labels).zip(probabilities.chunks_exact(labels)).map(|(logits, found)| {
+                let exact = logits.iter().map(|&v| f64::from(v)).collect();
+                let logits = Expected { value: exact, bound: vec![0.0; labels] };
+                compare(Element::F32, self.data, &reference::head_probabilities(&logits, score), found)
+            });
+        shares.fold(0.0, f64::max)
     }
 
     pub fn image(&mut self, batch: usize, size: [usize; 2], channels: usize, pixel: Pixel) -> f64 {
