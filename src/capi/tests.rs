@@ -490,7 +490,7 @@ fn structs_are_laid_out_alike_in_c_and_rust() {
     let header = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("include/awsnet.h"))
         .expect("the header");
     assert_eq!(
-        header.matches("typedef struct awsnet_").count() - 4, // the handles
+        header.matches("typedef struct awsnet_").count() - 5, // the handles
         rust.lines().filter(|line| !line.contains('.')).count(),
         "a struct that is not compared"
     );
