@@ -49,7 +49,7 @@
 //!
 //! On by default: `cuda`, the CUDA backend. Off by default: `image`, as above; `ndarray`, images from arrays and scores as
 //! arrays; `serde`, `Serialize` for predictions, shapes, branches and kinds of errors; `log`, plans and captured graphs in
-//! the application's log; `capi`, the C interface; `cli`, the command line, which brings `image`.
+//! the application's log; `capi`, the C interface; `onnx`, model files from ONNX files; `cli`, the command line, which brings `image` and `onnx`.
 
 #![warn(missing_docs)]
 
@@ -71,6 +71,8 @@ pub mod image;
 mod log;
 mod memory;
 pub mod model;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod op;
 mod parallel;
 mod pixels;

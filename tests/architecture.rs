@@ -35,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bench", &["error", "model", "plan", "engine", "session"]),
     ("tune", &["error", "file", "model", "plan", "cuda"]),
     ("verify", &["error", "tensor", "op", "model", "graph", "plan", "reference", "engine", "session"]),
+    ("onnx", &["error", "file", "tensor", "model", "device", "plan", "engine"]),
     ("image", &["error", "file", "pixels"]),
     ("__tests", &["model", "graph", "plan", "reference", "cpu", "cuda"]),
 ];
