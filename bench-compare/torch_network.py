@@ -23,6 +23,8 @@ class Network(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
+        if model.manifest["version"] != 1:
+            raise NotImplementedError(f"no model file of version {model.manifest['version']} is written for PyTorch")
         self.layers = model.layers()
         self.heads = model.heads()
         self.names: dict[str, str] = {}  # a module's tensors have no dots in their names
@@ -67,7 +69,7 @@ class Network(nn.Module):
         return emotion, emotion.softmax(1), au, au.sigmoid()
 
     def _branch(self, layer: Layer, index: int, values: dict[str, Pair]) -> Tensor:
-        z = self._operator(layer, BRANCHES[index], values[layer.input][index])
+        z = self._operator(layer, BRANCHES[index], values[layer.inputs[0]][index])
         if layer.residual is not None:
             z = z + values[layer.residual][index]
         match layer.activation:

@@ -9,7 +9,7 @@ mod device;
 use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
-use awsnet::{Branch, Model, Precision, Target};
+use awsnet::{Model, Precision, Target};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use device::Timed;
 
@@ -60,12 +60,11 @@ fn check(model: &Model, timed: &mut Timed) {
     let image = device::images(model, 1);
     let expected = reference::evaluate(model, &image).logits;
     let predictions = timed.session.run(&image).expect("a run");
-    for branch in Branch::BOTH {
-        let expected = &expected[branch as usize];
+    for (head, expected) in predictions.heads().zip(&expected) {
         let largest = expected.iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
-        for (found, expected) in predictions.get(0).expect("an image").logits(branch).iter().zip(expected) {
+        for (found, expected) in head.logits.iter().zip(expected) {
             let error = (f64::from(*found) - expected).abs();
-            assert!(error <= tolerance * largest, "{branch:?}: {found}, not {expected}");
+            assert!(error <= tolerance * largest, "{}: {found}, not {expected}", head.name);
         }
     }
 }

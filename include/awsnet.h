@@ -37,7 +37,8 @@
 #define AWSNET_ERROR_INIT {sizeof(awsnet_error), 0, {0}}
 #define AWSNET_ENGINE_OPTIONS_INIT {sizeof(awsnet_engine_options), 0, 0, 0, 0, 0, 0}
 #define AWSNET_ENGINE_INFO_INIT \
-    {sizeof(awsnet_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0, 0}, {0, 0, 0}}
+    {sizeof(awsnet_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0, 0}, {0, 0, 0}, 0, 0}
+#define AWSNET_HEAD_INFO_INIT {sizeof(awsnet_head_info), 0, 0, 0, 0}
 #define AWSNET_IMAGES_U8_INIT {sizeof(awsnet_images_u8), 0, 0, 0, 0, 0, 0}
 #define AWSNET_DEVICE_IMAGES_INIT {sizeof(awsnet_device_images), 0, 0, 0, 0, 0}
 #define AWSNET_PREDICTIONS_INIT {sizeof(awsnet_predictions), 0, {0, 0}, {0, 0}, {0, 0}}
@@ -125,6 +126,15 @@
 
 // Facial action units: any of them may be active. Probabilities are a sigmoid each.
 #define AWSNET_BRANCH_AU 1
+
+// One of several classes: a softmax.
+#define AWSNET_HEAD_KIND_CLASSES 0
+
+// Units that are active or not, whatever the others are: a sigmoid each.
+#define AWSNET_HEAD_KIND_UNITS 1
+
+// Numbers as they are: probabilities are the logits.
+#define AWSNET_HEAD_KIND_VALUES 2
 
 // Floats, [count][channels][height][width], normalised as awsnet_engine_info says.
 #define AWSNET_PIXELS_F32 0
@@ -214,20 +224,43 @@ typedef struct awsnet_engine_info {
     uint32_t height;
     // Pixels in a row of an image.
     uint32_t width;
-    // Labels of each branch.
+    // Numbers that each of the first two heads gives; 0 for one that is not there.
     uint32_t label_count[2];
     // A value of channel c that is input to the network is (pixel / 255 - mean[c]) / std[c]; zero beyond channels.
     float mean[3];
     // See mean.
     float std[3];
+    // Heads of the model.
+    uint32_t head_count;
+    // Branches of the model: 1 or 2.
+    uint32_t branch_count;
 } awsnet_engine_info;
 
-// One of the two networks: one of AWSNET_BRANCH_*. Indexes the arrays that hold one element a branch.
-typedef int32_t awsnet_branch;
+// The number of a head, in the order of the model file: awsnet_engine_find_head gives that of a name. The heads of an AWS-Net
+// are numbered as its branches, by AWSNET_BRANCH_*.
+typedef int32_t awsnet_head;
 
-// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element a
-// branch, by AWSNET_BRANCH_*. A buffer holds the scores of image 0, then those of image 1, and so on: [images][labels].
-// It is written only where the run succeeds, and is the caller's.
+// What a head's logits stand for: one of AWSNET_HEAD_KIND_*.
+typedef int32_t awsnet_head_kind;
+
+// What a head gives: awsnet_head_info info = AWSNET_HEAD_INFO_INIT;
+typedef struct awsnet_head_info {
+    // sizeof(awsnet_head_info)
+    uint32_t struct_size;
+    // What its logits stand for.
+    awsnet_head_kind kind;
+    // Numbers that it gives for an image.
+    size_t count;
+    // Labels: as many as numbers, or none.
+    size_t label_count;
+    // Its name, UTF-8, which lives as long as the engine.
+    const char *name;
+} awsnet_head_info;
+
+// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element for
+// each of the first two heads, by AWSNET_BRANCH_* in an AWS-Net; awsnet_session_scores gives the results of any head. A buffer
+// holds the scores of image 0, then those of image 1, and so on: [images][numbers]. It is written only where the run
+// succeeds, and is the caller's.
 typedef struct awsnet_predictions {
     // sizeof(awsnet_predictions)
     uint32_t struct_size;
@@ -237,7 +270,7 @@ typedef struct awsnet_predictions {
     float *logits[2];
     // Scores from 0 to 1; NULL for none.
     float *probabilities[2];
-    // Floats that each buffer of the branch has room for.
+    // Floats that each buffer of the head has room for.
     size_t capacity[2];
 } awsnet_predictions;
 
@@ -278,6 +311,9 @@ typedef struct awsnet_device_images {
     // For AWSNET_PIXELS_U8, as in awsnet_images_u8; else 0.
     size_t image_stride;
 } awsnet_device_images;
+
+// One of the two networks of an AWS-Net, and its head: one of AWSNET_BRANCH_*.
+typedef int32_t awsnet_branch;
 
 #ifdef __cplusplus
 extern "C" {
@@ -342,18 +378,37 @@ awsnet_status awsnet_engine_query(const struct awsnet_engine *engine,
                                   struct awsnet_engine_info *info,
                                   struct awsnet_error *error);
 
-// The label of a branch's score number index: UTF-8, which lives as long as the engine.
+// What a head gives.
+awsnet_status awsnet_engine_head(const struct awsnet_engine *engine,
+                                 awsnet_head head,
+                                 struct awsnet_head_info *info,
+                                 struct awsnet_error *error);
+
+// The number of the head of a name, UTF-8.
+awsnet_status awsnet_engine_find_head(const struct awsnet_engine *engine,
+                                      const char *name,
+                                      awsnet_head *head,
+                                      struct awsnet_error *error);
+
+// The label of a head's number index: UTF-8, which lives as long as the engine.
 awsnet_status awsnet_engine_label(const struct awsnet_engine *engine,
-                                  awsnet_branch branch,
+                                  awsnet_head head,
                                   size_t index,
                                   const char **label,
                                   struct awsnet_error *error);
 
-// The probability from which on the action unit of number index counts as active.
+// The probability from which on the action unit of number index counts as active: that of the first head of units.
 awsnet_status awsnet_engine_threshold(const struct awsnet_engine *engine,
                                       size_t index,
                                       float *threshold,
                                       struct awsnet_error *error);
+
+// As awsnet_engine_threshold, of any head; heads of other kinds than units have none.
+awsnet_status awsnet_engine_head_threshold(const struct awsnet_engine *engine,
+                                           awsnet_head head,
+                                           size_t index,
+                                           float *threshold,
+                                           struct awsnet_error *error);
 
 // Every choice about how the model runs, as a table for people: several lines of UTF-8, which live as long as the engine.
 // The wording is not part of this interface.
@@ -401,6 +456,22 @@ awsnet_status awsnet_session_run_within(struct awsnet_session *session,
 awsnet_status awsnet_session_run_u8(struct awsnet_session *session,
                                     const struct awsnet_images_u8 *images,
                                     const struct awsnet_predictions *predictions,
+                                    struct awsnet_error *error);
+
+// The results of the last run for one head: logits and probabilities, [images][numbers], as many images as ran.
+//
+// head: as in awsnet_engine_head. logits, probabilities: NULL for what is not wanted.
+// capacity: floats that each buffer has room for.
+// count: the number of images, written where it is not NULL.
+//
+// AWSNET_STATUS_INVALID_ARGUMENT: nothing has run yet, or the last run failed or was queued on a stream.
+// AWSNET_STATUS_BUFFER_TOO_SMALL: the message says how many floats there are.
+awsnet_status awsnet_session_scores(struct awsnet_session *session,
+                                    awsnet_head head,
+                                    float *logits,
+                                    float *probabilities,
+                                    size_t capacity,
+                                    size_t *count,
                                     struct awsnet_error *error);
 
 // Queues a run on a CUDA stream and returns at once; for an engine on AWSNET_DEVICE_CUDA. It does not wait for the

@@ -16,7 +16,7 @@
 //!
 //! ```
 //! use awsnet::model::init::{Architecture, InitOptions, init};
-//! use awsnet::{Branch, Engine, EngineOptions, Model, Plan, PlanOptions};
+//! use awsnet::{Engine, EngineOptions, Model, Plan, PlanOptions};
 //!
 //! # fn main() -> awsnet::Result<()> {
 //! // A network with random weights; `Model::load("file.safetensors")` reads a trained one.
@@ -31,8 +31,10 @@
 //! let images = vec![0.0; 3 * engine.plan().input().shape.len()]; // three images, [N, C, H, W], normalised
 //! for prediction in session.run(&images)? {
 //!     let active: Vec<&str> = prediction.active().map(|au| au.label).collect();
-//!     println!("{} {active:?}", prediction.emotion().label);
-//!     assert_eq!(prediction.probabilities(Branch::Emotion).len(), prediction.labels(Branch::Emotion).len());
+//!     println!("{} {active:?}", prediction.emotion().map_or("", |emotion| emotion.label));
+//!     for head in prediction.heads() {
+//!         assert_eq!(head.probabilities.len(), head.labels.len());
+//!     }
 //! }
 //! # Ok(())
 //! # }
@@ -92,6 +94,8 @@ pub use pixels::{Images, ImagesU8};
 pub use plan::{
     Conv2dAlgorithm, Gpu, Isa, Node, Plan, PlanOptions, Precision, Target, Tuning, WinogradTile, Work,
 };
-pub use predictions::{OwnedPrediction, Prediction, Predictions, PredictionsIter, Score, Scores};
+pub use predictions::{
+    HeadPrediction, OwnedPrediction, Prediction, Predictions, PredictionsIter, Score, Scores,
+};
 pub use session::{RunOptions, Session};
-pub use tensor::{Branch, DType, Shape, Tensor};
+pub use tensor::{DType, Shape, Tensor};

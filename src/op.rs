@@ -2,7 +2,8 @@
 //!
 //! Every operator reads and writes maps of channels x height x width. A window operator (convolution, pooling)
 //! over an extent of `n` with kernel `k`, stride `s`, dilation `d` and padding `p0` before and `p1` after gives
-//! `floor((n + p0 + p1 - (d*(k-1) + 1)) / s) + 1`, as in PyTorch.
+//! `floor((n + p0 + p1 - (d*(k-1) + 1)) / s) + 1`, as in PyTorch. A pooling in ceil mode rounds up instead, as far as its last
+//! window begins within the map or the padding before it.
 
 // An operator that nobody handles is an error of the compiler.
 #![warn(clippy::wildcard_enum_match_arm)]
@@ -98,11 +99,40 @@ pub struct Pool2d {
     pub kernel: [usize; 2],
     /// Rows and columns from one window to the next.
     pub stride: [usize; 2],
-    /// Padding, which never wins a maximum and counts as zeros in an average.
+    /// Padding, which never wins a maximum.
     pub padding: Padding,
+    /// Whether a last window that is not whole is computed too.
+    pub ceil_mode: bool,
+    /// Whether an average divides by the padding that its window meets as well; what lies beyond the padding never counts.
+    pub count_include_pad: bool,
 }
 
-/// What both branches of a layer pair compute, before bias, residual, activation and AWS-Unit.
+impl Pool2d {
+    /// What an average divides by: the positions that the window of the output's `row` and `column` has in `input`, and in
+    /// the padding where that counts.
+    #[inline]
+    pub(crate) fn divisor(&self, input: Shape, row: usize, column: usize) -> usize {
+        let Padding { top, left, bottom, right } = self.padding;
+        let count = |axis: usize, index: usize, before: usize, size: usize, after: usize| {
+            let begin = index * self.stride[axis];
+            let end = (begin + self.kernel[axis]).min(before + size + after);
+            match self.count_include_pad {
+                true => end - begin,
+                false => end.min(before + size) - begin.max(before),
+            }
+        };
+        count(0, row, top, input.height, bottom) * count(1, column, left, input.width, right)
+    }
+}
+
+/// The rows (or columns) of an input of `size` that the window `index` of an adaptive pooling to `output` windows averages, as
+/// in PyTorch.
+#[inline]
+pub(crate) fn adaptive_window(index: usize, size: usize, output: usize) -> Range<usize> {
+    index * size / output..((index + 1) * size).div_ceil(output)
+}
+
+/// What every branch of a layer computes, before scale, residual, activation and AWS-Unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Op {
@@ -112,23 +142,36 @@ pub enum Op {
     Linear,
     /// The maximum over a window.
     MaxPool2d(Pool2d),
-    /// The mean over a window, padding counted.
+    /// The mean over a window.
     AvgPool2d(Pool2d),
+    /// The mean over each of [height, width] windows that cover the map: the window i of n over an extent of s goes from
+    /// `floor(i*s/n)` to `ceil((i+1)*s/n)`.
+    AdaptiveAvgPool2d([usize; 2]),
     /// The mean over the whole map; gives C x 1 x 1.
     GlobalAvgPool2d,
+    /// A factor and a term a channel, each branch its own: what the manifest calls an `identity` with a `batch_norm`.
+    BatchNorm,
+    /// The channels of several maps of one height and width, one map behind the other.
+    Concat,
+    /// Each row and column repeated so many times: nearest-neighbour upsampling.
+    Upsample2d([usize; 2]),
     /// The input itself.
     Identity,
 }
 
 impl Op {
-    /// The operator's name in the manifest.
+    /// The operator's name in the manifest; `batch_norm` of one that stands alone.
     pub fn name(&self) -> &'static str {
         match self {
             Op::Conv2d(_) => "conv2d",
             Op::Linear => "linear",
             Op::MaxPool2d(_) => "max_pool2d",
             Op::AvgPool2d(_) => "avg_pool2d",
+            Op::AdaptiveAvgPool2d(_) => "adaptive_avg_pool2d",
             Op::GlobalAvgPool2d => "global_avg_pool2d",
+            Op::BatchNorm => "batch_norm",
+            Op::Concat => "concat",
+            Op::Upsample2d(_) => "upsample2d",
             Op::Identity => "identity",
         }
     }
@@ -136,8 +179,14 @@ impl Op {
     /// Whether each branch has a weight of its own for this operator.
     pub fn has_weight(&self) -> bool {
         match self {
-            Op::Conv2d(_) | Op::Linear => true,
-            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool2d | Op::Identity => false,
+            Op::Conv2d(_) | Op::Linear | Op::BatchNorm => true,
+            Op::MaxPool2d(_)
+            | Op::AvgPool2d(_)
+            | Op::AdaptiveAvgPool2d(_)
+            | Op::GlobalAvgPool2d
+            | Op::Concat
+            | Op::Upsample2d(_)
+            | Op::Identity => false,
         }
     }
 
@@ -149,26 +198,45 @@ impl Op {
                 Some(vec![out_channels, input.channels / conv.groups, kh, kw])
             }
             Op::Linear => Some(vec![out_channels, input.len()]),
-            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool2d | Op::Identity => None,
+            Op::BatchNorm => Some(vec![input.channels]),
+            Op::MaxPool2d(_)
+            | Op::AvgPool2d(_)
+            | Op::AdaptiveAvgPool2d(_)
+            | Op::GlobalAvgPool2d
+            | Op::Concat
+            | Op::Upsample2d(_)
+            | Op::Identity => None,
         }
     }
 
-    /// The shape this operator gives; `out_channels` is that of the weight and counts only where there is one.
+    /// The shape this operator gives; `out_channels` is that of the weight and counts only where there is one. `inputs` are
+    /// the maps it reads, one for all but a concatenation.
     ///
     /// `place` names the layer in errors: groups that do not divide the channels, a window larger than the padded
-    /// input, a map too large for the address space.
-    pub(crate) fn output_shape(&self, place: &str, input: Shape, out_channels: usize) -> Result<Shape> {
+    /// input, maps of several sizes concatenated, a map too large for the address space.
+    pub(crate) fn output_shape(&self, place: &str, inputs: &[Shape], out_channels: usize) -> Result<Shape> {
+        let input = inputs[0];
         let error = |expected: String, found: String| Error::new(ErrorKind::Model, place, expected, found);
-        let window = |kernel: [usize; 2], stride: [usize; 2], padding: Padding, dilation: [usize; 2]| {
+        let window = |kernel: [usize; 2],
+                      stride: [usize; 2],
+                      padding: Padding,
+                      dilation: [usize; 2],
+                      ceil_mode: bool| {
             let extent = |size: usize, before: usize, after: usize, axis: usize| {
                 let padded = size.checked_add(before)?.checked_add(after)?;
                 let span = (kernel[axis] - 1).checked_mul(dilation[axis])?.checked_add(1)?;
-                Some((padded, span, (padded.checked_sub(span)?) / stride[axis] + 1))
+                let whole = padded.checked_sub(span).map_or(0, |steps| steps / stride[axis] + 1);
+                // One more window, where pixels are left over for it, unless nothing but the padding behind the map would be
+                // in it.
+                let begins = whole.checked_mul(stride[axis])?;
+                let left_over = begins.saturating_add(span) < padded.saturating_add(stride[axis]);
+                let windows = whole + usize::from(ceil_mode && left_over && begins < size + before);
+                (windows > 0).then_some(windows)
             };
             let rows = extent(input.height, padding.top, padding.bottom, 0);
             let columns = extent(input.width, padding.left, padding.right, 1);
             match (rows, columns) {
-                (Some((.., height)), Some((.., width))) => Ok((height, width)),
+                (Some(height), Some(width)) => Ok((height, width)),
                 _ => Err(error(
                     format!(
                         "an output of at least 1x1, that is an input padded to at least the window of {}x{} \
@@ -194,16 +262,36 @@ impl Op {
                         ));
                     }
                 }
-                let (height, width) = window(conv.kernel, conv.stride, conv.padding, conv.dilation)?;
+                let (height, width) = window(conv.kernel, conv.stride, conv.padding, conv.dilation, false)?;
                 Shape::new(out_channels, height, width)
             }
             Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => {
-                let (height, width) = window(pool.kernel, pool.stride, pool.padding, [1, 1])?;
+                let (height, width) = window(pool.kernel, pool.stride, pool.padding, [1, 1], pool.ceil_mode)?;
                 Shape::new(input.channels, height, width)
             }
             Op::Linear => Shape::new(out_channels, 1, 1),
+            Op::AdaptiveAvgPool2d([height, width]) => Shape::new(input.channels, *height, *width),
             Op::GlobalAvgPool2d => Shape::new(input.channels, 1, 1),
-            Op::Identity => input,
+            Op::Concat => {
+                let mut channels = 0usize;
+                for shape in inputs {
+                    if (shape.height, shape.width) != (input.height, input.width) {
+                        return Err(error(
+                            format!(
+                                "maps of {}x{} pixels, as the first of them has",
+                                input.height, input.width
+                            ),
+                            shape.to_string(),
+                        ));
+                    }
+                    channels = channels.saturating_add(shape.channels);
+                }
+                Shape::new(channels, input.height, input.width)
+            }
+            Op::Upsample2d([h, w]) => {
+                Shape::new(input.channels, input.height.saturating_mul(*h), input.width.saturating_mul(*w))
+            }
+            Op::BatchNorm | Op::Identity => input,
         };
         match shape.checked_len() {
             Some(0) => Err(error("an output with at least one element".into(), format!("{shape}"))),
@@ -226,8 +314,10 @@ impl Op {
                 let [kh, kw] = pool.kernel.map(|extent| extent as u64);
                 output_len.saturating_mul(kh.saturating_mul(kw))
             }
-            Op::GlobalAvgPool2d => input.len() as u64,
-            Op::Identity => 0,
+            // Windows of an adaptive pooling meet each element about once.
+            Op::AdaptiveAvgPool2d(_) | Op::GlobalAvgPool2d => input.len() as u64,
+            Op::BatchNorm => output_len.saturating_mul(2),
+            Op::Concat | Op::Upsample2d(_) | Op::Identity => 0,
         }
     }
 }
@@ -252,12 +342,13 @@ impl fmt::Display for Op {
             Op::MaxPool2d(Pool2d { kernel, stride, .. }) | Op::AvgPool2d(Pool2d { kernel, stride, .. }) => {
                 write!(f, " {}x{} /{}x{}", kernel[0], kernel[1], stride[0], stride[1])
             }
-            Op::Linear | Op::GlobalAvgPool2d | Op::Identity => Ok(()),
+            Op::AdaptiveAvgPool2d([h, w]) | Op::Upsample2d([h, w]) => write!(f, " {h}x{w}"),
+            Op::Linear | Op::GlobalAvgPool2d | Op::BatchNorm | Op::Concat | Op::Identity => Ok(()),
         }
     }
 }
 
-/// The function applied to each element of z + residual.
+/// The function applied to each element of z * scale + residual.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Activation {
@@ -266,13 +357,31 @@ pub enum Activation {
     None,
     /// max(x, 0)
     Relu,
+    /// min(max(x, 0), 6)
+    Relu6,
     /// x where x >= 0, else `negative_slope` * x
     LeakyRelu {
         /// The slope on the negative side.
         negative_slope: f32,
     },
+    /// As leaky relu, with a slope a channel that is learnt, each branch its own.
+    Prelu,
+    /// x where x >= 0, else exp(x) - 1
+    Elu,
+    /// 1 / (1 + exp(-x))
+    Sigmoid,
+    /// relu6(x + 3) / 6
+    HardSigmoid,
     /// x / (1 + exp(-x))
     Silu,
+    /// x * relu6(x + 3) / 6
+    HardSwish,
+    /// (exp(2x) - 1) / (exp(2x) + 1)
+    Tanh,
+    /// x * (1 + erf(x / sqrt(2))) / 2
+    Gelu,
+    /// x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))) / 2
+    GeluTanh,
 }
 
 impl Activation {
@@ -281,17 +390,51 @@ impl Activation {
         match self {
             Activation::None => "none",
             Activation::Relu => "relu",
+            Activation::Relu6 => "relu6",
             Activation::LeakyRelu { .. } => "leaky_relu",
+            Activation::Prelu => "prelu",
+            Activation::Elu => "elu",
+            Activation::Sigmoid => "sigmoid",
+            Activation::HardSigmoid => "hardsigmoid",
             Activation::Silu => "silu",
+            Activation::HardSwish => "hardswish",
+            Activation::Tanh => "tanh",
+            Activation::Gelu => "gelu",
+            Activation::GeluTanh => "gelu_tanh",
         }
     }
 
-    /// A bound on |f'|, which is how much the activation can magnify an error.
-    pub(crate) fn lipschitz(&self) -> f64 {
+    /// A bound on |f'|, which is how much the activation can magnify an error; `steepest` is the largest magnitude of a PReLU's
+    /// slopes.
+    pub(crate) fn lipschitz(&self, steepest: f32) -> f64 {
         match self {
-            Activation::None | Activation::Relu => 1.0,
+            Activation::None | Activation::Relu | Activation::Relu6 | Activation::Elu | Activation::Tanh => {
+                1.0
+            }
             Activation::LeakyRelu { negative_slope } => f64::from(negative_slope.abs()).max(1.0),
+            Activation::Prelu => f64::from(steepest).max(1.0),
+            Activation::Sigmoid => 0.25,
+            Activation::HardSigmoid => 1.0 / 6.0,
             Activation::Silu => 1.1, // the maximum of silu' is 1.0998..., at x = 2.3994
+            Activation::HardSwish => 1.5, // at x = 3
+            Activation::Gelu => 1.13, // the maximum of gelu' is 1.1289..., at x = sqrt(2)
+            Activation::GeluTanh => 1.13,
+        }
+    }
+
+    /// How far a computed value may be from the function's, in units of 2^-24 of the value, whatever it is given: the
+    /// roundings of its own formula.
+    pub(crate) fn own_roundings(&self) -> f64 {
+        match self {
+            Activation::None | Activation::Relu | Activation::Relu6 => 0.0,
+            Activation::LeakyRelu { .. } | Activation::Prelu => 1.0,
+            Activation::HardSigmoid | Activation::HardSwish => 4.0,
+            Activation::Elu
+            | Activation::Sigmoid
+            | Activation::Silu
+            | Activation::Tanh
+            | Activation::Gelu
+            | Activation::GeluTanh => 16.0,
         }
     }
 }

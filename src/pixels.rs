@@ -4,7 +4,7 @@
 //! what is left for a backend that reads floats, once count, sizes and strides are known to be right.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Input;
+use crate::model::{ChannelOrder, Input};
 use crate::tensor::Shape;
 
 /// The images of a run, as [`Session::run`](crate::Session::run) takes them: floats by reference, or [`ImagesU8`].
@@ -163,17 +163,32 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// What each byte of a channel is normalised to.
-pub(crate) type Normalised = [f32; 256];
+/// How a channel of the network is made of 8-bit pixels.
+pub(crate) struct Normalised {
+    /// What each byte is normalised to.
+    pub table: [f32; 256],
+    /// The byte of a pixel that is the channel's.
+    pub byte: usize,
+}
 
-/// The table of a channel: (value / 255 - mean) / std, 256 divisions in place of two a pixel.
-pub(crate) fn table(mean: f32, std: f32) -> Normalised {
+/// What each byte of a channel is normalised to: (value / 255 - mean) / std, 256 divisions in place of two a pixel.
+pub(crate) fn table(mean: f32, std: f32) -> [f32; 256] {
     std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std)
 }
 
-/// The table of each channel.
+/// The byte of a pixel of red, green and blue that is a channel of a network's, or the only byte of its luma.
+pub(crate) fn byte_of(input: &Input, channel: usize) -> usize {
+    match input.order {
+        ChannelOrder::Rgb => channel,
+        ChannelOrder::Bgr => input.shape.channels - 1 - channel,
+    }
+}
+
+/// How each channel is made.
 pub(crate) fn normalised(input: &Input) -> Vec<Normalised> {
-    input.mean.iter().zip(&input.std).map(|(&mean, &std)| table(mean, std)).collect()
+    let of_channel =
+        |(channel, (&mean, &std))| Normalised { table: table(mean, std), byte: byte_of(input, channel) };
+    input.mean.iter().zip(&input.std).enumerate().map(of_channel).collect()
 }
 
 /// The images of a run on a backend that reads floats.
@@ -184,7 +199,7 @@ pub(crate) enum Pixels<'a> {
     /// [N, C, H, W], normalised, wherever they lie.
     #[cfg(feature = "ndarray")]
     Array(ndarray::ArrayView4<'a, f32>),
-    /// Bytes, and the table of each channel.
+    /// Bytes, and how each channel is made of them.
     Bytes(Rows<'a>, &'a [Normalised]),
 }
 
@@ -202,9 +217,9 @@ impl Pixels<'_> {
                 to.iter_mut().zip(row).for_each(|(to, &value)| *to = value);
             }
             Pixels::Bytes(bytes, tables) => {
-                let table = &tables[channel];
+                let Normalised { table, byte } = &tables[channel];
                 let pixels = bytes.row(image, y, shape).chunks_exact(shape.channels);
-                to.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = table[usize::from(pixel[channel])]);
+                to.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = table[usize::from(pixel[*byte])]);
             }
         }
     }
@@ -256,9 +271,16 @@ mod tests {
     const SHAPE: Shape = Shape { channels: 3, height: 2, width: 3 };
 
     #[test]
-    fn bytes_with_strides_are_the_floats_they_normalise_to() {
+    fn bytes_with_strides_are_the_floats_they_normalise_to_in_the_networks_order() {
+        for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
+            check_order(order);
+        }
+    }
+
+    fn check_order(order: ChannelOrder) {
         let shape = SHAPE;
-        let input = Input { shape, mean: vec![0.5, 0.25, 0.0], std: vec![0.2, 1.0, 3.0] };
+        let (mean, std) = (vec![0.5, 0.25, 0.0], vec![0.2, 1.0, 3.0]);
+        let input = Input { shape, mean, std, order, face: None };
         let [row_stride, image_stride] = [shape.width * shape.channels + 2, 40];
         let pixels: Vec<u8> = (0..70).map(|value| value * 3).collect();
         let images = ImagesU8::new(&pixels, 3, 2, 3).row_stride(row_stride).image_stride(image_stride);
@@ -267,8 +289,9 @@ mod tests {
         for (image, channel, y) in
             (0..2).flat_map(|n| (0..3).flat_map(move |c| (0..2).map(move |y| (n, c, y))))
         {
+            let byte = if order == ChannelOrder::Rgb { channel } else { 2 - channel };
             for x in 0..shape.width {
-                let byte = pixels[image * image_stride + y * row_stride + x * shape.channels + channel];
+                let byte = pixels[image * image_stride + y * row_stride + x * shape.channels + byte];
                 floats.push((f32::from(byte) / 255.0 - input.mean[channel]) / input.std[channel]);
             }
         }

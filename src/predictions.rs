@@ -1,13 +1,15 @@
-//! What a run gives: logits and probabilities of both heads, and how they are read.
+//! What a run gives: the numbers of every head, and how they are read.
 //!
 //! ```text
-//! softmax    p_i = exp(l_i - max) / sum over j of exp(l_j - max)
-//! sigmoid    p_i = 1 / (1 + exp(-l_i))
+//! classes    a softmax          p_i = exp(l_i - max) / sum over j of exp(l_j - max)
+//! units      a sigmoid each     p_i = 1 / (1 + exp(-l_i))
+//! values     as they are
 //! ```
 //!
 //! A backend writes its results to the session's [`PredictionBuffers`], probabilities too, by [`PredictionBuffers::score`]
 //! where it does not compute them itself. All that a user sees are views of these: [`Predictions`] of a run,
-//! [`Prediction`] of an image, [`Score`] of a label. [`OwnedPrediction`] is a copy that outlives the next run.
+//! [`Prediction`] of an image, [`HeadPrediction`] of a head, [`Score`] of a label. [`OwnedPrediction`] is a copy that outlives
+//! the next run.
 
 #[cfg(feature = "serde")]
 mod serialize;
@@ -16,30 +18,49 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::tensor::Branch;
+use crate::model::{HeadKind, Model};
 
-/// The scores that a head gives, and how they are read.
+/// What is known of a head without its weights.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadLabels {
+    pub name: String,
+    pub kind: HeadKind,
+    /// How many numbers it gives.
+    pub len: usize,
+    /// As many, or none.
     pub labels: Vec<String>,
-    /// Empty for the emotion head.
+    /// As many for units, else none.
     pub thresholds: Vec<f32>,
 }
 
+impl HeadLabels {
+    /// Those of a model's heads.
+    pub fn of(model: &Model) -> Arc<[HeadLabels]> {
+        let head = |head: &crate::model::Head| HeadLabels {
+            name: head.name().to_owned(),
+            kind: head.kind(),
+            len: head.len(),
+            labels: head.labels().to_vec(),
+            thresholds: head.thresholds().to_vec(),
+        };
+        model.heads().iter().map(head).collect()
+    }
+}
+
 /// Where a session keeps its results from one run to the next.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PredictionBuffers {
-    labels: [usize; 2],
-    /// [batch, labels] of each branch.
-    logits: [Vec<f32>; 2],
-    probabilities: [Vec<f32>; 2],
+    heads: Arc<[HeadLabels]>,
+    /// [batch, numbers] of each head.
+    logits: Vec<Vec<f32>>,
+    /// The same; empty for values, which are their logits.
+    probabilities: Vec<Vec<f32>>,
 }
 
 impl PredictionBuffers {
-    pub(crate) fn new(heads: &[HeadLabels; 2], batch: usize) -> Result<Self> {
-        let labels = heads.each_ref().map(|head| head.labels.len());
-        let zeros = |labels: usize| -> Result<Vec<f32>> {
-            let len = batch.saturating_mul(labels);
+    pub(crate) fn new(heads: &Arc<[HeadLabels]>, batch: usize) -> Result<Self> {
+        let zeros = |len: usize| -> Result<Vec<f32>> {
+            let len = batch.saturating_mul(len);
             let mut zeros = Vec::new();
             zeros.try_reserve_exact(len).map_err(|_| {
                 let expected = format!("{} bytes of memory", len.saturating_mul(size_of::<f32>()));
@@ -48,56 +69,78 @@ impl PredictionBuffers {
             zeros.resize(len, 0.0);
             Ok(zeros)
         };
-        let [emotion, au] = labels;
+        let scored = |head: &HeadLabels| if head.kind == HeadKind::Values { 0 } else { head.len };
         Ok(PredictionBuffers {
-            labels,
-            logits: [zeros(emotion)?, zeros(au)?],
-            probabilities: [zeros(emotion)?, zeros(au)?],
+            heads: Arc::clone(heads),
+            logits: heads.iter().map(|head| zeros(head.len)).collect::<Result<_>>()?,
+            probabilities: heads.iter().map(|head| zeros(scored(head))).collect::<Result<_>>()?,
         })
     }
 
-    /// Where an image's scores of a branch stand.
-    fn range(&self, branch: Branch, image: usize) -> Range<usize> {
-        let labels = self.labels[branch as usize];
-        image * labels..(image + 1) * labels
+    /// Where an image's numbers of a head stand.
+    fn range(&self, head: usize, image: usize) -> Range<usize> {
+        let len = self.heads[head].len;
+        image * len..(image + 1) * len
     }
 
-    /// The logits of an image and branch.
-    pub(crate) fn logits(&self, branch: Branch, image: usize) -> &[f32] {
-        &self.logits[branch as usize][self.range(branch, image)]
+    /// The logits of an image and head.
+    pub(crate) fn logits(&self, head: usize, image: usize) -> &[f32] {
+        &self.logits[head][self.range(head, image)]
     }
 
-    /// The logits of an image and branch, to be written.
-    pub(crate) fn logits_mut(&mut self, branch: Branch, image: usize) -> &mut [f32] {
-        let range = self.range(branch, image);
-        &mut self.logits[branch as usize][range]
+    /// The logits of an image and head, to be written.
+    pub(crate) fn logits_mut(&mut self, head: usize, image: usize) -> &mut [f32] {
+        let range = self.range(head, image);
+        &mut self.logits[head][range]
     }
 
-    /// The probabilities of an image and branch, to be written by a backend that computes them itself.
+    /// The probabilities of an image and head, to be written by a backend that computes them itself; none of values.
     #[cfg(feature = "cuda")]
-    pub(crate) fn probabilities_mut(&mut self, branch: Branch, image: usize) -> &mut [f32] {
-        let range = self.range(branch, image);
-        &mut self.probabilities[branch as usize][range]
+    pub(crate) fn probabilities_mut(&mut self, head: usize, image: usize) -> Option<&mut [f32]> {
+        let range = self.range(head, image);
+        self.probabilities[head].get_mut(range)
     }
 
     /// Computes the probabilities of the first `len` images from their logits.
     pub(crate) fn score(&mut self, len: usize) {
-        for branch in Branch::BOTH {
-            let b = branch as usize;
-            let logits = self.logits[b].chunks_exact(self.labels[b]);
-            for (logits, out) in logits.zip(self.probabilities[b].chunks_exact_mut(self.labels[b])).take(len)
-            {
-                match branch {
-                    Branch::Emotion => softmax(logits, out),
-                    Branch::Au => sigmoid(logits, out),
-                }
+        for ((head, logits), probabilities) in
+            self.heads.iter().zip(&self.logits).zip(&mut self.probabilities)
+        {
+            let logits = logits.chunks_exact(head.len);
+            let images = logits.zip(probabilities.chunks_exact_mut(head.len)).take(len);
+            match head.kind {
+                HeadKind::Classes => images.for_each(|(logits, out)| softmax(logits, out)),
+                HeadKind::Units => images.for_each(|(logits, out)| sigmoid(logits, out)),
+                HeadKind::Values => {}
             }
         }
     }
 
     /// The first `len` images, whose logits and probabilities are there.
-    pub(crate) fn first<'a>(&'a self, heads: &'a Arc<[HeadLabels; 2]>, len: usize) -> Predictions<'a> {
-        Predictions { heads, len, buffers: self }
+    pub(crate) fn first(&self, len: usize) -> Predictions<'_> {
+        Predictions { len, buffers: self }
+    }
+
+    /// What a head gives in some images.
+    fn scores(&self, head: usize, images: Range<usize>) -> (&HeadLabels, &[f32], &[f32]) {
+        let labels = &self.heads[head];
+        let range = images.start * labels.len..images.end * labels.len;
+        let logits = &self.logits[head][range.clone()];
+        let probabilities = match labels.kind {
+            HeadKind::Classes | HeadKind::Units => &self.probabilities[head][range],
+            HeadKind::Values => logits,
+        };
+        (labels, logits, probabilities)
+    }
+
+    /// The index of the head of a name.
+    fn named(&self, name: &str) -> Option<usize> {
+        self.heads.iter().position(|head| head.name == name)
+    }
+
+    /// The index of the first head of a kind.
+    fn first_of(&self, kind: HeadKind) -> Option<usize> {
+        self.heads.iter().position(|head| head.kind == kind)
     }
 }
 
@@ -117,8 +160,9 @@ fn sigmoid(logits: &[f32], out: &mut [f32]) {
 /// ```
 /// # fn show(predictions: awsnet::Predictions<'_>) {
 /// for prediction in predictions {
-///     let emotion = prediction.emotion();
-///     println!("{} {:.2}", emotion.label, emotion.probability);
+///     if let Some(emotion) = prediction.emotion() {
+///         println!("{} {:.2}", emotion.label, emotion.probability);
+///     }
 ///     for au in prediction.active() {
 ///         println!("{} {:.2}", au.label, au.probability);
 ///     }
@@ -127,21 +171,50 @@ fn sigmoid(logits: &[f32], out: &mut [f32]) {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Predictions<'a> {
-    heads: &'a Arc<[HeadLabels; 2]>,
     len: usize,
     buffers: &'a PredictionBuffers,
 }
 
-/// A branch's scores for all images of a run.
+/// A head's scores for all images of a run.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Scores<'a> {
-    /// What each column scores.
+    /// The head's name.
+    pub name: &'a str,
+    /// What its logits stand for.
+    pub kind: HeadKind,
+    /// What each column scores; none where the columns have no names.
     pub labels: &'a [String],
-    /// Before softmax or sigmoid, [N, labels].
+    /// Before softmax or sigmoid, [N, columns].
     pub logits: &'a [f32],
-    /// Emotion: a softmax. AU: a sigmoid each. [N, labels]
+    /// Classes: a softmax. Units: a sigmoid each. Values: the logits. [N, columns]
     pub probabilities: &'a [f32],
+    columns: usize,
+}
+
+impl<'a> Scores<'a> {
+    /// How many numbers the head gives for an image.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The logits, [N, columns].
+    #[cfg(feature = "ndarray")]
+    pub fn logits_array(&self) -> ndarray::ArrayView2<'a, f32> {
+        self.array(self.logits)
+    }
+
+    /// The probabilities, [N, columns].
+    #[cfg(feature = "ndarray")]
+    pub fn probabilities_array(&self) -> ndarray::ArrayView2<'a, f32> {
+        self.array(self.probabilities)
+    }
+
+    #[cfg(feature = "ndarray")]
+    fn array(&self, scores: &'a [f32]) -> ndarray::ArrayView2<'a, f32> {
+        let shape = (scores.len() / self.columns, self.columns);
+        ndarray::ArrayView2::from_shape(shape, scores).expect("as many scores as images have columns")
+    }
 }
 
 impl<'a> Predictions<'a> {
@@ -155,33 +228,21 @@ impl<'a> Predictions<'a> {
         self.len == 0
     }
 
-    /// All scores of a branch.
-    pub fn scores(&self, branch: Branch) -> Scores<'a> {
-        let b = branch as usize;
-        let len = self.len * self.buffers.labels[b];
-        Scores {
-            labels: &self.heads[b].labels,
-            logits: &self.buffers.logits[b][..len],
-            probabilities: &self.buffers.probabilities[b][..len],
-        }
+    /// All scores of every head, in the model's order.
+    pub fn heads(&self) -> impl ExactSizeIterator<Item = Scores<'a>> + use<'a> {
+        let all = *self;
+        (0..all.buffers.heads.len()).map(move |head| all.scores(head))
     }
 
-    /// The logits of a branch, [N, labels].
-    #[cfg(feature = "ndarray")]
-    pub fn logits_array(&self, branch: Branch) -> ndarray::ArrayView2<'a, f32> {
-        self.array(branch, self.scores(branch).logits)
+    /// All scores of the head of a name; `None` where the model has none.
+    pub fn head(&self, name: &str) -> Option<Scores<'a>> {
+        self.buffers.named(name).map(|head| self.scores(head))
     }
 
-    /// The probabilities of a branch, [N, labels].
-    #[cfg(feature = "ndarray")]
-    pub fn probabilities_array(&self, branch: Branch) -> ndarray::ArrayView2<'a, f32> {
-        self.array(branch, self.scores(branch).probabilities)
-    }
-
-    #[cfg(feature = "ndarray")]
-    fn array(&self, branch: Branch, scores: &'a [f32]) -> ndarray::ArrayView2<'a, f32> {
-        let shape = (self.len, self.buffers.labels[branch as usize]);
-        ndarray::ArrayView2::from_shape(shape, scores).expect("as many scores as images have labels")
+    fn scores(&self, head: usize) -> Scores<'a> {
+        let (head, logits, probabilities) = self.buffers.scores(head, 0..self.len);
+        let HeadLabels { name, kind, len, labels, .. } = head;
+        Scores { name, kind: *kind, labels, logits, probabilities, columns: *len }
     }
 
     /// The scores of one image; `None` unless `image` is below [`len`](Self::len).
@@ -195,15 +256,7 @@ impl<'a> Predictions<'a> {
     }
 
     fn image(&self, image: usize) -> Prediction<'a> {
-        let buffers = self.buffers;
-        let of = |all: &'a [Vec<f32>; 2]| {
-            Branch::BOTH.map(|branch| &all[branch as usize][buffers.range(branch, image)])
-        };
-        Prediction {
-            heads: self.heads,
-            logits: of(&buffers.logits),
-            probabilities: of(&buffers.probabilities),
-        }
+        Prediction { buffers: self.buffers, image }
     }
 }
 
@@ -255,9 +308,26 @@ impl ExactSizeIterator for PredictionsIter<'_> {}
 /// The scores of one image.
 #[derive(Clone, Copy, Debug)]
 pub struct Prediction<'a> {
-    heads: &'a Arc<[HeadLabels; 2]>,
-    logits: [&'a [f32]; 2],
-    probabilities: [&'a [f32]; 2],
+    buffers: &'a PredictionBuffers,
+    image: usize,
+}
+
+/// What one head says of one image.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct HeadPrediction<'a> {
+    /// The head's name.
+    pub name: &'a str,
+    /// What its logits stand for.
+    pub kind: HeadKind,
+    /// What each number scores; none where they have no names.
+    pub labels: &'a [String],
+    /// The probability from which on a unit is active; empty for heads of other kinds.
+    pub thresholds: &'a [f32],
+    /// Before softmax or sigmoid.
+    pub logits: &'a [f32],
+    /// Classes: a softmax. Units: a sigmoid each. Values: the logits.
+    pub probabilities: &'a [f32],
 }
 
 /// The score of one label.
@@ -266,89 +336,104 @@ pub struct Prediction<'a> {
 pub struct Score<'a> {
     /// The label's place in the model's order.
     pub index: usize,
-    /// What is scored.
+    /// What is scored; empty where the head's numbers have no names.
     pub label: &'a str,
     /// Before softmax or sigmoid.
     pub logit: f32,
-    /// Emotion: a softmax. AU: a sigmoid.
+    /// Classes: a softmax. Units: a sigmoid. Values: the logit.
     pub probability: f32,
 }
 
-impl<'a> Prediction<'a> {
-    /// The labels of a branch, in the model's order.
-    pub fn labels(&self, branch: Branch) -> &'a [String] {
-        &self.heads[branch as usize].labels
+impl<'a> HeadPrediction<'a> {
+    /// The scores one by one, in the model's order.
+    pub fn scores(&self) -> impl ExactSizeIterator<Item = Score<'a>> + use<'a> {
+        let head = *self;
+        (0..head.logits.len()).map(move |index| head.score(index))
     }
 
-    /// The logits of a branch, one a label.
-    pub fn logits(&self, branch: Branch) -> &'a [f32] {
-        self.logits[branch as usize]
-    }
-
-    /// The probabilities of a branch, one a label.
-    pub fn probabilities(&self, branch: Branch) -> &'a [f32] {
-        self.probabilities[branch as usize]
-    }
-
-    /// The scores of a branch, one a label, in the model's order.
-    pub fn scores(&self, branch: Branch) -> impl ExactSizeIterator<Item = Score<'a>> + use<'a> {
-        let prediction = *self;
-        (0..self.logits(branch).len()).map(move |index| prediction.score(branch, index))
-    }
-
-    fn score(&self, branch: Branch, index: usize) -> Score<'a> {
+    fn score(&self, index: usize) -> Score<'a> {
         Score {
             index,
-            label: &self.labels(branch)[index],
-            logit: self.logits(branch)[index],
-            probability: self.probabilities(branch)[index],
+            label: self.labels.get(index).map_or("", String::as_str),
+            logit: self.logits[index],
+            probability: self.probabilities[index],
         }
     }
 
-    /// The emotion with the largest logit; of equal ones the first. A NaN is the largest only where there is nothing
-    /// else.
-    pub fn emotion(&self) -> Score<'a> {
-        let logits = self.logits(Branch::Emotion);
+    /// The class with the largest logit; of equal ones the first. A NaN is the largest only where there is nothing else.
+    /// `None` for heads of other kinds.
+    pub fn winner(&self) -> Option<Score<'a>> {
+        if self.kind != HeadKind::Classes {
+            return None;
+        }
+        let logits = self.logits;
         let largest = (1..logits.len()).fold(0, |best, i| {
             let better = logits[i] > logits[best] || (logits[best].is_nan() && !logits[i].is_nan());
             if better { i } else { best }
         });
-        self.score(Branch::Emotion, largest)
+        Some(self.score(largest))
     }
 
-    /// The action units whose probability reaches their threshold, in the model's order. A NaN reaches none.
+    /// The units whose probability reaches their threshold, in the model's order. A NaN reaches none; of other kinds there
+    /// is none.
     pub fn active(&self) -> impl Iterator<Item = Score<'a>> + use<'a> {
-        let thresholds = &self.heads[Branch::Au as usize].thresholds;
-        let scores = self.scores(Branch::Au).zip(thresholds);
+        let scores = self.scores().zip(self.thresholds);
         scores.filter(|(score, threshold)| score.probability >= **threshold).map(|(score, _)| score)
+    }
+}
+
+impl<'a> Prediction<'a> {
+    /// What every head says, in the model's order.
+    pub fn heads(&self) -> impl ExactSizeIterator<Item = HeadPrediction<'a>> + use<'a> {
+        let prediction = *self;
+        (0..prediction.buffers.heads.len()).map(move |head| prediction.of(head))
+    }
+
+    /// What the head of a name says; `None` where the model has none.
+    pub fn head(&self, name: &str) -> Option<HeadPrediction<'a>> {
+        self.buffers.named(name).map(|head| self.of(head))
+    }
+
+    fn of(&self, head: usize) -> HeadPrediction<'a> {
+        let (head, logits, probabilities) = self.buffers.scores(head, self.image..self.image + 1);
+        let HeadLabels { name, kind, labels, thresholds, .. } = head;
+        HeadPrediction { name, kind: *kind, labels, thresholds, logits, probabilities }
+    }
+
+    /// The winner of the first head of classes: in an AWS-Net the emotion. `None` where the model has none.
+    pub fn emotion(&self) -> Option<Score<'a>> {
+        self.of(self.buffers.first_of(HeadKind::Classes)?).winner()
+    }
+
+    /// What is active of the first head of units: in an AWS-Net the action units. Nothing where the model has none.
+    pub fn active(&self) -> impl Iterator<Item = Score<'a>> + use<'a> {
+        let units = self.buffers.first_of(HeadKind::Units).map(|head| self.of(head));
+        units.into_iter().flat_map(|units| units.active())
     }
 
     /// A copy that outlives the session's next run.
     pub fn into_owned(self) -> OwnedPrediction {
-        OwnedPrediction {
-            heads: Arc::clone(self.heads),
-            logits: self.logits.map(<[f32]>::to_vec),
-            probabilities: self.probabilities.map(<[f32]>::to_vec),
-        }
+        let heads = 0..self.buffers.heads.len();
+        let copy = |all: &[Vec<f32>]| {
+            let of_image = |head: usize| all[head].get(self.buffers.range(head, self.image));
+            heads.clone().map(|head| of_image(head).unwrap_or_default().to_vec()).collect()
+        };
+        OwnedPrediction(PredictionBuffers {
+            heads: Arc::clone(&self.buffers.heads),
+            logits: copy(&self.buffers.logits),
+            probabilities: copy(&self.buffers.probabilities),
+        })
     }
 }
 
 /// The scores of one image, borrowed from nobody: it can be kept, and sent to another thread.
 #[derive(Clone, Debug)]
-pub struct OwnedPrediction {
-    heads: Arc<[HeadLabels; 2]>,
-    logits: [Vec<f32>; 2],
-    probabilities: [Vec<f32>; 2],
-}
+pub struct OwnedPrediction(PredictionBuffers);
 
 impl OwnedPrediction {
     /// The scores, to be read.
     pub fn view(&self) -> Prediction<'_> {
-        Prediction {
-            heads: &self.heads,
-            logits: self.logits.each_ref().map(Vec::as_slice),
-            probabilities: self.probabilities.each_ref().map(Vec::as_slice),
-        }
+        Prediction { buffers: &self.0, image: 0 }
     }
 }
 
@@ -356,29 +441,40 @@ impl OwnedPrediction {
 mod tests {
     use super::*;
 
-    /// Heads of three emotions and two action units, of which the second is active from a half on.
-    fn heads() -> Arc<[HeadLabels; 2]> {
-        let labels = |labels: &[&str]| labels.iter().map(|&label| label.to_owned()).collect();
+    /// Three emotions; two action units, of which the second is active from a half on; two numbers, one head with names.
+    fn heads() -> Arc<[HeadLabels]> {
+        let head = |name: &str, kind, labels: &[&str], thresholds: &[f32]| HeadLabels {
+            name: name.to_owned(),
+            kind,
+            len: 2.max(labels.len()),
+            labels: labels.iter().map(|&label| label.to_owned()).collect(),
+            thresholds: thresholds.to_vec(),
+        };
         Arc::new([
-            HeadLabels { labels: labels(&["neutral", "joy", "fear"]), thresholds: Vec::new() },
-            HeadLabels { labels: labels(&["AU1", "AU12"]), thresholds: vec![0.75, 0.5] },
+            head("mood", HeadKind::Values, &["valence", "arousal"], &[]),
+            head("emotion", HeadKind::Classes, &["neutral", "joy", "fear"], &[]),
+            head("au", HeadKind::Units, &["AU1", "AU12"], &[0.75, 0.5]),
+            head("raw", HeadKind::Values, &[], &[]),
         ])
     }
 
     /// Calls `read` with a run of one image a row of emotion logits, all with the same AU logits.
     fn with<T>(emotions: &[[f32; 3]], au: [f32; 2], read: impl FnOnce(Predictions<'_>) -> T) -> T {
-        let heads = heads();
-        let mut buffers = PredictionBuffers::new(&heads, emotions.len() + 1).expect("memory");
+        let mut buffers = PredictionBuffers::new(&heads(), emotions.len() + 1).expect("memory");
         for (image, logits) in emotions.iter().enumerate() {
-            buffers.logits_mut(Branch::Emotion, image).copy_from_slice(logits);
-            buffers.logits_mut(Branch::Au, image).copy_from_slice(&au);
+            buffers.logits_mut(0, image).copy_from_slice(&[0.25, -3.0]);
+            buffers.logits_mut(1, image).copy_from_slice(logits);
+            buffers.logits_mut(2, image).copy_from_slice(&au);
+            buffers.logits_mut(3, image).copy_from_slice(&[image as f32, 7.0]);
         }
         buffers.score(emotions.len());
-        read(buffers.first(&heads, emotions.len()))
+        read(buffers.first(emotions.len()))
     }
 
     fn emotion(logits: [f32; 3]) -> usize {
-        with(&[logits], [0.0; 2], |predictions| predictions.get(0).expect("an image").emotion().index)
+        with(&[logits], [0.0; 2], |predictions| {
+            predictions.get(0).expect("an image").emotion().expect("a head of classes").index
+        })
     }
 
     fn active(au: [f32; 2]) -> Vec<String> {
@@ -419,17 +515,19 @@ mod tests {
     fn scores_come_in_the_models_order_with_their_labels() {
         with(&[[1.0, 3.0, 2.0], [0.0, 0.0, 0.0]], [4.0, -4.0], |predictions| {
             let prediction = predictions.get(0).expect("an image");
-            let scores: Vec<Score<'_>> = prediction.scores(Branch::Emotion).collect();
+            let emotion = prediction.head("emotion").expect("a head");
+            let scores: Vec<Score<'_>> = emotion.scores().collect();
             assert_eq!(scores.iter().map(|s| s.index).collect::<Vec<_>>(), [0, 1, 2]);
             assert_eq!(scores.iter().map(|s| s.label).collect::<Vec<_>>(), ["neutral", "joy", "fear"]);
             assert_eq!(scores.iter().map(|s| s.logit).collect::<Vec<_>>(), [1.0, 3.0, 2.0]);
-            assert_eq!(scores[1], prediction.emotion());
+            assert_eq!(Some(scores[1]), prediction.emotion());
             let sum: f32 = scores.iter().map(|s| s.probability).sum();
             assert!((sum - 1.0).abs() < 1e-6, "a softmax sums to {sum}");
-            let au: Vec<f32> = prediction.scores(Branch::Au).map(|s| s.probability).collect();
+            let au: Vec<f32> =
+                prediction.head("au").expect("a head").scores().map(|s| s.probability).collect();
             assert!((au[0] + au[1] - 1.0).abs() < 1e-6, "sigmoids of l and -l: {au:?}");
-            let columns = predictions.scores(Branch::Emotion);
-            assert_eq!(columns.labels.len(), 3);
+            let columns = predictions.head("emotion").expect("a head");
+            assert_eq!((columns.labels.len(), columns.columns()), (3, 3));
             assert_eq!(columns.logits, [1.0, 3.0, 2.0, 0.0, 0.0, 0.0]);
         });
     }
@@ -441,7 +539,7 @@ mod tests {
             assert!(predictions.get(3).is_none());
             assert_eq!(predictions.iter().len(), 3);
             let emotions = |images: &mut dyn Iterator<Item = Prediction<'_>>| -> Vec<usize> {
-                images.map(|prediction| prediction.emotion().index).collect()
+                images.filter_map(|prediction| Some(prediction.emotion()?.index)).collect()
             };
             assert_eq!(emotions(&mut predictions.into_iter()), [0, 1, 2]);
             assert_eq!(emotions(&mut (&predictions).into_iter().rev()), [2, 1, 0]);
@@ -454,10 +552,34 @@ mod tests {
             predictions.get(0).expect("an image").into_owned()
         });
         let copy = owned.clone();
-        let label =
-            std::thread::spawn(move || copy.view().emotion().label.to_owned()).join().expect("a thread");
-        assert_eq!(label, "joy");
-        assert_eq!(owned.view().logits(Branch::Au), [3.0, -3.0]);
+        let label = std::thread::spawn(move || copy.view().emotion().map(|emotion| emotion.label.to_owned()))
+            .join()
+            .expect("a thread");
+        assert_eq!(label.as_deref(), Some("joy"));
+        assert_eq!(owned.view().head("au").expect("a head").logits, [3.0, -3.0]);
         assert_eq!(owned.view().active().count(), 1);
+    }
+
+    #[test]
+    fn heads_come_by_name_and_in_their_order_and_values_are_as_they_are() {
+        with(&[[0.0; 3], [0.0; 3]], [0.0; 2], |predictions| {
+            let names: Vec<&str> = predictions.heads().map(|head| head.name).collect();
+            assert_eq!(names, ["mood", "emotion", "au", "raw"]);
+            let raw = predictions.head("raw").expect("a head");
+            assert_eq!(
+                (raw.logits, raw.probabilities),
+                (&[0.0, 7.0, 1.0, 7.0][..], &[0.0, 7.0, 1.0, 7.0][..])
+            );
+            assert!(raw.labels.is_empty() && predictions.head("none").is_none());
+            let prediction = predictions.get(1).expect("an image");
+            let mood = prediction.head("mood").expect("a head");
+            let named: Vec<(&str, f32)> = mood.scores().map(|s| (s.label, s.probability)).collect();
+            assert_eq!(named, [("valence", 0.25), ("arousal", -3.0)]);
+            assert!(mood.winner().is_none() && mood.active().next().is_none());
+            let unnamed: Vec<&str> =
+                prediction.head("raw").expect("a head").scores().map(|score| score.label).collect();
+            assert_eq!(unnamed, ["", ""]);
+            assert_eq!(prediction.into_owned().view().head("raw").expect("a head").logits, [1.0, 7.0]);
+        });
     }
 }

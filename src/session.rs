@@ -15,7 +15,7 @@ use crate::pixels::{self, Images, Normalised, Pixels, Rows, check_count, check_s
 use crate::plan::Plan;
 use crate::predictions::{PredictionBuffers, Predictions};
 use crate::reference;
-use crate::tensor::{Branch, Shape};
+use crate::tensor::Shape;
 
 /// What a run is to keep to, and what it is to tell: nothing, unless a setter says otherwise.
 #[derive(Debug, Default)]
@@ -54,6 +54,8 @@ pub struct Session {
     plan: Arc<Plan>,
     running: Running,
     predictions: PredictionBuffers,
+    /// Images whose predictions are there: those of the last run.
+    predicted: usize,
     /// What bytes are normalised to, where the device does not do that.
     normalised: Box<[Normalised]>,
     /// The images that `input_mut` gives, where the device has no memory of its own for them; none until it is called.
@@ -85,7 +87,7 @@ impl Session {
         let predictions = PredictionBuffers::new(plan.heads(), plan.batch())?;
         let normalised = pixels::normalised(plan.input()).into();
         let (staging, staged, broken) = (Vec::new(), false, false);
-        Ok(Session { plan, running, predictions, normalised, staging, staged, broken })
+        Ok(Session { plan, running, predictions, predicted: 0, normalised, staging, staged, broken })
     }
 
     /// Runs the network on one image or several, no more than the plan's batch: floats [N, C, H, W], normalised as
@@ -123,6 +125,11 @@ impl Session {
         options: RunOptions<'_>,
     ) -> Result<Predictions<'_>> {
         self.run_checked(images.into(), options)
+    }
+
+    /// What the last run gave; `None` before the first, and behind one that failed or was queued on a stream.
+    pub fn predictions(&self) -> Option<Predictions<'_>> {
+        (self.predicted > 0).then(|| self.predictions.first(self.predicted))
     }
 
     /// Where the images of the next run may be written, [batch, C, H, W], to be run as [`Images::Staged`]. A caller that
@@ -168,6 +175,7 @@ impl Session {
             self.check_times(times)?;
         }
         self.staged &= matches!(images, Checked::Staged);
+        self.predicted = 0;
         match &mut self.running {
             #[cfg(feature = "cuda")]
             Running::Cuda(session) => {
@@ -189,9 +197,8 @@ impl Session {
                 let images = images.pixels(&self.staging, &self.normalised);
                 for index in 0..count {
                     let evaluation = reference::evaluate(model, &images.image(model.input().shape, index));
-                    for branch in Branch::BOTH {
-                        let logits = &evaluation.logits[branch as usize];
-                        let out = self.predictions.logits_mut(branch, index);
+                    for (head, logits) in evaluation.logits.iter().enumerate() {
+                        let out = self.predictions.logits_mut(head, index);
                         out.iter_mut().zip(logits).for_each(|(out, &logit)| *out = logit as f32);
                     }
                 }
@@ -199,7 +206,8 @@ impl Session {
             }
         }
         let _ = deadline; // of a GPU's runs
-        Ok(self.predictions.first(self.plan.heads(), count))
+        self.predicted = count;
+        Ok(self.predictions.first(count))
     }
 
     /// The number of images; errors unless they can be run.
@@ -281,6 +289,7 @@ impl Session {
         predictions: cuda::DevicePredictions,
     ) -> Result<()> {
         self.check_device_run(&images, &predictions)?;
+        self.predicted = 0;
         #[cfg(feature = "cuda")]
         if let Running::Cuda(session) = &mut self.running {
             // SAFETY: the caller's promise.
@@ -361,8 +370,8 @@ impl Session {
     ///
     /// `None` unless the plan was built with `keep_values`, for an index out of range, and for heads. A node that computes
     /// one map for both branches, or for one of them, gives it for either. Errors: a device that fails.
-    pub fn value(&self, node: usize, image: usize, branch: Branch) -> Result<Option<Vec<f32>>> {
-        let kept = self.plan.keeps_values() && image < self.plan.batch();
+    pub fn value(&self, node: usize, image: usize, branch: usize) -> Result<Option<Vec<f32>>> {
+        let kept = self.plan.keeps_values() && image < self.plan.batch() && branch < self.plan.branches();
         match self.plan.nodes().get(node) {
             Some(node) if kept && !matches!(node.work(), Work::Heads { .. } | Work::GatePart(_)) => {
                 Ok(self.read(node.output, image, branch)?.map(|(_, map)| map))
@@ -371,9 +380,9 @@ impl Session {
         }
     }
 
-    /// The logits of an image of the last run.
-    pub(crate) fn logits(&self, image: usize, branch: Branch) -> &[f32] {
-        self.predictions.logits(branch, image)
+    /// The logits of a head for an image of the last run.
+    pub(crate) fn logits(&self, image: usize, head: usize) -> &[f32] {
+        self.predictions.logits(head, image)
     }
 
     /// The shape and elements of a value of the plan, if it is still there; none on the reference, which has no values.
@@ -381,7 +390,7 @@ impl Session {
         &self,
         value: ValueId,
         image: usize,
-        branch: Branch,
+        branch: usize,
     ) -> Result<Option<(Shape, Vec<f32>)>> {
         match &self.running {
             Running::Cpu(session) => Ok(Some(session.map(value, image, branch))),

@@ -9,29 +9,6 @@ use half::{bf16, f16};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// One of the two parallel networks. As an index, emotion is 0 and au is 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
-pub enum Branch {
-    /// Recognises the emotion.
-    Emotion = 0,
-    /// Detects the facial action units.
-    Au = 1,
-}
-
-impl Branch {
-    /// Both branches, in the order of their indices.
-    pub const BOTH: [Branch; 2] = [Branch::Emotion, Branch::Au];
-
-    /// The branch's name in tensor names and results: `emotion` or `au`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Branch::Emotion => "emotion",
-            Branch::Au => "au",
-        }
-    }
-}
-
 /// The element types a model file may store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -2,14 +2,15 @@
 //!
 //! The reference sums in f64 what the backend sums in f32, on the same inputs and the same weights, rounded as the
 //! backend stores them. With S = sum of |a||b| + |bias| +
-//! |residual| of an output element and K the length of its sum, the two may differ by
+//! |residual| of an output element, the products multiplied by |scale|, and K the length of its sum, the two may differ by
 //!
 //! ```text
-//! bound = L * (1.5*K + 4) * 2^-24 * S + r * |reference| + s
+//! bound = L * (1.5*K + 4) * 2^-24 * S + (a * 2^-24 + r) * |reference| + s
 //! ```
 //!
 //! where r is the relative error of storing the result (2^-24 in f32, 2^-11 in f16, 2^-8 in bf16) and s half the
-//! smallest number that f16 can store (2^-25, else 0), and L is how much the fused activation magnifies an error at most. An AWS-Unit behind it maps bounds as it maps
+//! smallest number that f16 can store (2^-25, else 0), L is how much the fused activation magnifies an error at most, and a
+//! how many roundings it has of its own. An AWS-Unit behind it maps bounds as it maps
 //! values, with |A|. An error above its bound is a fault, not noise. Winograd's minimal filtering has an S and a K of
 //! its own.
 
@@ -25,9 +26,9 @@ use crate::model::init::Random;
 use crate::model::{AwsUnit, Gate, Layer, Model, Weights};
 use crate::op::Op;
 use crate::plan::{Plan, PlanOptions, Precision, Target, WinogradTile, Work};
-use crate::reference::{self, Map, Pair};
+use crate::reference::{self, Map, Maps};
 use crate::session::Session;
-use crate::tensor::{Branch, DType, Shape};
+use crate::tensor::{DType, Shape};
 
 /// Half a unit in the last place of 1 in f32: the largest relative error of a rounding.
 const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
@@ -95,6 +96,7 @@ pub fn layers(
         Precision::BF16 => model.rounded(DType::BF16),
     };
 
+    let branches = model.branches().len();
     let mut agreements = Vec::new();
     for node in engine.plan().nodes() {
         let mut worst = NodeAgreement {
@@ -106,37 +108,39 @@ pub fn layers(
         };
         let mut compared = false;
         for image in 0..batch {
-            let read = |value: ValueId| -> Result<Pair> {
-                let [emotion, au] = Branch::BOTH.map(|branch| read(&session, value, image, branch));
-                Ok([emotion?, au?])
+            let read = |value: ValueId| -> Result<Maps> {
+                (0..branches).map(|branch| read(&session, value, image, branch)).collect()
             };
+            let inputs = || node.inputs.iter().map(|&value| read(value)).collect::<Result<Vec<Maps>>>();
+            let scale = node.scale.map(read).transpose()?;
             let expected = match node.work() {
                 Work::Layers(indices) => {
                     let layers: Vec<&Layer> = indices.iter().map(|&index| &model.layers()[index]).collect();
                     let residual = node.residual.map(read).transpose()?.map(Added::map);
-                    let tile = node.winograd;
-                    layer_bounds(&layers, read(node.input)?, residual, tile)
+                    layer_bounds(&layers, &inputs()?, scale.as_ref(), residual, node.winograd)
                 }
                 Work::Projected { layers, projection } => {
                     let layers: Vec<&Layer> = layers.iter().map(|&index| &model.layers()[index]).collect();
                     let source = node.residual.map_or(Err(missing("what is projected")), read)?;
-                    let projected = Added::projection(&model.layers()[*projection], source);
-                    layer_bounds(&layers, read(node.input)?, Some(projected), None)
+                    let projected = Added::projection(&model.layers()[*projection], &source);
+                    layer_bounds(&layers, &inputs()?, scale.as_ref(), Some(projected), None)
                 }
                 Work::AwsUnit(index) => match model.layers()[*index].aws() {
-                    Some(unit) => unit_bounds(unit, Bounded::exact(read(node.input)?)),
+                    Some(unit) => unit_bounds(unit, Bounded::exact(read(node.inputs[0])?)),
                     None => continue,
                 },
-                Work::Heads { branches, pooled } => {
-                    let mut features = Bounded::exact(read(node.input)?);
+                Work::Heads { heads, pooled } => {
+                    let mut features = Bounded::exact(read(node.inputs[0])?);
                     if let Some(layer) = pooled {
-                        features = layer_bounds(&[&model.layers()[*layer]], features.value, None, None);
+                        features =
+                            layer_bounds(&[&model.layers()[*layer]], &[features.value], None, None, None);
                     }
-                    for &branch in branches {
-                        let expected = head_bounds(model.head(branch).weights(), &features);
-                        let found = session.logits(image, branch);
-                        let shape = expected.value[branch as usize].shape;
-                        worst.compare(&Map::from_f32(shape, found), &expected, branch, Precision::F32);
+                    for &head in heads {
+                        let branch = model.heads()[head].branch();
+                        let expected = head_bounds(model.heads()[head].weights(), &features, branch);
+                        let found = session.logits(image, head);
+                        let shape = expected.value[0].shape;
+                        worst.compare(&Map::from_f32(shape, found), &expected, 0, Precision::F32);
                     }
                     compared = true;
                     continue;
@@ -145,8 +149,8 @@ pub fn layers(
             };
             compared = true;
             let found = read(node.output)?;
-            for branch in Branch::BOTH {
-                worst.compare(&found[branch as usize], &expected, branch, precision);
+            for (branch, found) in found.iter().enumerate() {
+                worst.compare(found, &expected, branch, precision);
             }
         }
         if compared {
@@ -160,7 +164,7 @@ fn missing(what: &str) -> Error {
     Error::new(ErrorKind::Internal, "plan", what, "nothing")
 }
 
-fn read(session: &Session, value: ValueId, image: usize, branch: Branch) -> Result<Map> {
+fn read(session: &Session, value: ValueId, image: usize, branch: usize) -> Result<Map> {
     let (shape, data) = session.read(value, image, branch)?.ok_or_else(|| missing("a value"))?;
     Ok(Map::from_f32(shape, &data))
 }
@@ -171,9 +175,9 @@ impl NodeAgreement {
         self.worst <= 1.0
     }
 
-    fn compare(&mut self, found: &Map, expected: &Bounded, branch: Branch, stored: Precision) {
+    fn compare(&mut self, found: &Map, expected: &Bounded, branch: usize, stored: Precision) {
         let (relative, absolute) = storing(stored);
-        let (value, bound) = (&expected.value[branch as usize], &expected.bound[branch as usize]);
+        let (value, bound) = (&expected.value[branch], &expected.bound[branch]);
         for ((found, value), bound) in found.data.iter().zip(&value.data).zip(&bound.data) {
             let error = (found - value).abs();
             let bound = bound + relative * value.abs() + absolute;
@@ -186,16 +190,16 @@ impl NodeAgreement {
     }
 }
 
-/// What the reference computes, and how far from it a backend may be.
+/// What the reference computes, and how far from it a backend may be; a map a branch.
 struct Bounded {
-    value: Pair,
-    bound: Pair,
+    value: Maps,
+    bound: Maps,
 }
 
 impl Bounded {
     /// Values that are as the backend has them.
-    fn exact(value: Pair) -> Self {
-        let bound = [0, 1].map(|t: usize| Map::zeros(value[t].shape));
+    fn exact(value: Maps) -> Self {
+        let bound = value.iter().map(|map| Map::zeros(map.shape)).collect();
         Bounded { value, bound }
     }
 }
@@ -210,31 +214,35 @@ fn terms(op: &Op, input: Shape) -> usize {
     match op {
         Op::Conv2d(conv) => conv.kernel[0] * conv.kernel[1] * input.channels / conv.groups,
         Op::Linear => input.len(),
-        Op::MaxPool2d(_) | Op::Identity => 0,
+        Op::BatchNorm => 1,
+        Op::MaxPool2d(_) | Op::Concat | Op::Upsample2d(_) | Op::Identity => 0,
         Op::AvgPool2d(pool) => pool.kernel[0] * pool.kernel[1],
+        Op::AdaptiveAvgPool2d([h, w]) => {
+            (input.height.div_ceil(*h) + 1).saturating_mul(input.width.div_ceil(*w) + 1)
+        }
         Op::GlobalAvgPool2d => input.pixels(),
     }
 }
 
 /// What a layer adds before its activation.
 struct Added {
-    value: Pair,
+    value: Maps,
     /// The sum that rounding errors are measured by.
-    magnitude: Pair,
+    magnitude: Maps,
     /// Products that are summed together with the layer's own.
     terms: usize,
 }
 
 impl Added {
     /// A map as the backend has it.
-    fn map(value: Pair) -> Self {
-        Added { magnitude: [0, 1].map(|t: usize| value[t].map(f64::abs)), value, terms: 0 }
+    fn map(value: Maps) -> Self {
+        Added { magnitude: value.iter().map(|map| map.map(f64::abs)).collect(), value, terms: 0 }
     }
 
     /// A layer without residual, activation and unit, computed in the same sum.
-    fn projection(layer: &Layer, source: Pair) -> Self {
-        let of = |f: fn(&Op, &Map, Option<&Weights>) -> Map| {
-            Branch::BOTH.map(|branch| f(layer.op(), &source[branch as usize], layer.weights(branch)))
+    fn projection(layer: &Layer, source: &Maps) -> Self {
+        let of = |f: fn(&Op, &[&Map], Option<&Weights>) -> Map| {
+            source.iter().enumerate().map(|(t, map)| f(layer.op(), &[map], layer.weights(t))).collect()
         };
         Added {
             value: of(reference::operator_map),
@@ -245,41 +253,54 @@ impl Added {
 }
 
 /// A layer, which Winograd's algorithm computes where there is a `tile`, and the identities and the max pooling fused
-/// behind it; a dense or gate unit is a node of its own.
+/// behind it; a dense or gate unit is a node of its own. Of a concatenation there are several inputs.
 fn layer_bounds(
     layers: &[&Layer],
-    input: Pair,
+    inputs: &[Maps],
+    scale: Option<&Maps>,
     residual: Option<Added>,
     tile: Option<WinogradTile>,
 ) -> Bounded {
-    let mut current = Bounded::exact(input);
+    let mut current = Bounded::exact(inputs[0].clone());
     for (index, layer) in layers.iter().enumerate() {
-        let mut next = Bounded::exact(current.value.clone());
-        for branch in Branch::BOTH {
-            let t = branch as usize;
-            let x = &current.value[t];
-            let weights = layer.weights(branch);
-            let mut z = reference::operator_map(layer.op(), x, weights);
-            let mut s = reference::operator_magnitude(layer.op(), x, weights);
-            let mut terms = terms(layer.op(), x.shape);
+        let mut next = Bounded { value: Vec::new(), bound: Vec::new() };
+        for t in 0..current.value.len() {
+            let xs: Vec<&Map> = match index {
+                0 => inputs.iter().map(|maps| &maps[t]).collect(),
+                _ => vec![&current.value[t]],
+            };
+            let weights = layer.weights(t);
+            let mut z = reference::operator_map(layer.op(), &xs, weights);
+            let mut s = reference::operator_magnitude(layer.op(), &xs, weights);
+            let mut terms = terms(layer.op(), xs[0].shape);
             if let (Some(tile), Op::Conv2d(conv), Some(weights), 0) = (tile, layer.op(), weights, index) {
-                s = winograd::magnitude(tile, conv, x, weights, z.shape);
-                terms = x.shape.channels + winograd::TRANSFORM_TERMS;
+                s = winograd::magnitude(tile, conv, xs[0], weights, z.shape);
+                terms = xs[0].shape.channels + winograd::TRANSFORM_TERMS;
+            }
+            // What this layer reads is uncertain where it is fused behind another: an identity, or a maximum, off by no
+            // more than the worst of what it reads.
+            let mut carried = match index {
+                0 => Map::zeros(z.shape),
+                _ => reference::operator_map(layer.op(), &[&current.bound[t]], None),
+            };
+            if let (Some(scale), Some(_)) = (scale, layer.scale()) {
+                let scale = reference::spread(&scale[t], z.shape);
+                z = z.zip(&scale, |z, scale| z * scale);
+                s = s.zip(&scale, |s, scale| s * scale.abs());
+                carried = carried.zip(&scale, |bound, scale| bound * scale.abs());
+                terms += 1;
             }
             if let (Some(residual), Some(_)) = (&residual, layer.residual()) {
                 z = z.zip(&residual.value[t], |z, r| z + r);
                 s = s.zip(&residual.magnitude[t], |s, r| s + r);
                 terms += residual.terms;
             }
-            let lipschitz = layer.activation().lipschitz();
-            let mut bound = s.map(|s| lipschitz * sum_bound(terms, s));
-            if index > 0 {
-                // An identity, or a maximum: off by no more than the worst of what it reads.
-                let before = reference::operator_map(layer.op(), &current.bound[t], None);
-                bound = bound.zip(&before, |bound, before| bound + lipschitz * before);
-            }
-            next.value[t] = z.map(|v| reference::activate(layer.activation(), v));
-            next.bound[t] = bound;
+            let lipschitz = layer.activation().lipschitz(layer.steepest());
+            let own = layer.activation().own_roundings() * ROUNDING;
+            let u = reference::activate_map(layer, t, &z);
+            let bound = s.zip(&carried, |s, carried| lipschitz * (sum_bound(terms, s) + carried));
+            next.bound.push(bound.zip(&u, |bound, u| bound + own * u.abs()));
+            next.value.push(u);
         }
         current = match layer.aws() {
             Some(unit @ (AwsUnit::Layer(_) | AwsUnit::Channel(_))) => unit_bounds(unit, next),
@@ -302,7 +323,7 @@ fn unit_bounds(unit: &AwsUnit, u: Bounded) -> Bounded {
     };
     let terms = if dense { 2 * c } else { 2 };
     let value = reference::aws_unit(unit, &u.value);
-    let bound = [0, 1].map(|t| {
+    let of_branch = |t: usize| {
         let mut bound = Map::zeros(value[t].shape);
         for s in 0..2 {
             for o in 0..c {
@@ -318,7 +339,8 @@ fn unit_bounds(unit: &AwsUnit, u: Bounded) -> Bounded {
             }
         }
         bound
-    });
+    };
+    let bound = (0..2).map(of_branch).collect();
     Bounded { value, bound }
 }
 
@@ -359,21 +381,22 @@ fn gate_bounds(gate: Gate, [w0, b0, w1, b1]: [&[f32]; 4], u: &Bounded) -> Vec<f6
         .collect()
 }
 
-/// The logits of a head over features that may be uncertain; both branches give the same rows, of which the caller
-/// takes its own.
-fn head_bounds(weights: &Weights, features: &Bounded) -> Bounded {
+/// The logits of a branch's head over features that may be uncertain.
+fn head_bounds(weights: Option<&Weights>, features: &Bounded, branch: usize) -> Bounded {
+    let (x, x_bound) = (&features.value[branch], &features.bound[branch]);
+    let flat = |map: &Map| Map { shape: Shape::new(map.data.len(), 1, 1), data: map.data.clone() };
+    if weights.is_none() {
+        return Bounded { value: vec![flat(x)], bound: vec![flat(x_bound)] };
+    }
     let op = Op::Linear;
-    let value = [0, 1].map(|t: usize| reference::operator_map(&op, &features.value[t], Some(weights)));
-    let bound = [0, 1].map(|t: usize| {
-        let x = &features.value[t];
-        let s = reference::operator_magnitude(&op, x, Some(weights));
-        // The magnitudes' linear map of the bounds, less the bias that it adds.
-        let carried = reference::operator_magnitude(&op, &features.bound[t], Some(weights));
-        let nothing = reference::operator_magnitude(&op, &Map::zeros(x.shape), Some(weights));
-        let carried = carried.zip(&nothing, |with, without| with - without);
-        s.zip(&carried, |s, carried| sum_bound(x.shape.len(), s) + carried)
-    });
-    Bounded { value, bound }
+    let value = reference::operator_map(&op, &[x], weights);
+    let s = reference::operator_magnitude(&op, &[x], weights);
+    // The magnitudes' linear map of the bounds, less the bias that it adds.
+    let carried = reference::operator_magnitude(&op, &[x_bound], weights);
+    let nothing = reference::operator_magnitude(&op, &[&Map::zeros(x.shape)], weights);
+    let carried = carried.zip(&nothing, |with, without| with - without);
+    let bound = s.zip(&carried, |s, carried| sum_bound(x.shape.len(), s) + carried);
+    Bounded { value: vec![value], bound: vec![bound] }
 }
 
 #[cfg(test)]

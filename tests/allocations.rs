@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use awsnet::{Branch, Engine, EngineOptions, ImagesU8, Isa, Model, Plan, PlanOptions, Predictions, Target};
+use awsnet::{Engine, EngineOptions, ImagesU8, Isa, Model, Plan, PlanOptions, Predictions, Target};
 use isas::isas;
 
 struct Counting;
@@ -56,10 +56,11 @@ fn engine(case: &str, isa: Isa, threads: usize) -> Engine {
 
 /// Reads everything that predictions offer.
 fn read(predictions: Predictions) -> f32 {
-    let of =
-        |branch: Branch| predictions.iter().map(move |p| p.logits(branch)[0] + p.probabilities(branch)[0]);
-    let labels: usize = predictions.iter().map(|p| p.emotion().label.len() + p.active().count()).sum();
-    of(Branch::Emotion).chain(of(Branch::Au)).sum::<f32>() + labels as f32
+    let scores =
+        predictions.iter().flat_map(|p| p.heads().map(|head| head.logits[0] + head.probabilities[0]));
+    let label = |p: awsnet::Prediction| p.emotion().map_or(0, |emotion| emotion.label.len());
+    let labels: usize = predictions.iter().map(|p| label(p) + p.active().count()).sum();
+    scores.sum::<f32>() + labels as f32
 }
 
 /// The counter is the process's, and a test that starts allocates: there is one.

@@ -42,10 +42,10 @@ fn decisions() -> Vec<(String, Vec<String>)> {
         let file = path(&format!("examples/faces/images/{index:06}.png"));
         let picture = image::open(file, &Limits::default()).unwrap();
         let fitted = image::prepare(&picture, None, Fit::Crop, width, height).unwrap();
-        image::normalise(&fitted, &input.mean, &input.std, &mut pixels).unwrap();
+        image::normalise(&fitted, &input.mean, &input.std, input.order, &mut pixels).unwrap();
         let prediction = session.run(&pixels).unwrap().get(0).unwrap();
         let active = prediction.active().map(|au| au.label.to_owned()).collect();
-        (prediction.emotion().label.to_owned(), active)
+        (prediction.emotion().expect("an emotion").label.to_owned(), active)
     };
     (0..DECISIONS.len()).map(of_face).collect()
 }

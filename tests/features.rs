@@ -3,9 +3,10 @@
 use std::sync::Mutex;
 use std::thread::{self, ThreadId};
 
+use awsnet::model::HeadKind;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::{
-    Branch, Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Predictions, Session, Shape,
+    Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Predictions, Session, Shape,
 };
 use ndarray::{Array4, s};
 use serde_json::json;
@@ -29,7 +30,7 @@ fn array(shape: [usize; 4]) -> Array4<f32> {
 }
 
 fn bits(predictions: Predictions<'_>) -> Vec<u32> {
-    predictions.scores(Branch::Emotion).logits.iter().map(|logit| logit.to_bits()).collect()
+    predictions.head("emotion").expect("a head").logits.iter().map(|logit| logit.to_bits()).collect()
 }
 
 #[test]
@@ -77,14 +78,14 @@ fn arrays_of_another_shape_are_refused() {
 fn scores_are_arrays_of_a_row_an_image() {
     let mut session = session(Device::Cpu);
     let predictions = session.run(&array([BATCH, 3, SIDE, SIDE])).expect("a run");
-    for branch in Branch::BOTH {
-        let (logits, probabilities) =
-            (predictions.logits_array(branch), predictions.probabilities_array(branch));
+    for head in predictions.heads() {
+        let (logits, probabilities) = (head.logits_array(), head.probabilities_array());
         for (index, prediction) in predictions.iter().enumerate() {
-            assert_eq!(logits.row(index).to_slice(), Some(prediction.logits(branch)));
-            assert_eq!(probabilities.row(index).to_slice(), Some(prediction.probabilities(branch)));
+            let of_image = prediction.head(head.name).expect("the same head");
+            assert_eq!(logits.row(index).to_slice(), Some(of_image.logits));
+            assert_eq!(probabilities.row(index).to_slice(), Some(of_image.probabilities));
         }
-        assert_eq!(logits.dim(), (BATCH, predictions.scores(branch).labels.len()));
+        assert_eq!(logits.dim(), (BATCH, head.labels.len()));
     }
 }
 
@@ -93,13 +94,14 @@ fn predictions_serialize_as_the_command_line_writes_them() {
     let mut session = session(Device::Cpu);
     let predictions = session.run(&array([1, 3, SIDE, SIDE])).expect("a run");
     let prediction = predictions.get(0).expect("an image");
-    let scores = |branch| -> serde_json::Map<_, _> {
-        prediction.scores(branch).map(|score| (score.label.to_owned(), json!(score.probability))).collect()
+    let scores = |head| -> serde_json::Map<_, _> {
+        let scores = prediction.head(head).expect("a head").scores();
+        scores.map(|score| (score.label.to_owned(), json!(score.probability))).collect()
     };
     let active: Vec<&str> = prediction.active().map(|au| au.label).collect();
     let expected = json!({
-        "emotion": {"label": prediction.emotion().label, "scores": scores(Branch::Emotion)},
-        "au": {"active": active, "scores": scores(Branch::Au)},
+        "emotion": {"label": prediction.emotion().expect("an emotion").label, "scores": scores("emotion")},
+        "au": {"active": active, "scores": scores("au")},
     });
     assert_eq!(serde_json::to_value(prediction).expect("a value"), expected);
     assert_eq!(serde_json::to_value(prediction.into_owned()).expect("a value"), expected);
@@ -107,8 +109,8 @@ fn predictions_serialize_as_the_command_line_writes_them() {
 
 #[test]
 fn words_serialize_in_lower_case() {
-    let value = json!([Branch::Emotion, Branch::Au, ErrorKind::Poisoned, Shape::new(3, 16, 8)]);
-    assert_eq!(value, json!(["emotion", "au", "poisoned", {"channels": 3, "height": 16, "width": 8}]));
+    let value = json!([HeadKind::Classes, ErrorKind::Poisoned, Shape::new(3, 16, 8)]);
+    assert_eq!(value, json!(["classes", "poisoned", {"channels": 3, "height": 16, "width": 8}]));
 }
 
 /// Keeps what it is told, and by which thread.

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use awsnet::image::{self, FaceBox, Fit, Limits, Picture};
+use awsnet::model::ChannelOrder;
 use awsnet::{Error, ErrorKind};
 
 fn file(name: &str) -> PathBuf {
@@ -438,7 +439,7 @@ fn three_channels_become_three_normalised_planes() {
     let photo = open("photo.png");
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     let mut planes = vec![f32::NAN; 3 * 61 * 40];
-    image::normalise(&photo, &mean, &std, &mut planes).unwrap();
+    image::normalise(&photo, &mean, &std, ChannelOrder::Rgb, &mut planes).unwrap();
     for (i, pixel) in photo.pixels().chunks_exact(3).enumerate() {
         for c in 0..3 {
             let expected = (f32::from(pixel[c]) / 255.0 - mean[c]) / std[c];
@@ -451,7 +452,7 @@ fn three_channels_become_three_normalised_planes() {
 fn one_channel_is_pillows_luma() {
     let photo = open("photo.png");
     let mut luma = vec![f32::NAN; 61 * 40];
-    image::normalise(&photo, &[0.0], &[1.0], &mut luma).unwrap();
+    image::normalise(&photo, &[0.0], &[1.0], ChannelOrder::Rgb, &mut luma).unwrap();
     let expected: Vec<f32> =
         bytes_of("pixels/photo.png.luma").iter().map(|&l| f32::from(l) / 255.0).collect();
     assert_eq!(luma, expected);
@@ -473,7 +474,7 @@ fn wrong_arguments_of_normalise_leave_the_output_alone() {
     ];
     for (mean, std, len, text) in cases {
         let mut out = vec![7.0; len];
-        let error = image::normalise(&picture, mean, std, &mut out).unwrap_err();
+        let error = image::normalise(&picture, mean, std, ChannelOrder::Rgb, &mut out).unwrap_err();
         assert_error(&error, ErrorKind::Input, &[text]);
         assert!(out.iter().all(|&value| value == 7.0), "{text}");
     }

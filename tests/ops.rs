@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
-use awsnet::{Branch, Conv2dAlgorithm, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, verify};
+use awsnet::{Conv2dAlgorithm, Engine, EngineOptions, Isa, Model, Plan, PlanOptions, Target, verify};
 use common::{Network, Numbers, Rng};
 use isas::isas;
 use serde_json::json;
@@ -86,9 +86,8 @@ fn linear_layers_over_small_maps_agree_under_every_algorithm() {
                     let engine = Engine::new(plan.expect("a plan"), &EngineOptions::new());
                     let mut session = engine.expect("an engine").session().expect("a session");
                     let predictions = session.run(&images[..batch * image.len()]).expect("a run");
-                    for branch in Branch::BOTH {
-                        let found = predictions.get(0).expect("an image").logits(branch);
-                        for (&found, &expected) in found.iter().zip(&expected[branch as usize]) {
+                    for (head, expected) in predictions.get(0).expect("an image").heads().zip(&expected) {
+                        for (&found, &expected) in head.logits.iter().zip(expected) {
                             let error = (f64::from(found) - expected).abs();
                             assert!(
                                 error <= 1e-5 * expected.abs().max(1.0),

@@ -5,7 +5,7 @@ mod isas;
 
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::{
-    Branch, Conv2dAlgorithm, Engine, EngineOptions, Model, Plan, PlanOptions, Target, WinogradTile,
+    Conv2dAlgorithm, Engine, EngineOptions, Model, Plan, PlanOptions, Prediction, Target, WinogradTile,
 };
 use isas::isas;
 
@@ -33,22 +33,20 @@ fn a_batch_in_passes_gives_the_bits_of_single_images() {
         assert!(batched.plan().arena_bytes() < BATCH as u64 * single.plan().arena_bytes());
 
         let bits = |logits: &[f32]| logits.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        let alone: Vec<[Vec<u32>; 2]> = images
+        let of =
+            |prediction: Prediction| prediction.heads().map(|head| bits(head.logits)).collect::<Vec<_>>();
+        let alone: Vec<Vec<Vec<u32>>> = images
             .chunks_exact(len)
             .map(|image| {
                 let predictions = single.run(image).expect("a run");
-                Branch::BOTH.map(|branch| bits(predictions.get(0).expect("an image").logits(branch)))
+                of(predictions.get(0).expect("an image"))
             })
             .collect();
         // All of them, some of them, one of them: passes of every fill.
         for count in [BATCH, 5, 3, 1, BATCH] {
             let predictions = batched.run(&images[..count * len]).expect("a run");
             for (prediction, alone) in predictions.iter().zip(&alone) {
-                assert_eq!(
-                    &Branch::BOTH.map(|branch| bits(prediction.logits(branch))),
-                    alone,
-                    "{isa}, {count} images"
-                );
+                assert_eq!(&of(prediction), alone, "{isa}, {count} images");
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::{
-    Branch, Device, Engine, EngineOptions, Error, ErrorKind, Images, ImagesU8, Isa, Model, Plan, PlanOptions,
+    Device, Engine, EngineOptions, Error, ErrorKind, Images, ImagesU8, Isa, Model, Plan, PlanOptions,
     Predictions, RunOptions, Session, Target,
 };
 use isas::isas;
@@ -31,11 +31,8 @@ fn targets() -> Vec<Target> {
 }
 
 fn bits(predictions: Predictions<'_>) -> Vec<u32> {
-    let of = |branch| {
-        let scores = predictions.scores(branch);
-        scores.logits.iter().chain(scores.probabilities)
-    };
-    of(Branch::Emotion).chain(of(Branch::Au)).map(|value| value.to_bits()).collect()
+    let scores = predictions.heads().flat_map(|head| head.logits.iter().chain(head.probabilities));
+    scores.map(|value| value.to_bits()).collect()
 }
 
 /// Bytes of `BATCH` images, and the floats that they stand for.
@@ -141,7 +138,7 @@ fn values_are_there_for_the_nodes_of_a_plan_that_keeps_them() {
     let mut kept = session(Target::Cpu(Isa::detect()));
     let (_, floats) = images(&kept);
     kept.run(&floats).expect("a run");
-    let value = |session: &Session, node, image| session.value(node, image, Branch::Au).expect("a CPU");
+    let value = |session: &Session, node, image| session.value(node, image, 1).expect("a CPU");
     let nodes = kept.plan().nodes().len();
     let last = kept.plan().nodes().last().expect("a node").name();
     assert!(value(&kept, 0, BATCH - 1).is_some_and(|map| map.iter().any(|&v| v != 0.0)));

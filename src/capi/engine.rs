@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 use super::failure::{Failure, awsnet_error, awsnet_status};
 use super::guard::{Handle, Poison, destroy, guard_handle};
 use super::model::awsnet_model;
-use super::pointers::{Versioned, check, read_struct, write_struct};
+use super::pointers::{Versioned, check, read_struct, string, write_struct};
 use super::sink;
-use crate::{Branch, Device, Engine, EngineOptions, Graphs, Plan, PlanOptions, Precision, Target};
+use crate::model::{Head, HeadKind};
+use crate::{Device, Engine, EngineOptions, Graphs, Plan, PlanOptions, Precision, Target};
 
 /// Where to run: one of AWSNET_DEVICE_*.
 pub type awsnet_device = i32;
@@ -43,13 +44,30 @@ pub const AWSNET_GRAPHS_AT_START: i32 = 0;
 /// For each number of images when it is first run, which takes longer that once.
 pub const AWSNET_GRAPHS_ON_FIRST_USE: i32 = 1;
 
-/// One of the two networks: one of AWSNET_BRANCH_*. Indexes the arrays that hold one element a branch.
+/// The number of a head, in the order of the model file: awsnet_engine_find_head gives that of a name. The heads of an AWS-Net
+/// are numbered as its branches, by AWSNET_BRANCH_*.
+pub type awsnet_head = i32;
+
+/// One of the two networks of an AWS-Net, and its head: one of AWSNET_BRANCH_*.
+#[allow(dead_code, reason = "C programs use it")]
 pub type awsnet_branch = i32;
 
 /// Emotions: exactly one is true. Probabilities are a softmax.
+#[allow(dead_code, reason = "C programs use it")]
 pub const AWSNET_BRANCH_EMOTION: i32 = 0;
 /// Facial action units: any of them may be active. Probabilities are a sigmoid each.
+#[allow(dead_code, reason = "C programs use it")]
 pub const AWSNET_BRANCH_AU: i32 = 1;
+
+/// What a head's logits stand for: one of AWSNET_HEAD_KIND_*.
+pub type awsnet_head_kind = i32;
+
+/// One of several classes: a softmax.
+pub const AWSNET_HEAD_KIND_CLASSES: i32 = 0;
+/// Units that are active or not, whatever the others are: a sigmoid each.
+pub const AWSNET_HEAD_KIND_UNITS: i32 = 1;
+/// Numbers as they are: probabilities are the logits.
+pub const AWSNET_HEAD_KIND_VALUES: i32 = 2;
 
 /// How to run a model. All zero but struct_size takes every default: awsnet_engine_options options =
 /// AWSNET_ENGINE_OPTIONS_INIT;
@@ -100,12 +118,16 @@ pub struct awsnet_engine_info {
     pub height: u32,
     /// Pixels in a row of an image.
     pub width: u32,
-    /// Labels of each branch.
+    /// Numbers that each of the first two heads gives; 0 for one that is not there.
     pub label_count: [u32; 2],
     /// A value of channel c that is input to the network is (pixel / 255 - mean[c]) / std[c]; zero beyond channels.
     pub mean: [f32; 3],
     /// See mean.
     pub std: [f32; 3],
+    /// Heads of the model.
+    pub head_count: u32,
+    /// Branches of the model: 1 or 2.
+    pub branch_count: u32,
 }
 
 // SAFETY: `repr(C)`, numbers only, the size first.
@@ -113,13 +135,58 @@ unsafe impl Versioned for awsnet_engine_info {
     const FIRST_SIZE: usize = 68;
 }
 
+/// What a head gives: awsnet_head_info info = AWSNET_HEAD_INFO_INIT;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awsnet_head_info {
+    /// sizeof(awsnet_head_info)
+    pub struct_size: u32,
+    /// What its logits stand for.
+    pub kind: awsnet_head_kind,
+    /// Numbers that it gives for an image.
+    pub count: usize,
+    /// Labels: as many as numbers, or none.
+    pub label_count: usize,
+    /// Its name, UTF-8, which lives as long as the engine.
+    pub name: *const c_char,
+}
+
+// SAFETY: `repr(C)`, numbers and a pointer only, the size first.
+unsafe impl Versioned for awsnet_head_info {
+    const FIRST_SIZE: usize = 8 + 3 * size_of::<usize>();
+}
+
 /// A model made ready to run: weights, and every choice about how. Immutable: any number of threads may use one at once.
 pub struct awsnet_engine {
     poison: Poison,
     pub(super) engine: Engine,
-    labels: [Vec<CString>; 2],
-    thresholds: Vec<f32>,
+    heads: Vec<HeadTexts>,
     description: OnceLock<CString>,
+}
+
+/// What C reads of a head.
+struct HeadTexts {
+    name: CString,
+    kind: awsnet_head_kind,
+    count: usize,
+    labels: Vec<CString>,
+    thresholds: Vec<f32>,
+}
+
+impl HeadTexts {
+    fn new(head: &Head) -> Self {
+        HeadTexts {
+            name: c_string(head.name()),
+            kind: match head.kind() {
+                HeadKind::Classes => AWSNET_HEAD_KIND_CLASSES,
+                HeadKind::Units => AWSNET_HEAD_KIND_UNITS,
+                HeadKind::Values => AWSNET_HEAD_KIND_VALUES,
+            },
+            count: head.len(),
+            labels: head.labels().iter().map(|label| c_string(label)).collect(),
+            thresholds: head.thresholds().to_vec(),
+        }
+    }
 }
 
 impl Handle for awsnet_engine {
@@ -168,18 +235,62 @@ pub unsafe extern "C" fn awsnet_engine_query(
     unsafe { guard_handle(engine, error, |engine| write_struct(info, "info", engine.info()?)) }
 }
 
-/// The label of a branch's score number index: UTF-8, which lives as long as the engine.
+/// What a head gives.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_head(
+    engine: *const awsnet_engine,
+    head: awsnet_head,
+    info: *mut awsnet_head_info,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |engine: &awsnet_engine| {
+        let HeadTexts { name, kind, count, labels, .. } = engine.head(head)?;
+        let (label_count, name) = (labels.len(), name.as_ptr());
+        let found = awsnet_head_info { struct_size: 0, kind: *kind, count: *count, label_count, name };
+        // SAFETY: by the caller's word.
+        unsafe { write_struct(info, "info", found) }
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(engine, error, body) }
+}
+
+/// The number of the head of a name, UTF-8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_find_head(
+    engine: *const awsnet_engine,
+    name: *const c_char,
+    head: *mut awsnet_head,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |engine: &awsnet_engine| {
+        // SAFETY: by the caller's word.
+        let name = unsafe { string(name, "name") }?;
+        let found = engine.heads.iter().position(|head| head.name.as_c_str() == name).ok_or_else(|| {
+            let names: Vec<String> =
+                engine.heads.iter().map(|head| head.name.to_string_lossy().into()).collect();
+            let expected = format!("one of {}", names.join(", "));
+            Failure::argument("name", &expected, &name.to_string_lossy())
+        })?;
+        check(head, "head")?;
+        // SAFETY: checked above; writable by the caller's word. There are fewer heads than 2^31.
+        unsafe { head.write(found as awsnet_head) };
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(engine, error, body) }
+}
+
+/// The label of a head's number index: UTF-8, which lives as long as the engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awsnet_engine_label(
     engine: *const awsnet_engine,
-    branch: awsnet_branch,
+    head: awsnet_head,
     index: usize,
     label: *mut *const c_char,
     error: *mut awsnet_error,
 ) -> awsnet_status {
     let body = |engine: &awsnet_engine| {
-        let labels = &engine.labels[to_branch(branch)? as usize];
-        let found = entry(labels, index)?.as_ptr();
+        let found = entry(&engine.head(head)?.labels, index)?.as_ptr();
         check(label, "label")?;
         // SAFETY: checked above; writable by the caller's word.
         unsafe { label.write(found) };
@@ -189,7 +300,7 @@ pub unsafe extern "C" fn awsnet_engine_label(
     unsafe { guard_handle(engine, error, body) }
 }
 
-/// The probability from which on the action unit of number index counts as active.
+/// The probability from which on the action unit of number index counts as active: that of the first head of units.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awsnet_engine_threshold(
     engine: *const awsnet_engine,
@@ -198,7 +309,28 @@ pub unsafe extern "C" fn awsnet_engine_threshold(
     error: *mut awsnet_error,
 ) -> awsnet_status {
     let body = |engine: &awsnet_engine| {
-        let found = *entry(&engine.thresholds, index)?;
+        let units = engine.heads.iter().find(|head| head.kind == AWSNET_HEAD_KIND_UNITS);
+        let found = *entry(units.map_or(&[][..], |head| &head.thresholds), index)?;
+        check(threshold, "threshold")?;
+        // SAFETY: checked above; writable by the caller's word.
+        unsafe { threshold.write(found) };
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(engine, error, body) }
+}
+
+/// As awsnet_engine_threshold, of any head; heads of other kinds than units have none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_engine_head_threshold(
+    engine: *const awsnet_engine,
+    head: awsnet_head,
+    index: usize,
+    threshold: *mut f32,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |engine: &awsnet_engine| {
+        let found = *entry(&engine.head(head)?.thresholds, index)?;
         check(threshold, "threshold")?;
         // SAFETY: checked above; writable by the caller's word.
         unsafe { threshold.write(found) };
@@ -294,9 +426,7 @@ impl Options {
 impl awsnet_engine {
     fn new(model: &awsnet_model, options: &Options) -> Result<Self, Failure> {
         let model = model.model.clone();
-        let labels = Branch::BOTH
-            .map(|branch| model.head(branch).labels().iter().map(|label| c_string(label)).collect());
-        let thresholds = model.head(Branch::Au).thresholds().to_vec();
+        let heads = model.heads().iter().map(HeadTexts::new).collect();
         let plan_options = PlanOptions::new()
             .device(options.device)
             .precision(options.precision)
@@ -309,12 +439,18 @@ impl awsnet_engine {
         if let Some(note) = plan.note() {
             sink::info(&format!("running on {}: {note}", plan.target()));
         }
-        Ok(awsnet_engine {
-            poison: Poison::default(),
-            engine,
-            labels,
-            thresholds,
-            description: OnceLock::new(),
+        Ok(awsnet_engine { poison: Poison::default(), engine, heads, description: OnceLock::new() })
+    }
+
+    /// Numbers that each head gives.
+    pub(super) fn counts(&self) -> Vec<usize> {
+        self.heads.iter().map(|head| head.count).collect()
+    }
+
+    fn head(&self, head: awsnet_head) -> Result<&HeadTexts, Failure> {
+        let found = usize::try_from(head).ok().and_then(|head| self.heads.get(head));
+        found.ok_or_else(|| {
+            Failure::argument("head", &format!("from 0 to {}", self.heads.len() - 1), &head.to_string())
         })
     }
 
@@ -326,6 +462,7 @@ impl awsnet_engine {
             Target::Cpu(_) => (AWSNET_DEVICE_CPU, 0),
             Target::Cuda(gpu) => (AWSNET_DEVICE_CUDA, gpu.ordinal.unwrap_or(0)),
         };
+        let count = |head: usize| self.heads.get(head).map_or(0, |head| head.count);
         let mut info = awsnet_engine_info {
             struct_size: 0, // the caller's stays
             device,
@@ -340,21 +477,15 @@ impl awsnet_engine {
             channels: to_u32(input.shape.channels)?,
             height: to_u32(input.shape.height)?,
             width: to_u32(input.shape.width)?,
-            label_count: [to_u32(self.labels[0].len())?, to_u32(self.labels[1].len())?],
+            label_count: [to_u32(count(0))?, to_u32(count(1))?],
             mean: [0.0; 3],
             std: [0.0; 3],
+            head_count: to_u32(self.heads.len())?,
+            branch_count: to_u32(plan.branches())?,
         };
         info.mean.iter_mut().zip(&input.mean).for_each(|(to, from)| *to = *from);
         info.std.iter_mut().zip(&input.std).for_each(|(to, from)| *to = *from);
         Ok(info)
-    }
-}
-
-fn to_branch(branch: awsnet_branch) -> Result<Branch, Failure> {
-    match branch {
-        AWSNET_BRANCH_EMOTION => Ok(Branch::Emotion),
-        AWSNET_BRANCH_AU => Ok(Branch::Au),
-        unknown => Err(Failure::argument("branch", "one of AWSNET_BRANCH_*", &unknown.to_string())),
     }
 }
 

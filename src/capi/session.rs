@@ -5,18 +5,19 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::engine::awsnet_engine;
+use super::engine::{awsnet_engine, awsnet_head};
 use super::failure::{
     AWSNET_STATUS_BUFFER_TOO_SMALL, AWSNET_STATUS_BUSY, Failure, awsnet_error, awsnet_status,
 };
 use super::guard::{Handle, Poison, destroy, guard_handle};
 use super::pointers::{Versioned, check, read_struct, slice};
 use crate::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
-use crate::{Branch, ImagesU8, Predictions, RunOptions, Session, Shape};
+use crate::{ImagesU8, Predictions, RunOptions, Session, Shape};
 
-/// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element a
-/// branch, by AWSNET_BRANCH_*. A buffer holds the scores of image 0, then those of image 1, and so on: [images][labels].
-/// It is written only where the run succeeds, and is the caller's.
+/// Where the results of a run go: awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT; Each array has one element for
+/// each of the first two heads, by AWSNET_BRANCH_* in an AWS-Net; awsnet_session_scores gives the results of any head. A buffer
+/// holds the scores of image 0, then those of image 1, and so on: [images][numbers]. It is written only where the run
+/// succeeds, and is the caller's.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awsnet_predictions {
@@ -28,7 +29,7 @@ pub struct awsnet_predictions {
     pub logits: [*mut f32; 2],
     /// Scores from 0 to 1; NULL for none.
     pub probabilities: [*mut f32; 2],
-    /// Floats that each buffer of the branch has room for.
+    /// Floats that each buffer of the head has room for.
     pub capacity: [usize; 2],
 }
 
@@ -102,7 +103,8 @@ pub struct awsnet_session {
     session: UnsafeCell<Session>,
     input: Shape,
     batch: usize,
-    label_count: [usize; 2],
+    /// Numbers that each head gives.
+    counts: Vec<usize>,
 }
 
 impl Handle for awsnet_session {
@@ -134,7 +136,7 @@ pub unsafe extern "C" fn awsnet_session_create(
             busy: AtomicBool::new(false),
             input: plan.input().shape,
             batch: plan.batch(),
-            label_count: Branch::BOTH.map(|branch| plan.labels(branch).len()),
+            counts: engine.counts(),
             session: UnsafeCell::new(engine.engine.session()?),
         });
         // SAFETY: checked above; writable by the caller's word.
@@ -230,6 +232,57 @@ pub unsafe extern "C" fn awsnet_session_run_u8(
             .row_stride(row_stride)
             .image_stride(image_stride);
         outputs.write(&entered.session().run(images)?);
+        Ok(())
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(session, error, body) }
+}
+
+/// The results of the last run for one head: logits and probabilities, [images][numbers], as many images as ran.
+///
+/// head: as in awsnet_engine_head. logits, probabilities: NULL for what is not wanted.
+/// capacity: floats that each buffer has room for.
+/// count: the number of images, written where it is not NULL.
+///
+/// AWSNET_STATUS_INVALID_ARGUMENT: nothing has run yet, or the last run failed or was queued on a stream.
+/// AWSNET_STATUS_BUFFER_TOO_SMALL: the message says how many floats there are.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_session_scores(
+    session: *mut awsnet_session,
+    head: awsnet_head,
+    logits: *mut f32,
+    probabilities: *mut f32,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |session: &awsnet_session| {
+        let mut entered = session.enter()?;
+        let predictions = entered.session().predictions().ok_or_else(|| {
+            Failure::argument("session", "one whose last run gave results", "none of those")
+        })?;
+        let scores = usize::try_from(head).ok().and_then(|head| predictions.heads().nth(head));
+        let scores = scores.ok_or_else(|| {
+            let expected = format!("from 0 to {}", predictions.heads().len() - 1);
+            Failure::argument("head", &expected, &head.to_string())
+        })?;
+        let buffers = [(logits, scores.logits), (probabilities, scores.probabilities)];
+        for (to, from) in buffers.into_iter().filter(|(to, _)| !to.is_null()) {
+            check(to, "logits, probabilities")?;
+            if capacity < from.len() {
+                let (expected, found) = (format!("room for {} floats", from.len()), capacity.to_string());
+                return Err(Failure::new(AWSNET_STATUS_BUFFER_TOO_SMALL, "capacity", &expected, &found));
+            }
+        }
+        for (to, from) in buffers.into_iter().filter(|(to, _)| !to.is_null()) {
+            // SAFETY: there is room by the caller's word and the check above; `from` is the session's own memory.
+            unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        }
+        if !count.is_null() {
+            check(count, "count")?;
+            // SAFETY: writable by the caller's word.
+            unsafe { count.write(predictions.len()) };
+        }
         Ok(())
     };
     // SAFETY: by the caller's word.
@@ -375,17 +428,21 @@ impl Outputs {
         // SAFETY: passed on.
         let outputs = unsafe { read_struct(predictions, "predictions") }?;
         check_reserved("predictions.reserved", outputs.reserved)?;
-        for branch in Branch::BOTH.map(|branch| branch as usize) {
-            let needed = count.min(session.batch) * session.label_count[branch];
-            for buffer in [outputs.logits[branch], outputs.probabilities[branch]] {
+        for head in 0..2 {
+            for buffer in [outputs.logits[head], outputs.probabilities[head]] {
                 if buffer.is_null() {
                     continue;
                 }
                 check(buffer, "predictions")?;
-                if outputs.capacity[branch] < needed {
-                    let place = format!("predictions.capacity[{branch}]");
+                let Some(numbers) = session.counts.get(head) else {
+                    let expected = format!("NULL, as the model has {} head", session.counts.len());
+                    return Err(Failure::argument("predictions", &expected, "a buffer for another"));
+                };
+                let needed = count.min(session.batch).saturating_mul(*numbers);
+                if outputs.capacity[head] < needed {
+                    let place = format!("predictions.capacity[{head}]");
                     let expected = format!("room for {needed} floats");
-                    let found = outputs.capacity[branch].to_string();
+                    let found = outputs.capacity[head].to_string();
                     return Err(Failure::new(AWSNET_STATUS_BUFFER_TOO_SMALL, &place, &expected, &found));
                 }
             }
@@ -395,9 +452,8 @@ impl Outputs {
 
     /// Copies the results of as many images into the buffers, which are on the host.
     fn write(&self, predictions: &Predictions<'_>) {
-        for branch in Branch::BOTH {
-            let scores = predictions.scores(branch);
-            let buffers = [self.0.logits[branch as usize], self.0.probabilities[branch as usize]];
+        for (head, scores) in predictions.heads().enumerate().take(2) {
+            let buffers = [self.0.logits[head], self.0.probabilities[head]];
             for (to, from) in buffers.into_iter().zip([scores.logits, scores.probabilities]) {
                 if !to.is_null() {
                     // SAFETY: `new` has found room for all images; `from` is the session's own memory.
@@ -409,11 +465,11 @@ impl Outputs {
 
     /// The buffers, which are on a device.
     fn addresses(&self) -> DevicePredictions {
-        Branch::BOTH.into_iter().fold(DevicePredictions::new(), |predictions, branch| {
-            let address = |buffers: [*mut f32; 2]| buffers[branch as usize].addr() as u64;
+        (0..2).fold(DevicePredictions::new(), |predictions, head| {
+            let address = |buffers: [*mut f32; 2]| buffers[head].addr() as u64;
             predictions
-                .logits(branch, address(self.0.logits))
-                .probabilities(branch, address(self.0.probabilities))
+                .logits(head, address(self.0.logits))
+                .probabilities(head, address(self.0.probabilities))
         })
     }
 }

@@ -173,9 +173,23 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
         awsnet_engine_label(handles.engine, AWSNET_BRANCH_AU, 0, &mut null(), error)
     });
     add("awsnet_engine_label", label, true);
+    let head: Call = Box::new(|handles, error| unsafe {
+        let (struct_size, name) = (size_of::<awsnet_head_info>() as u32, null());
+        let mut info = awsnet_head_info { struct_size, kind: 0, count: 0, label_count: 0, name };
+        awsnet_engine_head(handles.engine, AWSNET_BRANCH_AU, &mut info, error)
+    });
+    add("awsnet_engine_head", head, true);
+    let find: Call = Box::new(|handles, error| unsafe {
+        awsnet_engine_find_head(handles.engine, c"au".as_ptr(), &mut 0, error)
+    });
+    add("awsnet_engine_find_head", find, true);
     let threshold: Call =
         Box::new(|handles, error| unsafe { awsnet_engine_threshold(handles.engine, 0, &mut 0.0, error) });
     add("awsnet_engine_threshold", threshold, true);
+    let of_head: Call = Box::new(|handles, error| unsafe {
+        awsnet_engine_head_threshold(handles.engine, AWSNET_BRANCH_AU, 0, &mut 0.0, error)
+    });
+    add("awsnet_engine_head_threshold", of_head, true);
     let describe: Call =
         Box::new(|handles, error| unsafe { awsnet_engine_describe(handles.engine, &mut null(), error) });
     add("awsnet_engine_describe", describe, true);
@@ -197,6 +211,11 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
         awsnet_session_run_within(handles.session, images, len, u64::MAX, &no_predictions(), error)
     });
     add("awsnet_session_run_within", run_within, true);
+    let scores: Call = Box::new(|handles, error| unsafe {
+        let (head, nowhere) = (AWSNET_BRANCH_EMOTION, null_mut());
+        awsnet_session_scores(handles.session, head, nowhere, nowhere, 0, null_mut(), error)
+    });
+    add("awsnet_session_scores", scores, true);
     let run_u8: Call = Box::new(|handles, error| {
         let bytes = [7; 3 * 8 * 8];
         let images = awsnet_images_u8 {
@@ -233,8 +252,12 @@ fn a_panic_in_any_export_is_a_status_and_poisons_its_handle() {
     for (name, (call, on_handle)) in &calls {
         let handles = Handles::new();
         let mut error = no_error();
-        // A session on the CPU knows no stream; everything else is right.
-        let right = if *name == "awsnet_session_enqueue" { AWSNET_STATUS_DEVICE } else { AWSNET_STATUS_OK };
+        // A session on the CPU knows no stream, and one that has not run has no scores; everything else is right.
+        let right = match *name {
+            "awsnet_session_enqueue" => AWSNET_STATUS_DEVICE,
+            "awsnet_session_scores" => AWSNET_STATUS_INVALID_ARGUMENT,
+            _ => AWSNET_STATUS_OK,
+        };
         assert_eq!(call(&handles, &mut error), right, "{name}");
         assert_eq!(panicking(|| call(&handles, &mut error)), AWSNET_STATUS_INTERNAL, "{name}");
         assert_eq!(error.status, AWSNET_STATUS_INTERNAL, "{name}");
@@ -416,7 +439,9 @@ fn layouts() -> String {
         awsnet_engine_options { struct_size, device, device_index, precision, batch, threads, graphs }
         awsnet_engine_info {
             struct_size, device, device_index, precision, batch, threads, channels, height, width, label_count, mean, std,
+            head_count, branch_count,
         }
+        awsnet_head_info { struct_size, kind, count, label_count, name }
         awsnet_images_u8 { struct_size, reserved, pixels, size, count, row_stride, image_stride }
         awsnet_device_images { struct_size, format, pixels, count, row_stride, image_stride }
         awsnet_predictions { struct_size, reserved, logits, probabilities, capacity }
@@ -467,9 +492,10 @@ fn structs_are_laid_out_alike_in_c_and_rust() {
 fn the_first_sizes_are_those_of_version_1() {
     assert_eq!(AWSNET_ABI_VERSION, 1);
     // A field added at the end leaves these; a struct without additions is as long as it was.
+    assert_eq!(awsnet_engine_info::FIRST_SIZE, 68);
     assert_eq!(size_of::<awsnet_error>(), 512);
     assert_eq!(size_of::<awsnet_engine_options>(), awsnet_engine_options::FIRST_SIZE);
-    assert_eq!(size_of::<awsnet_engine_info>(), awsnet_engine_info::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_head_info>(), awsnet_head_info::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_images_u8>(), awsnet_images_u8::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_device_images>(), awsnet_device_images::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_predictions>(), awsnet_predictions::FIRST_SIZE);

@@ -28,10 +28,10 @@ use crate::graph::node::ValueId;
 use crate::memory::AlignedBuffer;
 use crate::pixels::Pixels;
 use crate::predictions::PredictionBuffers;
-use crate::tensor::{Branch, Shape};
+use crate::tensor::Shape;
 use kernels::dispatch::{self, Kernels};
-use plan::CpuPlan;
 use plan::value::Value;
+use plan::{CpuPlan, HeadOutput};
 use run::Run;
 use schedule::Schedule;
 use scratch::Scratches;
@@ -147,13 +147,16 @@ impl CpuSession {
                     }
                 }
             }
-            for branch in Branch::BOTH {
-                let logits = &plan.values[plan.head_logits[branch as usize]];
+            for (head, &HeadOutput { value, branch }) in plan.heads.iter().enumerate() {
+                let value = &plan.values[value];
                 for index in 0..pass {
-                    // A 1x1 map without halo: its channels lie one behind the other.
-                    let from = &self.arena.as_slice()[logits.offset + index * logits.image_stride()..];
-                    let out = predictions.logits_mut(branch, first + index);
-                    out.copy_from_slice(&from[..out.len()]);
+                    read_map(
+                        value,
+                        index,
+                        branch,
+                        self.arena.as_slice(),
+                        predictions.logits_mut(head, first + index),
+                    );
                 }
             }
         }
@@ -162,27 +165,23 @@ impl CpuSession {
     }
 
     /// The map of one image and branch of the last run, and its elements as [C, H, W], if it is still there.
-    pub(crate) fn map(&self, value: ValueId, image: usize, branch: Branch) -> (Shape, Vec<f32>) {
+    pub(crate) fn map(&self, value: ValueId, image: usize, branch: usize) -> (Shape, Vec<f32>) {
         let value = &self.plan.values[value];
-        let first = value.offset
-            + image * value.image_stride()
-            + value.branch_offset(branch as usize)
-            + value.origin();
-        let mut map = Vec::with_capacity(value.shape.len());
-        for channel in 0..value.shape.channels {
-            let (block, lane) = (channel / value.lanes, channel % value.lanes);
-            for y in 0..value.shape.height {
-                for x in 0..value.shape.width {
-                    let at = first
-                        + block * value.block_stride()
-                        + y * value.row_stride()
-                        + x * value.lanes
-                        + lane;
-                    map.push(self.arena.as_slice()[at]);
-                }
-            }
-        }
+        let mut map = vec![0.0; value.shape.len()];
+        read_map(value, image, branch, self.arena.as_slice(), &mut map);
         (value.shape, map)
+    }
+}
+
+/// Writes the map of an image and branch, [C, H, W], to `to`.
+fn read_map(value: &Value, image: usize, branch: usize, arena: &[f32], to: &mut [f32]) {
+    let first = value.offset + image * value.image_stride() + value.branch_offset(branch) + value.origin();
+    for (channel, to) in to.chunks_exact_mut(value.shape.pixels()).enumerate() {
+        let first = first + channel / value.lanes * value.block_stride() + channel % value.lanes;
+        for (y, row) in to.chunks_exact_mut(value.shape.width).enumerate() {
+            let from = arena[first + y * value.row_stride()..].iter().step_by(value.lanes);
+            row.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
     }
 }
 

@@ -37,7 +37,7 @@ impl Run<'_> {
     pub fn holds(&self, value: &Value, from: *const f32, len: usize) -> bool {
         let element = size_of::<f32>();
         let begin = self.arena.addr() + value.offset * element;
-        let end = begin + self.images * value.image_stride() * element;
+        let end = begin + ((self.images - 1) * value.image_stride() + value.image_span()) * element;
         begin <= from.addr() && from.addr() + len * element <= end
     }
 

@@ -85,7 +85,10 @@ impl Schedule {
                 Kernel::Depthwise(_)
                 | Kernel::MaxPool2d(_)
                 | Kernel::AvgPool2d(_)
+                | Kernel::AdaptiveAvgPool2d(_)
                 | Kernel::GlobalAvgPool2d
+                | Kernel::Concat(_)
+                | Kernel::Upsample2d(_)
                 | Kernel::Identity
                 | Kernel::AwsGate { .. }
                 | Kernel::ImageToBlocks => {}
@@ -119,7 +122,10 @@ impl Schedule {
                 Kernel::Depthwise(_)
                 | Kernel::MaxPool2d(_)
                 | Kernel::AvgPool2d(_)
+                | Kernel::AdaptiveAvgPool2d(_)
                 | Kernel::GlobalAvgPool2d
+                | Kernel::Concat(_)
+                | Kernel::Upsample2d(_)
                 | Kernel::Identity
                 | Kernel::AwsGate { .. }
                 | Kernel::ImageToBlocks => BlockTask::count(output, images),

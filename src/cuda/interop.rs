@@ -1,7 +1,5 @@
 //! What a caller has on the device: images, places for results, a stream.
 
-use crate::tensor::Branch;
-
 /// How a caller's pixels lie in device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -49,14 +47,14 @@ impl DevicePredictions {
     }
 
     /// Where the logits of a branch go.
-    pub fn logits(mut self, branch: Branch, address: u64) -> Self {
-        self.logits[branch as usize] = address;
+    pub fn logits(mut self, branch: usize, address: u64) -> Self {
+        self.logits[branch] = address;
         self
     }
 
     /// Where the probabilities of a branch go. Emotion: a softmax. AU: a sigmoid each.
-    pub fn probabilities(mut self, branch: Branch, address: u64) -> Self {
-        self.probabilities[branch as usize] = address;
+    pub fn probabilities(mut self, branch: usize, address: u64) -> Self {
+        self.probabilities[branch] = address;
         self
     }
 }

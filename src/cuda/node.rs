@@ -110,6 +110,7 @@ impl Preparation<'_> {
             Activation::Relu => (abi::Activation::Relu, 0.0),
             Activation::LeakyRelu { negative_slope } => (abi::Activation::LeakyRelu, negative_slope),
             Activation::Silu => (abi::Activation::Silu, 0.0),
+            other => unreachable!("{}: refused by decide", other.name()),
         };
         abi::Epilogue {
             bias: e.bias.map(|bias| bias.map_or(0, |at| self.constant(at))),
@@ -207,7 +208,7 @@ pub(super) fn prepare(
             (launch, words(&params))
         }
         Operation::MaxPool2d(pool) | Operation::AvgPool2d(pool) => {
-            let Pool2d { kernel, stride, padding } = *pool;
+            let Pool2d { kernel, stride, padding, .. } = *pool;
             let max = matches!(node.operation, Operation::MaxPool2d(_));
             let params = abi::Pool2dParams {
                 epilogue: p.epilogue(output.channels),

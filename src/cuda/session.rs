@@ -16,7 +16,7 @@ use crate::cuda::plan::CudaPlan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::node::ValueId;
 use crate::predictions::PredictionBuffers;
-use crate::tensor::{Branch, Shape};
+use crate::tensor::Shape;
 
 /// Where a part of the session's memory begins: a multiple of this many bytes.
 const ALIGNMENT: usize = 256;
@@ -269,8 +269,8 @@ impl CudaSession {
         self.last_was_f32 = !u8;
         let results = self.results.bytes();
         let offsets = results_offsets(plan, images);
-        for branch in Branch::BOTH {
-            let (t, labels) = (branch as usize, plan.labels[branch as usize]);
+        for branch in 0..2 {
+            let (t, labels) = (branch, plan.labels[branch]);
             for index in 0..count {
                 let values = |part: [usize; 2]| {
                     let first = (part[t] + index * labels) * size_of::<f32>();
@@ -279,7 +279,7 @@ impl CudaSession {
                 let read = |b: &[u8]| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
                 let logits = predictions.logits_mut(branch, index);
                 logits.iter_mut().zip(values(offsets[0])).for_each(|(to, b)| *to = read(b));
-                let probabilities = predictions.probabilities_mut(branch, index);
+                let probabilities = predictions.probabilities_mut(branch, index).unwrap_or_default();
                 probabilities.iter_mut().zip(values(offsets[1])).for_each(|(to, b)| *to = read(b));
             }
         }
@@ -423,7 +423,7 @@ impl CudaSession {
     }
 
     /// The map of one image and branch of the last run as [C, H, W]; the image itself as the kernels round it.
-    pub(crate) fn map(&self, value: ValueId, image: usize, branch: Branch) -> Result<(Shape, Vec<f32>)> {
+    pub(crate) fn map(&self, value: ValueId, image: usize, branch: usize) -> Result<(Shape, Vec<f32>)> {
         let plan = &self.engine.plan;
         let value = &plan.values[value];
         let shape = value.shape;
@@ -436,7 +436,7 @@ impl CudaSession {
             return Ok((shape, decode(plan.element, &super::plan::pack::encode(plan.element, &pixels))));
         }
         let mut bytes = vec![0; value.image_bytes];
-        let offset = value.branch_offset(branch as usize, plan.batch) + image * value.image_bytes;
+        let offset = value.branch_offset(branch, plan.batch) + image * value.image_bytes;
         self.engine.context.scope(|| {
             // SAFETY: the value lies in the session's memory, whose runs are done; the bytes outlive the wait.
             unsafe { self.stream.download(bytes.as_mut_ptr(), self.at(offset), bytes.len())? };

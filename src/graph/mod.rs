@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A step is a layer and the `identity` layers that its epilogue computes. An epilogue runs its stages in a fixed order:
-//! residual, activation, AWS-Unit. An identity joins the layer that it reads when nobody else reads that layer, each of
-//! its stages comes behind those the layer has already, and its residual is computed before that layer. An identity with
+//! scale, residual, activation, AWS-Unit. An identity joins the layer that it reads when nobody else reads that layer, each of
+//! its stages comes behind those the layer has already, and its scale and residual are computed before that layer. An identity with
 //! no stage at all is another name for what it reads.
 //!
 //! [`node`] is what a plan says of itself, [`arena`] the memory of a session, [`target`] what can be asked of a plan,
@@ -23,21 +23,35 @@ pub(crate) mod winograd;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Model, Source};
 use crate::op::{Activation, Conv2d, Op, Padding};
-use crate::tensor::{Branch, Shape};
+use crate::tensor::Shape;
 
 /// One or more layers that one node computes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
     /// The layer whose operator runs, and the identities fused into it.
     pub layers: Vec<usize>,
-    pub input: Source,
+    /// What the operator reads, in its order.
+    pub inputs: Vec<Source>,
+    pub scale: Option<Source>,
     pub residual: Option<Source>,
     pub activation: Activation,
+    /// The layer that the activation is of, where there is one: it has a PReLU's slopes.
+    pub activates: Option<usize>,
     /// The layer whose AWS-Unit mixes the result.
     pub aws: Option<usize>,
 }
 
 impl Step {
+    /// What the operator reads; of a concatenation the first.
+    pub fn input(&self) -> Source {
+        self.inputs[0]
+    }
+
+    /// Everything that it reads.
+    pub fn reads(&self) -> impl Iterator<Item = Source> {
+        self.inputs.iter().copied().chain(self.scale).chain(self.residual)
+    }
+
     /// The layer whose operator runs.
     pub fn first(&self) -> usize {
         self.layers[0]
@@ -56,10 +70,12 @@ impl Step {
     /// How many stages of the epilogue are taken: a stage of this index or more may still join.
     fn next_stage(&self) -> usize {
         if self.aws.is_some() {
-            3
+            4
         } else if self.activation != Activation::None {
-            2
+            3
         } else if self.residual.is_some() {
+            2
+        } else if self.scale.is_some() {
             1
         } else {
             0
@@ -72,7 +88,7 @@ impl Step {
 pub(crate) struct Graph {
     pub steps: Vec<Step>,
     /// What each head reads.
-    heads: [Source; 2],
+    heads: Vec<Source>,
     /// How often steps and heads read each layer's value.
     reads: Vec<usize>,
 }
@@ -82,9 +98,10 @@ impl Graph {
     pub fn new(model: &Model) -> Graph {
         let layers = model.layers();
         let mut readers = vec![0usize; layers.len()];
-        let heads = model.heads.iter().map(|head| head.input());
-        let residuals = layers.iter().filter_map(|layer| layer.residual().map(Source::Layer));
-        for source in layers.iter().map(|layer| layer.input()).chain(residuals).chain(heads) {
+        let named = layers.iter().flat_map(|layer| [layer.scale(), layer.residual()]).flatten();
+        let inputs = layers.iter().flat_map(|layer| layer.inputs().iter().copied());
+        let heads = model.heads().iter().map(|head| head.input());
+        for source in inputs.chain(named.map(Source::Layer)).chain(heads) {
             if let Source::Layer(layer) = source {
                 readers[layer] += 1;
             }
@@ -94,40 +111,50 @@ impl Graph {
         let mut step_of: Vec<Option<usize>> = Vec::new(); // the step whose last layer this is
         let mut resolved: Vec<Source> = Vec::new(); // what to read for each layer: the last layer of a step, or the image
         for (index, layer) in layers.iter().enumerate() {
-            let residual = layer.residual().map(|r| resolve(&resolved, Source::Layer(r)));
-            let input = resolve(&resolved, layer.input());
+            let named = |layer: Option<usize>| layer.map(|layer| resolve(&resolved, Source::Layer(layer)));
+            let (scale, residual) = (named(layer.scale()), named(layer.residual()));
+            let inputs: Vec<Source> =
+                layer.inputs().iter().map(|&source| resolve(&resolved, source)).collect();
             let aws = layer.aws().map(|_| index);
-            let first_stage = if residual.is_some() {
+            let activates = (layer.activation() != Activation::None).then_some(index);
+            let first_stage = if scale.is_some() {
                 Some(0)
-            } else if layer.activation() != Activation::None {
+            } else if residual.is_some() {
                 Some(1)
+            } else if activates.is_some() {
+                Some(2)
             } else {
-                aws.map(|_| 2)
+                aws.map(|_| 3)
             };
             if *layer.op() == Op::Identity {
                 let Some(first_stage) = first_stage else {
-                    resolved.push(input);
+                    resolved.push(inputs[0]);
                     step_of.push(None);
                     continue;
                 };
                 let before = match layer.input() {
-                    Source::Layer(before) if readers[before] == 1 => step_of[before],
+                    // A concatenation may be no more than a name for memory, which has no epilogue.
+                    Source::Layer(before) if readers[before] == 1 && *layers[before].op() != Op::Concat => {
+                        step_of[before]
+                    }
                     Source::Layer(_) | Source::Image => None,
                 };
-                // What the identity adds may be computed only behind the step that it would join.
-                let residual_is_there = |step_index: usize| match residual {
+                // What the identity multiplies or adds may be computed only behind the step that it would join.
+                let is_there = |source: Option<Source>, step_index: usize| match source {
                     Some(Source::Layer(layer)) => step_of[layer].is_some_and(|step| step < step_index),
                     Some(Source::Image) | None => true,
                 };
                 if let Some(step_index) = before
                     && first_stage >= steps[step_index].next_stage()
-                    && residual_is_there(step_index)
+                    && is_there(scale, step_index)
+                    && is_there(residual, step_index)
                 {
                     let step = &mut steps[step_index];
                     step.layers.push(index);
+                    step.scale = step.scale.or(scale);
                     step.residual = step.residual.or(residual);
-                    if layer.activation() != Activation::None {
-                        step.activation = layer.activation();
+                    if activates.is_some() {
+                        (step.activation, step.activates) = (layer.activation(), activates);
                     }
                     step.aws = aws;
                     resolved.push(Source::Layer(index));
@@ -137,12 +164,12 @@ impl Graph {
             }
             step_of.push(Some(steps.len()));
             resolved.push(Source::Layer(index));
-            steps.push(Step { layers: vec![index], input, residual, activation: layer.activation(), aws });
+            let (layers, activation) = (vec![index], layer.activation());
+            steps.push(Step { layers, inputs, scale, residual, activation, activates, aws });
         }
-        let heads = Branch::BOTH.map(|branch| resolve(&resolved, model.head(branch).input()));
+        let heads: Vec<Source> = model.heads().iter().map(|head| resolve(&resolved, head.input())).collect();
         let mut reads = vec![0usize; layers.len()];
-        let by_steps = steps.iter().flat_map(|step| [Some(step.input), step.residual]).flatten();
-        for source in by_steps.chain(heads) {
+        for source in steps.iter().flat_map(Step::reads).chain(heads.iter().copied()) {
             if let Source::Layer(layer) = source {
                 reads[layer] += 1;
             }
@@ -150,9 +177,9 @@ impl Graph {
         Graph { steps, heads, reads }
     }
 
-    /// What a branch's head reads.
-    pub fn head(&self, branch: Branch) -> Source {
-        self.heads[branch as usize]
+    /// What the head of this index reads.
+    pub fn head(&self, head: usize) -> Source {
+        self.heads[head]
     }
 
     /// How many steps and heads read the value of `layer`.

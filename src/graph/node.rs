@@ -2,7 +2,6 @@
 
 use super::winograd::WinogradTile;
 use crate::op::Activation;
-use crate::tensor::Branch;
 
 /// The index of a value of a plan: a feature map, or a pair of them, with its place in memory.
 pub(crate) type ValueId = usize;
@@ -18,7 +17,9 @@ pub struct Node {
     pub(crate) fused: String,
     /// The tile of a node that Winograd's algorithm computes.
     pub(crate) winograd: Option<WinogradTile>,
-    pub(crate) input: ValueId,
+    /// All that the operator reads, in its order.
+    pub(crate) inputs: Vec<ValueId>,
+    pub(crate) scale: Option<ValueId>,
     pub(crate) residual: Option<ValueId>,
     pub(crate) output: ValueId,
     pub(crate) flop: u64,
@@ -75,14 +76,17 @@ impl Node {
     }
 }
 
-/// What is fused behind an operator in words; `added` names the maps that are added.
+/// What is fused behind an operator in words; `scale` names the map that it is multiplied with, `added` the maps that are
+/// added.
 pub(crate) fn fused_words(
+    scale: Option<&str>,
     added: &[&str],
     activation: Activation,
     mixes: bool,
     pooled: Option<&str>,
 ) -> String {
-    let mut stages: Vec<String> = added.iter().map(|name| format!("+ {name}")).collect();
+    let mut stages: Vec<String> = scale.iter().map(|name| format!("* {name}")).collect();
+    stages.extend(added.iter().map(|name| format!("+ {name}")));
     if activation != Activation::None {
         stages.push(activation.name().to_owned());
     }
@@ -114,10 +118,10 @@ pub enum Work {
     GatePart(usize),
     /// The image in the layout that the backend's kernels read.
     ImageLayout,
-    /// The logits of these branches' heads.
+    /// The logits of these heads.
     Heads {
-        /// Whose.
-        branches: Vec<Branch>,
+        /// Their indices.
+        heads: Vec<usize>,
         /// The global average pooling that is computed on the way, where the heads read one.
         pooled: Option<usize>,
     },

@@ -18,6 +18,7 @@
 //!
 //! ```
 //! use awsnet::image::{self, FaceBox, Fit, Limits};
+//! use awsnet::model::ChannelOrder;
 //!
 //! # fn main() -> awsnet::Result<()> {
 //! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/images/rgb.png");
@@ -25,7 +26,8 @@
 //! let face = FaceBox { x: 4, y: 2, width: 16, height: 12 };
 //! let face = image::prepare(&picture, Some(face), Fit::Crop, 8, 8)?;
 //! let mut input = vec![0.0; 3 * 8 * 8];
-//! image::normalise(&face, &[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225], &mut input)?;
+//! let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+//! image::normalise(&face, &mean, &std, ChannelOrder::Rgb, &mut input)?;
 //! # Ok(())
 //! # }
 //! ```

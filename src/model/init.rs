@@ -34,10 +34,11 @@ pub(crate) use random::Random;
 
 use super::{AwsKind, Gate};
 use crate::error::{Error, ErrorKind, Result, quoted};
-use crate::op::Op;
-use crate::tensor::{Branch, DType, Tensor};
+use crate::op::{Activation, Op};
+use crate::tensor::{DType, Tensor};
 use layers::Layer;
 
+const BRANCHES: [&str; 2] = ["emotion", "au"];
 const EMOTIONS: [&str; 7] = ["neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger"];
 const ACTION_UNITS: [&str; 12] =
     ["AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU14", "AU15", "AU17", "AU23", "AU24"];
@@ -55,6 +56,14 @@ pub enum Architecture {
     Vgg11,
     /// MobileNetV2 with torchvision's names and relu in place of relu6. AWS-Units behind the stem and every block.
     MobileNet,
+    /// MobileNetV3-Small with torchvision's names: hardswish, and squeeze-and-excitation in most blocks. AWS-Units behind the
+    /// stem and every block.
+    MobileNetV3Small,
+    /// EfficientNet-B0 with torchvision's names: silu, and squeeze-and-excitation in every block. AWS-Units as in MobileNetV3.
+    EfficientNetB0,
+    /// DenseNet-121 with torchvision's names: concatenations, and a batch norm before each convolution. AWS-Units behind the
+    /// stem and between its blocks.
+    DenseNet121,
     /// A stem and two residual blocks of 8 and 16 channels, for tests.
     Tiny,
 }
@@ -66,6 +75,9 @@ impl Architecture {
         Architecture::ResNet50,
         Architecture::Vgg11,
         Architecture::MobileNet,
+        Architecture::MobileNetV3Small,
+        Architecture::EfficientNetB0,
+        Architecture::DenseNet121,
         Architecture::Tiny,
     ];
 
@@ -76,6 +88,9 @@ impl Architecture {
             Architecture::ResNet50 => "resnet50",
             Architecture::Vgg11 => "vgg11",
             Architecture::MobileNet => "mobilenet",
+            Architecture::MobileNetV3Small => "mobilenet_v3_small",
+            Architecture::EfficientNetB0 => "efficientnet_b0",
+            Architecture::DenseNet121 => "densenet121",
             Architecture::Tiny => "tiny",
         }
     }
@@ -83,7 +98,8 @@ impl Architecture {
     /// The smallest and the largest side of the image, in pixels.
     fn sizes(self) -> (usize, usize) {
         match self {
-            Architecture::Vgg11 => (32, 256), // five halvings; 2.6 GB of weights
+            Architecture::Vgg11 => (32, 256),        // five halvings; 2.6 GB of weights
+            Architecture::DenseNet121 => (29, 2048), // five halvings, three of them without padding
             _ => (1, 2048),
         }
     }
@@ -95,7 +111,7 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// Reads `resnet18`, `resnet50`, `vgg11`, `mobilenet` or `tiny`.
+/// Reads the names that [`name`](Architecture::name) gives: `resnet18`, `mobilenet`, `efficientnet_b0`.
 impl FromStr for Architecture {
     type Err = Error;
 
@@ -114,6 +130,7 @@ impl FromStr for Architecture {
 pub struct InitOptions {
     architecture: Architecture,
     size: usize,
+    branches: usize,
     aws: Option<AwsKind>,
     seed: u64,
     dtype: DType,
@@ -131,6 +148,7 @@ impl InitOptions {
         InitOptions {
             architecture: Architecture::ResNet18,
             size: 112,
+            branches: 2,
             aws: Some(AwsKind::Channel),
             seed: 0,
             dtype: DType::F32,
@@ -146,6 +164,12 @@ impl InitOptions {
     /// Height and width of the image in pixels.
     pub fn size(mut self, pixels: usize) -> Self {
         self.size = pixels;
+        self
+    }
+
+    /// How many branches it has, 2 or 1. One alone, `emotion`, has no AWS-Units.
+    pub fn branches(mut self, branches: usize) -> Self {
+        self.branches = branches;
         self
     }
 
@@ -171,9 +195,15 @@ impl InitOptions {
 /// The bytes of a model file with random weights.
 ///
 /// A tensor's numbers depend on the seed and its name alone: networks that differ in their AWS-Units have the same
-/// weights in both branches. Errors: a size that the architecture does not take.
+/// weights in both branches. The file is of the version that the network needs. Errors: a size that the architecture does not
+/// take; another number of branches than 1 or 2.
 pub fn init(options: &InitOptions) -> Result<Vec<u8>> {
-    let InitOptions { architecture, size, aws, .. } = *options;
+    let InitOptions { architecture, size, branches, .. } = *options;
+    if branches != 1 && branches != 2 {
+        return Err(Error::new(ErrorKind::Input, "branches", "1 or 2", branches.to_string()));
+    }
+    let aws = options.aws.filter(|_| branches == 2);
+    let options = &options.aws(aws);
     let (smallest, largest) = architecture.sizes();
     if !(smallest..=largest).contains(&size) {
         let expected = format!("from {smallest} to {largest} pixels for {architecture}");
@@ -186,11 +216,15 @@ pub fn init(options: &InitOptions) -> Result<Vec<u8>> {
     }
     tensors.add_heads(&network)?;
 
-    let head =
-        |labels, thresholds| HeadJson { input: network.last(), tensor: network.head, labels, thresholds };
+    let version = if branches == 1 || network.layers.iter().any(Layer::is_of_version_2) { 2 } else { 1 };
+    let head = |kind, labels, thresholds| {
+        let kind = (version == 2).then_some(kind);
+        HeadJson { kind, input: network.last(), tensor: network.head, labels, thresholds }
+    };
     let manifest = ManifestJson {
-        version: 1,
+        version,
         name: architecture.name(),
+        branches: (branches == 1).then_some(&BRANCHES[..1]),
         input: InputJson {
             channels: 3,
             height: size,
@@ -200,8 +234,8 @@ pub fn init(options: &InitOptions) -> Result<Vec<u8>> {
         },
         layers: network.layers.iter().map(|layer| LayerJson::new(layer, aws)).collect(),
         heads: HeadsJson {
-            emotion: head(&EMOTIONS, None),
-            au: head(&ACTION_UNITS, Some([0.5; ACTION_UNITS.len()])),
+            emotion: head("classes", &EMOTIONS, None),
+            au: (branches == 2).then(|| head("units", &ACTION_UNITS, Some([0.5; ACTION_UNITS.len()]))),
         },
     };
     let manifest = serde_json::to_string(&manifest)
@@ -270,22 +304,26 @@ impl Tensors<'_> {
 
     fn add_layer(&mut self, layer: &Layer) -> Result<()> {
         let out = layer.output_shape.channels;
-        if let Some(dims) = layer.op.weight_dims(layer.input_shape, out) {
-            let gain = if layer.relu { 2.0 } else { 1.0 };
-            for branch in Branch::BOTH.map(Branch::name) {
-                self.add_weight(format!("{branch}.{}.weight", layer.name), &dims, gain)?;
-                match &layer.batch_norm {
-                    None => {
-                        self.add(format!("{branch}.{}.bias", layer.name), &[out], |r| 0.05 * r.normal())?
-                    }
-                    Some(norm) => {
-                        let factor = if layer.residual.is_some() { 0.3 } else { 1.0 };
-                        let name = |suffix: &str| format!("{branch}.{norm}.{suffix}");
-                        self.add(name("weight"), &[out], |r| factor * r.between(0.8, 1.2))?;
-                        self.add(name("bias"), &[out], |r| 0.1 * r.normal())?;
-                        self.add(name("running_mean"), &[out], |r| 0.1 * r.normal())?;
-                        self.add(name("running_var"), &[out], |r| r.between(0.8, 1.25))?;
-                    }
+        let dims = layer.op.weight_dims(layer.input_shape, out);
+        // What halves the numbers before it is made up for.
+        let gain = match layer.activation {
+            Activation::None | Activation::Sigmoid | Activation::HardSigmoid => 1.0,
+            _ => 2.0,
+        };
+        for branch in BRANCHES.into_iter().take(self.options.branches) {
+            if let Some(dims) = &dims {
+                self.add_weight(format!("{branch}.{}.weight", layer.name), dims, gain)?;
+            }
+            match &layer.batch_norm {
+                None if dims.is_none() => {}
+                None => self.add(format!("{branch}.{}.bias", layer.name), &[out], |r| 0.05 * r.normal())?,
+                Some(norm) => {
+                    let factor = if layer.residual.is_some() { 0.3 } else { 1.0 };
+                    let name = |suffix: &str| format!("{branch}.{norm}.{suffix}");
+                    self.add(name("weight"), &[out], |r| factor * r.between(0.8, 1.2))?;
+                    self.add(name("bias"), &[out], |r| 0.1 * r.normal())?;
+                    self.add(name("running_mean"), &[out], |r| 0.1 * r.normal())?;
+                    self.add(name("running_var"), &[out], |r| r.between(0.8, 1.25))?;
                 }
             }
         }
@@ -349,8 +387,9 @@ impl Tensors<'_> {
         let features = last.map_or(0, |layer| layer.output_shape.len());
         // A mean over a map is smaller than what it is taken of; logits are to reach a few units either way.
         let gain = if last.is_some_and(|layer| layer.op == Op::GlobalAvgPool2d) { 16.0 } else { 1.0 };
-        for (branch, labels) in [(Branch::Emotion, EMOTIONS.len()), (Branch::Au, ACTION_UNITS.len())] {
-            let prefix = format!("{}.{}", branch.name(), network.head);
+        let heads = BRANCHES.into_iter().zip([EMOTIONS.len(), ACTION_UNITS.len()]);
+        for (branch, labels) in heads.take(self.options.branches) {
+            let prefix = format!("{branch}.{}", network.head);
             self.add_weight(format!("{prefix}.weight"), &[labels, features], gain)?;
             self.add(format!("{prefix}.bias"), &[labels], |random| 0.1 * random.normal())?;
         }
@@ -362,6 +401,8 @@ impl Tensors<'_> {
 struct ManifestJson<'a> {
     version: u32,
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branches: Option<&'a [&'a str]>,
     input: InputJson,
     layers: Vec<LayerJson<'a>>,
     heads: HeadsJson<'a>,
@@ -383,6 +424,8 @@ struct LayerJson<'a> {
     op: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    inputs: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -393,6 +436,8 @@ struct LayerJson<'a> {
     groups: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     batch_norm: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     residual: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -407,23 +452,30 @@ impl<'a> LayerJson<'a> {
     fn new(layer: &'a Layer, aws: Option<AwsKind>) -> Self {
         let (kernel, stride, padding, groups) = match layer.op {
             Op::Conv2d(conv) => (Some(conv.kernel[0]), conv.stride[0], conv.padding.top, conv.groups),
-            Op::MaxPool2d(pool) => (Some(pool.kernel[0]), pool.stride[0], pool.padding.top, 1),
+            Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => {
+                (Some(pool.kernel[0]), pool.stride[0], pool.padding.top, 1)
+            }
             _ => (None, 1, 0, 1),
         };
         // A convolution's stride is 1 by default, a pooling's its kernel.
-        let default_stride = if let Op::MaxPool2d(pool) = layer.op { pool.kernel[0] } else { 1 };
+        let default_stride = match layer.op {
+            Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => pool.kernel[0],
+            _ => 1,
+        };
         let aws = aws.filter(|_| layer.aws);
         LayerJson {
             name: &layer.name,
             op: layer.op.name(),
             input: layer.input.as_deref(),
+            inputs: &layer.inputs,
             kernel,
             stride: (stride != default_stride).then_some(stride),
             padding: (padding != 0).then_some(padding),
             groups: (groups != 1).then_some(groups),
             batch_norm: layer.batch_norm.as_deref(),
+            scale: layer.scale.as_deref(),
             residual: layer.residual.as_deref(),
-            activation: layer.relu.then_some("relu"),
+            activation: (layer.activation != Activation::None).then(|| layer.activation.name()),
             aws: aws.map(|kind| kind.name()),
             gate: (aws == Some(AwsKind::Gate(Gate::Sigmoid))).then_some("sigmoid"),
         }
@@ -433,11 +485,14 @@ impl<'a> LayerJson<'a> {
 #[derive(Serialize)]
 struct HeadsJson<'a> {
     emotion: HeadJson<'a>,
-    au: HeadJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    au: Option<HeadJson<'a>>,
 }
 
 #[derive(Serialize)]
 struct HeadJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
     input: &'a str,
     tensor: &'a str,
     labels: &'a [&'a str],
@@ -465,6 +520,9 @@ mod tests {
             (Architecture::Tiny, 1),
             (Architecture::Tiny, 33),
             (Architecture::MobileNet, 37),
+            (Architecture::MobileNetV3Small, 33),
+            (Architecture::EfficientNetB0, 31),
+            (Architecture::DenseNet121, 29),
             (Architecture::ResNet18, 32),
         ] {
             for (aws, dtype) in
@@ -483,21 +541,20 @@ mod tests {
 
     #[test]
     fn the_parameters_are_those_of_torchvision() {
-        // torchvision's networks with heads of 7 and 12 labels; batch norms as a bias of their channels each.
-        for (architecture, size, parameters) in
-            [(Architecture::ResNet18, 32, 11_166_912), (Architecture::ResNet50, 32, 23_454_912)]
-        {
+        // The weights of torchvision's convolutions and linear layers, less the last one's.
+        for (architecture, size, parameters) in [
+            (Architecture::ResNet18, 32, 11_166_912),
+            (Architecture::ResNet50, 32, 23_454_912),
+            (Architecture::MobileNetV3Small, 32, 1_501_832),
+            (Architecture::EfficientNetB0, 32, 3_956_192),
+            (Architecture::DenseNet121, 32, 6_870_208),
+        ] {
             let bytes =
                 init(&InitOptions::new().architecture(architecture).size(size).aws(None)).expect("a file");
             let model = Model::from_bytes(&bytes).expect("a valid model");
-            let layers: u64 = model.layers().iter().map(|layer| layer.parameters()).sum();
-            let norms: u64 = model
-                .layers()
-                .iter()
-                .filter_map(|l| l.weights(Branch::Au))
-                .map(|w| w.bias().len() as u64)
-                .sum();
-            assert_eq!(layers / 2 - norms, parameters, "{architecture}");
+            let layers = model.layers().iter().filter(|layer| *layer.op() != Op::BatchNorm);
+            let weights: usize = layers.filter_map(|layer| Some(layer.weights(1)?.weight().len())).sum();
+            assert_eq!(weights, parameters, "{architecture}");
         }
     }
 
@@ -509,7 +566,7 @@ mod tests {
         assert_ne!(init(&options).expect("a file"), init(&options.seed(1)).expect("a file"));
         let (without, dense) = (with(options.aws(None)), with(options.aws(AwsKind::Dense)));
         for (a, b) in without.layers().iter().zip(dense.layers()) {
-            assert_eq!(a.weights(Branch::Au).map(|w| w.folded()), b.weights(Branch::Au).map(|w| w.folded()));
+            assert_eq!(a.weights(1).map(|w| w.folded()), b.weights(1).map(|w| w.folded()));
         }
     }
 
@@ -517,8 +574,7 @@ mod tests {
     fn the_numbers_stay_what_they_are() {
         let bytes = init(&InitOptions::new().architecture(Architecture::Tiny)).expect("a file");
         let model = Model::from_bytes(&bytes).expect("a model");
-        let weight =
-            model.layers()[0].weights(Branch::Emotion).expect("a weight").weight().to_f32().into_owned();
+        let weight = model.layers()[0].weights(0).expect("a weight").weight().to_f32().into_owned();
         // Another value here breaks whoever keeps results of a seed.
         assert_eq!(
             weight[..3].iter().map(|v| v.to_bits()).collect::<Vec<_>>(),

@@ -163,6 +163,15 @@ impl Object {
         }
     }
 
+    /// The truth value under `key`, where there is one.
+    pub(crate) fn take_bool(&mut self, key: &'static str) -> Result<Option<bool>> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Json::Bool(value)) => Ok(Some(value)),
+            Some(other) => Err(self.error(key, "true or false", other.to_string())),
+        }
+    }
+
     /// The finite number under `key`, where there is one.
     pub(crate) fn take_f32(&mut self, key: &'static str) -> Result<Option<f32>> {
         match self.take(key) {
@@ -225,12 +234,23 @@ impl Object {
         convert: impl Fn(&Json) -> Option<T>,
     ) -> Result<Option<Vec<T>>> {
         let Some(value) = self.take(key) else { return Ok(None) };
-        let Json::Array(elements) = &value else {
+        self.array(key, &value, element, convert).map(Some)
+    }
+
+    /// A value that stood under `key` as an array, each element converted by `convert`.
+    pub(crate) fn array<T>(
+        &self,
+        key: &str,
+        value: &Json,
+        element: &str,
+        convert: impl Fn(&Json) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let Json::Array(elements) = value else {
             return Err(self.error(key, format!("an array, each {element}"), value.to_string()));
         };
         let convert_one = |(index, v)| convert(v).ok_or((index, v));
         match elements.iter().enumerate().map(convert_one).collect::<Result<Vec<T>, (usize, &Json)>>() {
-            Ok(converted) => Ok(Some(converted)),
+            Ok(converted) => Ok(converted),
             Err((index, bad)) => Err(self.error(key, format!("{element} at index {index}"), bad.to_string())),
         }
     }

@@ -1,45 +1,52 @@
-//! A network as its model file states it: layer pairs with their weights, validated once and for all.
+//! A network as its model file states it: layers with their weights, validated once and for all.
 //!
-//! One [`Layer`] is a layer pair: the same operator in both branches, with weights of their own. For branch t with
-//! input x_t
+//! One [`Layer`] is the same operator in every branch, one or two, with weights of its own: with two a layer pair. For branch t
+//! with input x_t
 //!
 //! ```text
-//! z_t = operator_t(x_t)                 bias and batch norm included
-//! u_t = activation(z_t + residual_t)    residual only where the layer names one
-//! y_t = sum over s of A[t][s] * u_s     the AWS-Unit, only where the layer names one
+//! z_t = operator_t(x_t)                            bias and batch norm included
+//! u_t = activation(z_t * scale_t + residual_t)     scale and residual only where the layer names them
+//! y_t = sum over s of A[t][s] * u_s                the AWS-Unit, only where the layer names one
 //! ```
 //!
 //! and y is what every later reader of the layer sees. Behind [`Model::load`] nobody checks a tensor's shape again.
 
 mod container;
 pub mod init;
+mod input;
 pub(crate) mod json;
 mod manifest;
 mod weights;
 
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
+use std::sync::Arc;
 
-pub use manifest::{AwsKind, Gate, Input, Source};
+pub use input::{ChannelOrder, FaceCrop, FacePoint, Input};
+pub use manifest::{AwsKind, Gate, HeadKind, Source};
 pub use weights::{AwsUnit, Weights};
 
 use crate::error::Result;
 use crate::file::open_regular;
 use crate::op::{Activation, Op};
-use crate::tensor::{Branch, DType, Shape};
+use crate::tensor::{DType, Shape};
 use container::TensorFile;
 use manifest::Manifest;
 
-/// A layer pair.
+/// The same operator in every branch: a layer pair where there are two.
 #[derive(Clone, Debug)]
 pub struct Layer {
     pub(crate) name: String,
     pub(crate) op: Op,
-    pub(crate) input: Source,
+    pub(crate) inputs: Vec<Source>,
+    pub(crate) scale: Option<usize>,
     pub(crate) residual: Option<usize>,
     pub(crate) activation: Activation,
+    /// Of a PReLU in each branch: one, or one a channel.
+    pub(crate) slopes: Option<Vec<Arc<[f32]>>>,
     pub(crate) aws: Option<AwsUnit>,
-    pub(crate) weights: Option<[Weights; 2]>,
+    /// Of each branch.
+    pub(crate) weights: Option<Vec<Weights>>,
     pub(crate) input_shape: Shape,
     pub(crate) output_shape: Shape,
 }
@@ -50,14 +57,24 @@ impl Layer {
         &self.name
     }
 
-    /// The operator that both branches run.
+    /// The operator that every branch runs.
     pub fn op(&self) -> &Op {
         &self.op
     }
 
-    /// What the layer reads.
+    /// What the layer reads; of a concatenation the first.
     pub fn input(&self) -> Source {
-        self.input
+        self.inputs[0]
+    }
+
+    /// All that the layer reads: one, or the maps of a concatenation in their order.
+    pub fn inputs(&self) -> &[Source] {
+        &self.inputs
+    }
+
+    /// The index of the earlier layer that z is multiplied by: of z's shape, or a factor a channel.
+    pub fn scale(&self) -> Option<usize> {
+        self.scale
     }
 
     /// The index of the earlier layer that is added before the activation.
@@ -65,9 +82,23 @@ impl Layer {
         self.residual
     }
 
-    /// The function applied to z + residual.
+    /// The function applied to z * scale + residual.
     pub fn activation(&self) -> Activation {
         self.activation
+    }
+
+    /// A branch's slopes of a PReLU: one, or one a channel.
+    pub fn slopes(&self, branch: usize) -> Option<&[f32]> {
+        self.slopes.as_ref()?.get(branch).map(AsRef::as_ref)
+    }
+
+    /// The largest magnitude of all slopes of a PReLU.
+    pub(crate) fn steepest(&self) -> f32 {
+        self.slopes
+            .iter()
+            .flatten()
+            .flat_map(|slopes| slopes.iter())
+            .fold(0.0, |most, slope| slope.abs().max(most))
     }
 
     /// The AWS-Unit that mixes the two branches, where there is one.
@@ -76,11 +107,11 @@ impl Layer {
     }
 
     /// A branch's weight and bias, where the operator has them.
-    pub fn weights(&self, branch: Branch) -> Option<&Weights> {
-        self.weights.as_ref().map(|pair| &pair[branch as usize])
+    pub fn weights(&self, branch: usize) -> Option<&Weights> {
+        self.weights.as_ref()?.get(branch)
     }
 
-    /// The shape of the map that each branch reads.
+    /// The shape of the map that each branch reads; of a concatenation the first.
     pub fn input_shape(&self) -> Shape {
         self.input_shape
     }
@@ -90,31 +121,52 @@ impl Layer {
         self.output_shape
     }
 
-    /// Multiplications and additions for one image in both branches, the AWS-Unit included.
-    pub fn flop(&self) -> u64 {
+    /// Multiplications and additions for one image in so many branches, the AWS-Unit included.
+    fn flop(&self, branches: usize) -> u64 {
         let operator = self.op.flop(self.input_shape, self.output_shape);
         let aws = self.aws.as_ref().map_or(0, |aws| aws.flop(self.output_shape));
-        operator.saturating_mul(2).saturating_add(aws)
+        operator.saturating_mul(branches as u64).saturating_add(aws)
     }
 
-    /// Numbers learnt in both branches and the AWS-Unit, batch norm folded into the bias.
+    /// Numbers learnt in all branches and the AWS-Unit, batch norm folded into the bias.
     pub fn parameters(&self) -> u64 {
         let operator = self.weights.iter().flatten().map(Weights::parameters).sum::<u64>();
-        operator + self.aws.as_ref().map_or(0, AwsUnit::parameters)
+        let slopes = self.slopes.iter().flatten().map(|slopes| slopes.len() as u64).sum::<u64>();
+        operator + slopes + self.aws.as_ref().map_or(0, AwsUnit::parameters)
     }
 }
 
-/// The linear layer that turns a branch's last map into scores.
+/// What turns a branch's last map into scores: a linear layer, or nothing.
 #[derive(Clone, Debug)]
 pub struct Head {
+    pub(crate) name: String,
+    pub(crate) branch: usize,
+    pub(crate) kind: HeadKind,
     pub(crate) input: Source,
     pub(crate) input_shape: Shape,
-    pub(crate) weights: Weights,
+    pub(crate) weights: Option<Weights>,
+    pub(crate) len: usize,
     pub(crate) labels: Vec<String>,
     pub(crate) thresholds: Vec<f32>,
 }
 
+#[allow(clippy::len_without_is_empty, reason = "a head gives at least one number")]
 impl Head {
+    /// The head's name, unique in its model.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The index of the branch whose maps it reads.
+    pub fn branch(&self) -> usize {
+        self.branch
+    }
+
+    /// What its logits stand for.
+    pub fn kind(&self) -> HeadKind {
+        self.kind
+    }
+
     /// What the head reads.
     pub fn input(&self) -> Source {
         self.input
@@ -125,19 +177,29 @@ impl Head {
         self.input_shape
     }
 
-    /// The weight, `[labels, features]`, and the bias, `[labels]`.
-    pub fn weights(&self) -> &Weights {
-        &self.weights
+    /// The weight, `[numbers, features]`, and the bias, `[numbers]`; none where the head's numbers are its input's.
+    pub fn weights(&self) -> Option<&Weights> {
+        self.weights.as_ref()
     }
 
-    /// What each row scores.
+    /// How many numbers it gives.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What each number scores; none where they have no names.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
 
-    /// The probability from which on a label is active; empty for the emotion head, whose largest score decides.
+    /// The probability from which on a unit is active; empty for heads of other kinds.
     pub fn thresholds(&self) -> &[f32] {
         &self.thresholds
+    }
+
+    /// Multiplications and additions for one image.
+    pub(crate) fn flop(&self) -> u64 {
+        self.weights.as_ref().map_or(0, |weights| 2 * weights.weight().len() as u64)
     }
 }
 
@@ -147,13 +209,15 @@ impl Head {
 #[derive(Clone, Debug)]
 pub struct Model {
     pub(crate) name: Option<String>,
+    pub(crate) about: Vec<(String, String)>,
+    pub(crate) branches: Vec<String>,
     pub(crate) input: Input,
     pub(crate) layers: Vec<Layer>,
-    pub(crate) heads: [Head; 2],
+    pub(crate) heads: Vec<Head>,
 }
 
 impl Model {
-    /// Reads and validates a model file, version 1.
+    /// Reads and validates a model file, version 1 or 2.
     ///
     /// The file is read, not mapped: it may change afterwards. Every fault in it is an error that names the layer
     /// or tensor, what was expected and what was found.
@@ -180,19 +244,35 @@ impl Model {
         self.name.as_deref()
     }
 
+    /// What the file says about the network, text by free keys: its licence, its source.
+    pub fn about(&self) -> &[(String, String)] {
+        &self.about
+    }
+
+    /// The names of its branches, one or two.
+    pub fn branches(&self) -> &[String] {
+        &self.branches
+    }
+
     /// The image it reads.
     pub fn input(&self) -> &Input {
         &self.input
     }
 
-    /// The layer pairs, in order: a layer reads only earlier ones.
+    /// The layers, in order: a layer reads only earlier ones. What the manifest says in one layer may be two here: a pooling,
+    /// and the batch norm behind it.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
     }
 
-    /// The head of a branch.
-    pub fn head(&self, branch: Branch) -> &Head {
-        &self.heads[branch as usize]
+    /// The heads, in the file's order.
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    /// The head of a name.
+    pub fn head(&self, name: &str) -> Option<&Head> {
+        self.heads.iter().find(|head| head.name == name)
     }
 
     /// The shape of what `source` gives.
@@ -208,21 +288,27 @@ impl Model {
     pub(crate) fn rounded(&self, dtype: DType) -> Self {
         let mut model = self.clone();
         for layer in &mut model.layers {
-            layer.weights = layer.weights.take().map(|pair| pair.map(|weights| weights.rounded(dtype)));
+            layer.weights =
+                layer.weights.take().map(|all| all.iter().map(|weights| weights.rounded(dtype)).collect());
             layer.aws = layer.aws.take().map(|unit| unit.rounded(dtype));
         }
         model
     }
 
-    /// Multiplications and additions for one image, both branches and heads included.
+    /// Multiplications and additions for one image, all branches and heads included.
     pub fn flop(&self) -> u64 {
-        let heads = self.heads.iter().map(|head| 2 * head.weights.weight().len() as u64);
-        self.layers.iter().map(Layer::flop).chain(heads).fold(0, u64::saturating_add)
+        let layers = self.layers.iter().map(|layer| self.layer_flop(layer));
+        layers.chain(self.heads.iter().map(Head::flop)).fold(0, u64::saturating_add)
+    }
+
+    /// Multiplications and additions of one of its layers for one image in all branches, the AWS-Unit included.
+    pub fn layer_flop(&self, layer: &Layer) -> u64 {
+        layer.flop(self.branches.len())
     }
 
     /// Numbers learnt, batch norm folded into the biases.
     pub fn parameters(&self) -> u64 {
-        let heads = self.heads.iter().map(|head| head.weights.parameters());
+        let heads = self.heads.iter().filter_map(|head| head.weights.as_ref()).map(Weights::parameters);
         self.layers.iter().map(Layer::parameters).chain(heads).sum()
     }
 }

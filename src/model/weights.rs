@@ -7,12 +7,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::container::{Claimed, TensorFile, Tensors, shown_dims, tensor_place};
-use super::manifest::{AwsKind, BatchNormEntry, Gate, HeadEntry, LayerEntry, Manifest, Source};
+use super::manifest::{AwsKind, BatchNormEntry, Gate, HeadEntry, HeadKind, LayerEntry, Manifest, Source};
 use super::{Head, Layer, Model};
 use crate::error::{Error, ErrorKind, Result, quoted};
-use crate::tensor::{Branch, DType, Shape, Tensor};
+use crate::op::Op;
+use crate::tensor::{DType, Shape, Tensor};
 
-/// One branch's weight and bias of a convolution, linear layer or head, batch norm folded in.
+/// One branch's weight and bias of a convolution, linear layer or head, batch norm folded in; of a batch norm alone the factor
+/// and term of each channel.
 ///
 /// The weight stays in the type the file stores; where a batch norm follows, its rows are to be multiplied by
 /// `scale`: w' = w * gamma / sqrt(var + eps), b' = (b - mean) * gamma / sqrt(var + eps) + beta.
@@ -25,7 +27,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weight as stored: conv2d [out, in/groups, kh, kw], linear [out, in].
+    /// The weight as stored: conv2d [out, in/groups, kh, kw], linear [out, in]; ones of a batch norm alone, [C].
     pub fn weight(&self) -> &Tensor {
         &self.weight
     }
@@ -142,19 +144,30 @@ impl AwsUnit {
 /// What a file holds for a model: shapes, and the handles of all tensors.
 pub(super) struct Claims {
     layers: Vec<LayerClaims>,
-    heads: [WeightClaims; 2],
+    heads: Vec<HeadClaims>,
 }
 
 struct LayerClaims {
     input: Shape,
     output: Shape,
-    weights: Option<[WeightClaims; 2]>,
+    /// Of each branch.
+    weights: Option<Vec<WeightClaims>>,
+    /// The slopes of a PReLU in each branch.
+    slopes: Option<Vec<Claimed>>,
     aws: Option<AwsClaims>,
+}
+
+struct HeadClaims {
+    input: Shape,
+    /// How many numbers it gives.
+    len: usize,
+    weights: Option<WeightClaims>,
 }
 
 /// Those of one branch.
 struct WeightClaims {
-    weight: Claimed,
+    /// None of a batch norm alone.
+    weight: Option<Claimed>,
     bias: Option<Claimed>,
     norm: Option<NormClaims>,
 }
@@ -192,70 +205,100 @@ fn source_shape(source: Source, image: Shape, layers: &[LayerClaims]) -> Shape {
 
 /// Finds the tensors of every layer and head, infers and compares all shapes.
 pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifest) -> Result<Claims> {
+    let (image, branches) = (manifest.input.shape, &manifest.branches);
     let mut layers: Vec<LayerClaims> = Vec::with_capacity(manifest.layers.len());
     for layer in &manifest.layers {
-        let input = source_shape(layer.input, manifest.input.shape, &layers);
-        let (output, weights) = claim_operator(file, layer, input)?;
-        if let Some(residual) = layer.residual {
-            let found = layers[residual].output;
-            if found != output {
-                let residual = quoted(&manifest.layers[residual].name);
-                return Err(Error::new(
-                    ErrorKind::Model,
-                    format!("layer {}: `residual`", quoted(&layer.name)),
-                    format!("a layer that gives {output}, as this one does before the addition"),
-                    format!("{residual}, which gives {found}"),
-                ));
+        let inputs: Vec<Shape> =
+            layer.inputs.iter().map(|&source| source_shape(source, image, &layers)).collect();
+        let (output, weights) = claim_operator(file, branches, layer, &inputs)?;
+        let meets = |key: &str, other: usize, spreads: bool| {
+            let found = layers[other].output;
+            if found == output || (spreads && found == Shape::new(output.channels, 1, 1)) {
+                return Ok(());
             }
+            let also = if spreads { format!(" or {}x1x1", output.channels) } else { String::new() };
+            let other = quoted(&manifest.layers[other].name);
+            let when = if spreads { "multiplication" } else { "addition" };
+            Err(Error::new(
+                ErrorKind::Model,
+                format!("layer {}: `{key}`", quoted(&layer.name)),
+                format!("a layer that gives {output}, as this one does before the {when}{also}"),
+                format!("{other}, which gives {found}"),
+            ))
+        };
+        if let Some(scale) = layer.stages.scale {
+            meets("scale", scale, true)?;
         }
-        let aws = match layer.aws {
+        if let Some(residual) = layer.stages.residual {
+            meets("residual", residual, false)?;
+        }
+        let slopes = match &layer.stages.prelu {
+            Some(prefix) => {
+                let slopes =
+                    |branch: &String| claim_slopes(file, &format!("{branch}.{prefix}.weight"), output);
+                Some(branches.iter().map(slopes).collect::<Result<_>>()?)
+            }
+            None => None,
+        };
+        let aws = match layer.stages.aws {
             Some(kind) => Some(claim_aws_unit(file, kind, &layer.name, output.channels)?),
             None => None,
         };
-        layers.push(LayerClaims { input, output, weights, aws });
+        layers.push(LayerClaims { input: inputs[0], output, weights, slopes, aws });
     }
-    let [emotion, au] = Branch::BOTH.map(|branch| {
-        let head = &manifest.heads[branch as usize];
-        let features = source_shape(head.input, manifest.input.shape, &layers).len();
-        let prefix = format!("{}.{}", branch.name(), head.tensor);
-        claim_weights(file, &prefix, &[head.labels.len(), features])
-    });
-    Ok(Claims { layers, heads: [emotion?, au?] })
+    let head = |head: &HeadEntry| {
+        let input = source_shape(head.input, image, &layers);
+        claim_head(file, head, &branches[head.branch], input)
+    };
+    let heads = manifest.heads.iter().map(head).collect::<Result<_>>()?;
+    Ok(Claims { layers, heads })
 }
 
-/// Claims the weights of both branches of a layer, where its operator has them; gives the output's shape too.
+/// Claims the weights of all branches of a layer, where its operator has them; gives the output's shape too.
 fn claim_operator<R: Read + Seek>(
     file: &mut TensorFile<R>,
+    branches: &[String],
     layer: &LayerEntry,
-    input: Shape,
-) -> Result<(Shape, Option<[WeightClaims; 2]>)> {
-    let place = format!("layer {}", quoted(&layer.name));
-    if !layer.op.has_weight() {
-        return Ok((layer.op.output_shape(&place, input, 0)?, None));
+    inputs: &[Shape],
+) -> Result<(Shape, Option<Vec<WeightClaims>>)> {
+    let (place, input) = (format!("layer {}", quoted(&layer.name)), inputs[0]);
+    let norm = |file: &mut TensorFile<R>, branch: &String, channels| match &layer.batch_norm {
+        Some(norm) => Ok(Some(claim_norm(file, norm, branch, channels)?)),
+        None => Ok(None),
+    };
+    if layer.op == Op::BatchNorm {
+        let alone =
+            |branch| Ok(WeightClaims { weight: None, bias: None, norm: norm(file, branch, input.channels)? });
+        let claims = branches.iter().map(alone).collect::<Result<_>>()?;
+        return Ok((layer.op.output_shape(&place, inputs, 0)?, Some(claims)));
     }
-    // The emotion branch's weight says how many channels the layer has; the au branch must agree.
-    let prefixes = Branch::BOTH.map(|branch| format!("{}.{}", branch.name(), layer.name));
-    let first = format!("{}.weight", prefixes[Branch::Emotion as usize]);
+    if !layer.op.has_weight() {
+        return Ok((layer.op.output_shape(&place, inputs, 0)?, None));
+    }
+    // The first branch's weight says how many channels the layer has; the other must agree.
     let pattern = layer.op.weight_dims(input, 0).unwrap_or_default();
-    let shape =
-        format!("[out, {}]", pattern[1..].iter().map(usize::to_string).collect::<Vec<_>>().join(", "));
-    let out_channels = match file.dims(&first, &shape)?.first() {
-        Some(&channels) if channels > 0 => channels,
+    let out_channels = rows(file, &format!("{}.{}.weight", branches[0], layer.name), &pattern[1..])?;
+    let output = layer.op.output_shape(&place, inputs, out_channels)?;
+    let weight_dims = layer.op.weight_dims(input, out_channels).unwrap_or_default();
+    let of_branch = |branch: &String| -> Result<WeightClaims> {
+        let mut claims = claim_weights(file, &format!("{branch}.{}", layer.name), &weight_dims)?;
+        claims.norm = norm(file, branch, out_channels)?;
+        Ok(claims)
+    };
+    let claims = branches.iter().map(of_branch).collect::<Result<_>>()?;
+    Ok((output, Some(claims)))
+}
+
+/// The first dimension of a weight, at least 1, whose others are known.
+fn rows<R: Read + Seek>(file: &TensorFile<R>, weight: &str, others: &[usize]) -> Result<usize> {
+    let shape = format!("[out, {}]", others.iter().map(usize::to_string).collect::<Vec<_>>().join(", "));
+    match file.dims(weight, &shape)?.first() {
+        Some(&rows) if rows > 0 => Ok(rows),
         found => {
             let found = found.map_or("a scalar".into(), |_| "out = 0".to_string());
-            return Err(Error::new(ErrorKind::Model, tensor_place(&first), format!("shape {shape}"), found));
+            Err(Error::new(ErrorKind::Model, tensor_place(weight), format!("shape {shape}"), found))
         }
-    };
-    let output = layer.op.output_shape(&place, input, out_channels)?;
-    let weight_dims = layer.op.weight_dims(input, out_channels).unwrap_or_default();
-    let [emotion, au] = Branch::BOTH.map(|branch| -> Result<WeightClaims> {
-        let mut claims = claim_weights(file, &prefixes[branch as usize], &weight_dims)?;
-        if let Some(norm) = &layer.batch_norm {
-            claims.norm = Some(claim_norm(file, norm, branch, out_channels)?);
-        }
-        Ok(claims)
-    });
-    Ok((output, Some([emotion?, au?])))
+    }
 }
 
 /// Claims a weight, and the bias where there is one.
@@ -267,16 +310,50 @@ fn claim_weights<R: Read + Seek>(
     let weight = file.claim(&format!("{prefix}.weight"), dims)?;
     let bias = format!("{prefix}.bias");
     let bias = if file.has(&bias) { Some(file.claim(&bias, &dims[..1])?) } else { None };
-    Ok(WeightClaims { weight, bias, norm: None })
+    Ok(WeightClaims { weight: Some(weight), bias, norm: None })
+}
+
+/// Claims the slopes of a PReLU behind maps of `output`: one for each channel, or one for all.
+fn claim_slopes<R: Read + Seek>(file: &mut TensorFile<R>, name: &str, output: Shape) -> Result<Claimed> {
+    let found = file.dims(name, &format!("[{}] or [1]", output.channels))?.to_vec();
+    let dims = if found == [1] { [1] } else { [output.channels] };
+    file.claim(name, &dims)
+}
+
+fn claim_head<R: Read + Seek>(
+    file: &mut TensorFile<R>,
+    head: &HeadEntry,
+    branch: &str,
+    input: Shape,
+) -> Result<HeadClaims> {
+    let place = format!("head {}", quoted(&head.name));
+    let error = |key: &str, expected: String, found: String| {
+        Error::new(ErrorKind::Model, format!("{place}: `{key}`"), expected, found)
+    };
+    let Some(tensor) = &head.tensor else {
+        if let Some(labels) = &head.labels
+            && labels.len() != input.len()
+        {
+            let expected = format!("{} labels, one for each number of its input, {input}", input.len());
+            return Err(error("labels", expected, labels.len().to_string()));
+        }
+        return Ok(HeadClaims { input, len: input.len(), weights: None });
+    };
+    let prefix = format!("{branch}.{tensor}");
+    let len = match &head.labels {
+        Some(labels) => labels.len(),
+        None => rows(file, &format!("{prefix}.weight"), &[input.len()])?,
+    };
+    Ok(HeadClaims { input, len, weights: Some(claim_weights(file, &prefix, &[len, input.len()])?) })
 }
 
 fn claim_norm<R: Read + Seek>(
     file: &mut TensorFile<R>,
     norm: &BatchNormEntry,
-    branch: Branch,
+    branch: &str,
     channels: usize,
 ) -> Result<NormClaims> {
-    let prefix = format!("{}.{}", branch.name(), norm.prefix);
+    let prefix = format!("{branch}.{}", norm.prefix);
     let mut claim = |suffix: &str| file.claim(&format!("{prefix}.{suffix}"), &[channels]);
     let (gamma, beta) = (claim("weight")?, claim("bias")?);
     let (mean, variance) = (claim("running_mean")?, claim("running_var")?);
@@ -327,37 +404,55 @@ fn hidden_len<R: Read + Seek>(file: &TensorFile<R>, squeeze_weight: &str, c: usi
 pub(super) fn assemble(manifest: Manifest, claims: &Claims, tensors: &Tensors) -> Result<Model> {
     let mut layers = Vec::with_capacity(manifest.layers.len());
     for (entry, claims) in manifest.layers.into_iter().zip(&claims.layers) {
+        let stages = entry.stages;
+        let of_branches = |claims: &Vec<WeightClaims>| claims.iter().map(|c| weights(tensors, c)).collect();
         layers.push(Layer {
             name: entry.name,
             op: entry.op,
-            input: entry.input,
-            residual: entry.residual,
-            activation: entry.activation,
+            inputs: entry.inputs,
+            scale: stages.scale,
+            residual: stages.residual,
+            activation: stages.activation,
+            slopes: claims
+                .slopes
+                .as_ref()
+                .map(|slopes| slopes.iter().map(|&s| of(tensors, s)).collect())
+                .transpose()?,
             aws: claims.aws.as_ref().map(|aws| aws_unit(tensors, aws)).transpose()?,
-            weights: match &claims.weights {
-                Some([emotion, au]) => Some([weights(tensors, emotion)?, weights(tensors, au)?]),
-                None => None,
-            },
+            weights: claims.weights.as_ref().map(of_branches).transpose()?,
             input_shape: claims.input,
             output_shape: claims.output,
         });
     }
-    let head = |entry: HeadEntry, head_claims: &WeightClaims| -> Result<Head> {
+    let head = |(entry, claims): (HeadEntry, &HeadClaims)| -> Result<Head> {
+        let thresholds = match entry.kind {
+            HeadKind::Units => entry.thresholds.unwrap_or_else(|| vec![0.5; claims.len]),
+            HeadKind::Classes | HeadKind::Values => Vec::new(),
+        };
         Ok(Head {
+            name: entry.name,
+            branch: entry.branch,
+            kind: entry.kind,
             input: entry.input,
-            input_shape: source_shape(entry.input, manifest.input.shape, &claims.layers),
-            weights: weights(tensors, head_claims)?,
-            labels: entry.labels,
-            thresholds: entry.thresholds,
+            input_shape: claims.input,
+            weights: claims.weights.as_ref().map(|claims| weights(tensors, claims)).transpose()?,
+            len: claims.len,
+            labels: entry.labels.unwrap_or_default(),
+            thresholds,
         })
     };
-    let ([emotion, au], [emotion_claims, au_claims]) = (manifest.heads, &claims.heads);
-    let heads = [head(emotion, emotion_claims)?, head(au, au_claims)?];
-    Ok(Model { name: manifest.name, input: manifest.input, layers, heads })
+    let heads = manifest.heads.into_iter().zip(&claims.heads).map(head).collect::<Result<_>>()?;
+    let Manifest { name, about, branches, input, .. } = manifest;
+    Ok(Model { name, about, branches, input, layers, heads })
+}
+
+/// The numbers of a tensor in f32.
+fn of(tensors: &Tensors, claimed: Claimed) -> Result<Arc<[f32]>> {
+    Ok(tensors.get(claimed)?.to_f32().as_ref().into())
 }
 
 fn aws_unit(tensors: &Tensors, claims: &AwsClaims) -> Result<AwsUnit> {
-    let of = |claimed: Claimed| -> Result<Arc<[f32]>> { Ok(tensors.get(claimed)?.to_f32().as_ref().into()) };
+    let of = |claimed| of(tensors, claimed);
     Ok(match *claims {
         AwsClaims::Layer(weight) => AwsUnit::Layer(of(weight)?),
         AwsClaims::Channel(weight) => AwsUnit::Channel(of(weight)?),
@@ -373,7 +468,14 @@ fn aws_unit(tensors: &Tensors, claims: &AwsClaims) -> Result<AwsUnit> {
 }
 
 fn weights(tensors: &Tensors, claims: &WeightClaims) -> Result<Weights> {
-    let weight = Arc::clone(tensors.get(claims.weight)?);
+    let weight = match (claims.weight, &claims.norm) {
+        (Some(weight), _) => Arc::clone(tensors.get(weight)?),
+        (None, norm) => {
+            let channels =
+                norm.as_ref().map(|norm| tensors.get(norm.gamma)).transpose()?.map_or(0, |t| t.len());
+            Arc::new(Tensor::with_dims(&[channels], vec![1.0; channels]))
+        }
+    };
     let mut bias = match claims.bias {
         Some(bias) => tensors.get(bias)?.to_f32().into_owned(),
         None => vec![0.0; weight.dims()[0]],

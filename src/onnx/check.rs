@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::model::init::Random;
 use crate::plan::{Conv2dAlgorithm, Plan, PlanOptions};
-use crate::tensor::Branch as ModelBranch;
 
 /// The largest difference of two logits that rounding makes, in parts of the largest logit.
 const TOLERANCE: f64 = 2e-4;
@@ -26,8 +25,8 @@ pub(super) fn check(bytes: &[u8], sources: &mut [Source]) -> Result<f64> {
     let predictions = session.run(&normalised)?;
 
     let mut worst: f64 = 0.0;
-    for (index, source) in sources.iter_mut().enumerate() {
-        let found = predictions.scores(ModelBranch::BOTH[index]).logits;
+    for (source, scores) in sources.iter_mut().zip(predictions.heads()) {
+        let found = scores.logits;
         // What the graph makes into the image that its network reads.
         let mut raw = normalised.clone();
         if let Some([factor, term]) = &source.branch.normalisation {

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::array::fault;
 use super::layers::{Head, Layer, Source as From};
 use super::pointwise::Activation;
-use super::{ColourOrder, HeadKind, ImportOptions, Source};
+use super::{ImportOptions, Source};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::model::init::write_model;
+use crate::model::{ChannelOrder, HeadKind};
 use crate::tensor::Tensor;
 
 /// How a model's image is normalised, as its manifest says it: one number a channel.
@@ -105,7 +106,7 @@ pub(super) fn write(
     let mut tensors = Vec::new();
     let mut entries = Vec::new();
     let mut version_2 =
-        sources.len() == 1 || branch_names != ["emotion", "au"] || options.order == ColourOrder::Bgr;
+        sources.len() == 1 || branch_names != ["emotion", "au"] || options.order == ChannelOrder::Bgr;
     for (index, layer) in first.layers.iter().enumerate() {
         version_2 |= layer.needs_version_2();
         let pair: Vec<&Layer> = sources.iter().map(|source| &source.branch.layers[index]).collect();
@@ -208,7 +209,7 @@ pub(super) fn write(
         "channels": image[0], "height": image[1], "width": image[2],
         "mean": normalisation.mean, "std": normalisation.std,
     });
-    if options.order == ColourOrder::Bgr {
+    if options.order == ChannelOrder::Bgr {
         input["order"] = json!("bgr");
     }
     let mut manifest = json!({"version": if version_2 { 2 } else { 1 }, "name": title});

@@ -96,6 +96,7 @@ const OPERATORS: &[(&str, &[&str])] = &[
     ("Sum", &[]),
     ("Swish", &["alpha"]),
     ("Tanh", &[]),
+    ("Tile", &[]),
     ("Transpose", &["perm"]),
     ("Unsqueeze", &["axes"]),
     ("Upsample", &["mode", "scales"]),

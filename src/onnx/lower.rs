@@ -280,14 +280,18 @@ impl Lowering<'_> {
         }
         let map =
             if map.dims.len() == 4 { map } else { map.channels_first(1.min(map.dims.len() - 1), shape)? };
-        let Some(placement) = map.placement(shape) else {
-            return Err(fault(
-                "maps whose channels stay whole",
-                format!("another order of elements, {:?}", map.dims),
-            ));
-        };
         let source = map.id;
         let mut id = source;
+        let (placement, factor) = match map.placement(shape) {
+            Some(placement) => (placement, [1, 1]),
+            None => map.repetition(shape).ok_or_else(|| {
+                let expected = "maps whose channels stay whole, each element perhaps some times";
+                fault(expected, format!("another order of elements, {:?}", map.dims))
+            })?,
+        };
+        if factor != [1, 1] {
+            id = self.add(Kind::Upsample2d(factor), vec![id], node)?;
+        }
         let single =
             Window { kernel: [1, 1], stride: [1, 1], pads: [[0, 0]; 2], dilation: [1, 1], ceil: false };
         if placement.step != [1, 1] {
@@ -339,46 +343,15 @@ impl Lowering<'_> {
         };
         let len = self.len(map.id);
         let outputs = rearrange(node, &inputs, Some(fill))?;
-        if matches!(node.op.as_str(), "Resize" | "Upsample") {
-            return self.upsample(node, &map, &outputs[0]).map(|map| vec![Value::Map(map)]);
-        }
         outputs
             .into_iter()
-            .map(|indices| Ok(Value::Map(Map::of_indices(map.id, indices, len, map.function.clone())?)))
+            .map(|indices| {
+                let moved = Map::of_indices(map.id, indices, len, map.function.clone())?;
+                // What a Resize did is said here, where its node can be named.
+                let resized = matches!(node.op.as_str(), "Resize" | "Upsample") && moved.dims != map.dims;
+                Ok(Value::Map(if resized { self.whole(&moved, node)? } else { moved }))
+            })
             .collect()
-    }
-
-    /// A Resize, by what it does to the indices: every element again, some times down and across.
-    fn upsample(&mut self, node: &Node, map: &Map, resized: &Array) -> Result<Map> {
-        if resized.dims == map.dims {
-            return Ok(map.clone());
-        }
-        let whole = self.whole(map, node)?;
-        let ([channels, height, width], found) =
-            (self.network.shape(whole.id), format!("{:?}", resized.dims));
-        let expected = || fault(format!("whole times {:?}, the nearest element", map.dims), found.clone());
-        let &[1, out_channels, out_height, out_width] = &resized.dims[..] else { return Err(expected()) };
-        let divides =
-            out_channels == channels && out_height.is_multiple_of(height) && out_width.is_multiple_of(width);
-        if !divides || map.dims != whole.dims {
-            return Err(expected());
-        }
-        let factor = [out_height / height, out_width / width];
-        let (indices, resized) = (map.indices(), resized.as_ints()?);
-        let indices = indices.as_ints()?;
-        let repeats = resized.iter().enumerate().all(|(at, &index)| {
-            let (channel, row, column) =
-                (at / (out_height * out_width), at / out_width % out_height, at % out_width);
-            index == indices[(channel * height + row / factor[0]) * width + column / factor[1]]
-        });
-        if !repeats {
-            return Err(fault(
-                "each element repeated, as floor(i / factor) does",
-                "another choice of elements",
-            ));
-        }
-        let id = self.add(Kind::Upsample2d(factor), vec![whole.id], node)?;
-        Ok(Map::whole(id, resized_dims(self.network.shape(id))))
     }
 
     /// All inputs of an elementwise operator, one after another.

@@ -33,82 +33,15 @@ mod pointwise;
 mod view;
 mod wire;
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::model::{ChannelOrder, HeadKind};
 use array::fault;
 use file::{HeadChoice, Normalisation};
 use graph::Graph;
 use layers::Branch;
 use pointwise::{Activation, Function};
-
-/// What the scores of a network are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum HeadKind {
-    /// One of them wins: a softmax of all.
-    Classes,
-    /// Each is there or not: a sigmoid each.
-    Units,
-    /// Numbers as they are.
-    Values,
-}
-
-impl HeadKind {
-    /// The kind's name in the manifest.
-    pub fn name(self) -> &'static str {
-        match self {
-            HeadKind::Classes => "classes",
-            HeadKind::Units => "units",
-            HeadKind::Values => "values",
-        }
-    }
-}
-
-impl fmt::Display for HeadKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Reads `classes`, `units` or `values`.
-impl FromStr for HeadKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let kinds = [HeadKind::Classes, HeadKind::Units, HeadKind::Values];
-        kinds
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .ok_or_else(|| Error::new(ErrorKind::Input, "kind", "classes, units or values", quoted(name)))
-    }
-}
-
-/// The order of an image's channels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ColourOrder {
-    /// Red, green, blue.
-    #[default]
-    Rgb,
-    /// Blue, green, red.
-    Bgr,
-}
-
-/// Reads `rgb` or `bgr`.
-impl FromStr for ColourOrder {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "rgb" => Ok(ColourOrder::Rgb),
-            "bgr" => Ok(ColourOrder::Bgr),
-            _ => Err(Error::new(ErrorKind::Input, "order", "rgb or bgr", quoted(name))),
-        }
-    }
-}
 
 /// What an ONNX file does not say of its network.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +52,7 @@ pub struct ImportOptions {
     size: Option<[usize; 2]>,
     mean: Option<Vec<f32>>,
     std: Option<Vec<f32>>,
-    order: ColourOrder,
+    order: ChannelOrder,
     kinds: [Option<HeadKind>; 2],
     labels: [Option<Vec<String>>; 2],
     thresholds: [Option<Vec<f32>>; 2],
@@ -141,7 +74,7 @@ impl ImportOptions {
             size: None,
             mean: None,
             std: None,
-            order: ColourOrder::Rgb,
+            order: ChannelOrder::Rgb,
             kinds: [None; 2],
             labels: [None, None],
             thresholds: [None, None],
@@ -181,7 +114,7 @@ impl ImportOptions {
     }
 
     /// The order of the channels that the network reads.
-    pub fn order(mut self, order: ColourOrder) -> Self {
+    pub fn order(mut self, order: ChannelOrder) -> Self {
         self.order = order;
         self
     }
@@ -294,7 +227,8 @@ fn read(path: &Path, index: usize, options: &ImportOptions) -> Result<Source> {
         )
     {
         let expected = format!(
-            "logits of {kind}, or a softmax or sigmoid of them (--kind values takes numbers as they are)"
+            "logits of {}, or a softmax or sigmoid of them (--kind values takes numbers as they are)",
+            kind.name()
         );
         return Err(fault(expected, "another activation at the end").at("output".to_owned()));
     }
@@ -352,7 +286,8 @@ fn head_kind(
     let function = &lowered.output.function;
     let default = if index == 0 { HeadKind::Classes } else { HeadKind::Units };
     let wrong = |expected: &str, found: &str| {
-        Err(fault(format!("{expected} for {}", wanted.unwrap_or(default)), found).at("output".to_owned()))
+        Err(fault(format!("{expected} for {}", wanted.unwrap_or(default).name()), found)
+            .at("output".to_owned()))
     };
     match (lowered.softmax, function.of_sigmoid(), wanted) {
         (true, _, None | Some(HeadKind::Classes)) => Ok((HeadKind::Classes, function.clone(), false)),

@@ -182,6 +182,35 @@ impl Map {
         Some(Placement { channels, pads, step, fill })
     }
 
+    /// As `placement`, of a map whose every element is there some times down and across, as floor(i / factor) says; and how
+    /// many times, [h, w].
+    pub fn repetition(&self, shape: [usize; 3]) -> Option<(Placement, [usize; 2])> {
+        let &[1, out_channels, out_height, out_width] = &self.dims[..] else { return None };
+        let [_, height, width] = shape;
+        if !out_height.is_multiple_of(height) || !out_width.is_multiple_of(width) {
+            return None;
+        }
+        let factor = [out_height / height, out_width / width];
+        let indices = self.indices();
+        let indices = indices.as_ints().ok()?;
+        let at = |place: usize| {
+            let (channel, row, column) =
+                (place / (out_height * out_width), place / out_width % out_height, place % out_width);
+            (channel, row / factor[0] * width + column / factor[1])
+        };
+        // Each channel's first element is that of the channel it is.
+        let plane = height * width;
+        let channels: Vec<Option<usize>> = (0..out_channels)
+            .map(|channel| usize::try_from(indices[channel * out_height * out_width]).ok())
+            .map(|first| first.filter(|first| first % plane == 0).map(|first| first / plane))
+            .collect();
+        let fits = indices.iter().enumerate().all(|(place, &index)| {
+            let (channel, inner) = at(place);
+            channels[channel].is_some_and(|source| index == (source * plane + inner) as i64)
+        });
+        fits.then_some((Placement { channels, pads: [[0, 0]; 2], step: [1, 1], fill: None }, factor))
+    }
+
     /// The same elements as [1, C', H, W], the channels those along `axis`; for a map of `shape` [c, h, w].
     pub fn channels_first(&self, axis: usize, shape: [usize; 3]) -> Result<Self> {
         let others: Vec<usize> = (0..self.dims.len()).filter(|&other| other != axis).collect();

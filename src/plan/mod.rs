@@ -30,7 +30,6 @@ use crate::device::Resolved;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Input, Model};
 use crate::predictions::HeadLabels;
-use crate::tensor::Branch;
 
 /// A model prepared for one backend: what to launch, in which order, on which memory.
 ///
@@ -41,7 +40,8 @@ pub struct Plan {
     note: Option<String>,
     batch: usize,
     input: Input,
-    heads: Arc<[HeadLabels; 2]>,
+    branches: usize,
+    heads: Arc<[HeadLabels]>,
     flop: u64,
     keep_values: bool,
     nodes: Vec<Node>,
@@ -122,16 +122,13 @@ impl Plan {
                 return Err(Error::new(ErrorKind::Plan, "precision", expected, other.to_string()));
             }
         };
-        let heads = Branch::BOTH.map(|branch| {
-            let head = model.head(branch);
-            HeadLabels { labels: head.labels().to_vec(), thresholds: head.thresholds().to_vec() }
-        });
         let mut plan = Plan {
             target,
             note,
             batch,
             input: model.input().clone(),
-            heads: Arc::new(heads),
+            branches: model.branches().len(),
+            heads: HeadLabels::of(model),
             flop: model.flop(),
             keep_values,
             nodes: Vec::new(),
@@ -196,12 +193,23 @@ impl Plan {
         self.flop
     }
 
-    /// The labels of a branch's scores.
-    pub fn labels(&self, branch: Branch) -> &[String] {
-        &self.heads[branch as usize].labels
+    /// The names of the heads, in the model's order.
+    pub fn head_names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.heads.iter().map(|head| head.name.as_str())
     }
 
-    pub(crate) fn heads(&self) -> &Arc<[HeadLabels; 2]> {
+    /// The labels of a head's scores; `None` where the model has no head of this name, and empty where its numbers have no
+    /// names.
+    pub fn labels(&self, head: &str) -> Option<&[String]> {
+        self.heads.iter().find(|labels| labels.name == head).map(|labels| labels.labels.as_slice())
+    }
+
+    /// How many branches the network has, one or two.
+    pub fn branches(&self) -> usize {
+        self.branches
+    }
+
+    pub(crate) fn heads(&self) -> &Arc<[HeadLabels]> {
         &self.heads
     }
 

@@ -1,22 +1,26 @@
-//! Predictions as values of serde's data model, in the form in which `awsnet predict --json` has them:
+//! Predictions as values of serde's data model, in the form in which `awsnet predict --json` has them, a key a head:
 //!
 //! ```json
 //! {"emotion": {"label": "happiness", "scores": {"neutral": 0.02, "happiness": 0.93}},
-//!  "au": {"active": ["AU12"], "scores": {"AU6": 0.31, "AU12": 0.99}}}
+//!  "au": {"active": ["AU12"], "scores": {"AU6": 0.31, "AU12": 0.99}},
+//!  "mood": {"values": {"valence": 0.4, "arousal": -0.1}},
+//!  "anchors": {"values": [0.5, -1.25]}}
 //! ```
 //!
-//! The scores are probabilities, in the model's order.
+//! Heads of classes have a label, those of units what is active, those of values the numbers, by name where they have names.
+//! Scores are probabilities, in the model's order.
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 
-use super::{OwnedPrediction, Prediction};
-use crate::tensor::Branch;
+use super::{HeadPrediction, OwnedPrediction, Prediction};
+use crate::model::HeadKind;
 
 impl Serialize for Prediction<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Prediction", 2)?;
-        fields.serialize_field("emotion", &Emotion(self))?;
-        fields.serialize_field("au", &Au(self))?;
+        let mut fields = serializer.serialize_map(Some(self.heads().len()))?;
+        for head in self.heads() {
+            fields.serialize_entry(head.name, &head)?;
+        }
         fields.end()
     }
 }
@@ -27,33 +31,38 @@ impl Serialize for OwnedPrediction {
     }
 }
 
-struct Emotion<'a>(&'a Prediction<'a>);
-
-impl Serialize for Emotion<'_> {
+impl Serialize for HeadPrediction<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Emotion", 2)?;
-        fields.serialize_field("label", self.0.emotion().label)?;
-        fields.serialize_field("scores", &Scores(self.0, Branch::Emotion))?;
-        fields.end()
+        match self.kind {
+            HeadKind::Classes => {
+                let mut fields = serializer.serialize_struct("Classes", 2)?;
+                fields.serialize_field("label", self.winner().map_or("", |winner| winner.label))?;
+                fields.serialize_field("scores", &Named(self))?;
+                fields.end()
+            }
+            HeadKind::Units => {
+                let active: Vec<&str> = self.active().map(|unit| unit.label).collect();
+                let mut fields = serializer.serialize_struct("Units", 2)?;
+                fields.serialize_field("active", &active)?;
+                fields.serialize_field("scores", &Named(self))?;
+                fields.end()
+            }
+            HeadKind::Values => {
+                let mut fields = serializer.serialize_struct("Values", 1)?;
+                match self.labels.is_empty() {
+                    true => fields.serialize_field("values", self.logits)?,
+                    false => fields.serialize_field("values", &Named(self))?,
+                }
+                fields.end()
+            }
+        }
     }
 }
 
-struct Au<'a>(&'a Prediction<'a>);
+struct Named<'a>(&'a HeadPrediction<'a>);
 
-impl Serialize for Au<'_> {
+impl Serialize for Named<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let active: Vec<&str> = self.0.active().map(|au| au.label).collect();
-        let mut fields = serializer.serialize_struct("Au", 2)?;
-        fields.serialize_field("active", &active)?;
-        fields.serialize_field("scores", &Scores(self.0, Branch::Au))?;
-        fields.end()
-    }
-}
-
-struct Scores<'a>(&'a Prediction<'a>, Branch);
-
-impl Serialize for Scores<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.scores(self.1).map(|score| (score.label, score.probability)))
+        serializer.collect_map(self.0.scores().map(|score| (score.label, score.probability)))
     }
 }

@@ -1,11 +1,12 @@
 //! The operators on one map, loops in the order of their formulas.
 
 use super::Map;
-use crate::op::{Conv2d, Op, Pool2d};
+use crate::op::{Conv2d, Op, Pool2d, adaptive_window};
 use crate::tensor::Shape;
 
-/// z = operator(x), with the weight and bias of operators that have them.
-pub(super) fn apply(op: &Op, x: &Map, weight: &[f64], bias: &[f64]) -> Map {
+/// z = operator(x), with the weight and bias of operators that have them; a concatenation reads several maps.
+pub(super) fn apply(op: &Op, inputs: &[&Map], weight: &[f64], bias: &[f64]) -> Map {
+    let x = inputs[0];
     match op {
         Op::Conv2d(conv) => conv2d(conv, x, weight, bias),
         Op::Linear => linear(x, weight, bias),
@@ -13,10 +14,50 @@ pub(super) fn apply(op: &Op, x: &Map, weight: &[f64], bias: &[f64]) -> Map {
             pool2d(pool, x, |elements, _| elements.iter().copied().fold(f64::NEG_INFINITY, f64::max))
         }
         Op::AvgPool2d(pool) => pool2d(pool, x, |elements, count| elements.iter().sum::<f64>() / count),
+        Op::AdaptiveAvgPool2d([height, width]) => {
+            let mut z = Map::zeros(Shape::new(x.shape.channels, *height, *width));
+            for c in 0..x.shape.channels {
+                for i in 0..*height {
+                    for j in 0..*width {
+                        let rows = adaptive_window(i, x.shape.height, *height);
+                        let columns = adaptive_window(j, x.shape.width, *width);
+                        let count = (rows.len() * columns.len()) as f64;
+                        let elements = rows.flat_map(|y| columns.clone().map(move |x| (y, x)));
+                        let sum: f64 =
+                            elements.map(|(row, column)| x.channel(c)[row * x.shape.width + column]).sum();
+                        z.channel_mut(c)[i * width + j] = sum / count;
+                    }
+                }
+            }
+            z
+        }
         Op::GlobalAvgPool2d => {
             let mut z = Map::zeros(Shape::new(x.shape.channels, 1, 1));
             for (c, z) in z.data.iter_mut().enumerate() {
                 *z = x.channel(c).iter().sum::<f64>() / x.shape.pixels() as f64;
+            }
+            z
+        }
+        Op::BatchNorm => {
+            let mut z = x.clone();
+            for (c, (factor, term)) in weight.iter().zip(bias).enumerate() {
+                z.channel_mut(c).iter_mut().for_each(|v| *v = *v * factor + term);
+            }
+            z
+        }
+        Op::Concat => {
+            let channels = inputs.iter().map(|map| map.shape.channels).sum();
+            let data = inputs.iter().flat_map(|map| map.data.iter().copied()).collect();
+            Map { shape: Shape { channels, ..x.shape }, data }
+        }
+        Op::Upsample2d([h, w]) => {
+            let Shape { channels, height, width } = x.shape;
+            let mut z = Map::zeros(Shape::new(channels, height * h, width * w));
+            for c in 0..channels {
+                for (index, v) in z.channel_mut(c).iter_mut().enumerate() {
+                    let (row, column) = (index / (width * w), index % (width * w));
+                    *v = x.channel(c)[row / h * width + column / w];
+                }
             }
             z
         }
@@ -94,24 +135,46 @@ fn window(index: usize, stride: usize, kernel: usize, before: usize, size: usize
     begin.saturating_sub(before)..(begin + kernel).saturating_sub(before).min(size)
 }
 
-/// Each window's elements inside the map through `reduce`, which is also told their number with padding.
+/// Each window's elements inside the map through `reduce`, which is also told what an average divides by.
 fn pool2d(pool: &Pool2d, input: &Map, reduce: impl Fn(&[f64], f64) -> f64) -> Map {
     let Shape { channels, height, width } = input.shape;
     let [kh, kw] = pool.kernel;
-    let out_height = (height + pool.padding.top + pool.padding.bottom - kh) / pool.stride[0] + 1;
-    let out_width = (width + pool.padding.left + pool.padding.right - kw) / pool.stride[1] + 1;
-    let mut z = Map::zeros(Shape::new(channels, out_height, out_width));
+    // As many windows as begin within the map or the padding before it, whole ones unless in ceil mode.
+    let extent = |size: usize, before: usize, after: usize, axis: usize| {
+        let (kernel, stride) = (pool.kernel[axis], pool.stride[axis]);
+        (0..).take_while(move |i| {
+            let begin = i * stride;
+            let whole = begin + kernel <= size + before + after;
+            let first_beyond = begin + kernel >= size + before + after + stride;
+            begin < size + before && (whole || (pool.ceil_mode && !first_beyond))
+        })
+    };
+    let rows = extent(height, pool.padding.top, pool.padding.bottom, 0).count();
+    let columns = extent(width, pool.padding.left, pool.padding.right, 1).count();
+    let mut z = Map::zeros(Shape::new(channels, rows, columns));
     let mut elements = Vec::new();
     for c in 0..channels {
-        for y in 0..out_height {
-            for x in 0..out_width {
+        for y in 0..rows {
+            for x in 0..columns {
                 elements.clear();
                 for iy in window(y, pool.stride[0], kh, pool.padding.top, height) {
                     for ix in window(x, pool.stride[1], kw, pool.padding.left, width) {
                         elements.push(input.channel(c)[iy * width + ix]);
                     }
                 }
-                z.channel_mut(c)[y * out_width + x] = reduce(&elements, kh as f64 * kw as f64);
+                // Padding counts as far as it goes, where it counts at all.
+                let with_padding = |index: usize, axis: usize, size: usize, around: usize| {
+                    let begin = index * pool.stride[axis];
+                    (begin + pool.kernel[axis]).min(size + around) - begin
+                };
+                let count = match pool.count_include_pad {
+                    false => elements.len(),
+                    true => {
+                        with_padding(y, 0, height, pool.padding.top + pool.padding.bottom)
+                            * with_padding(x, 1, width, pool.padding.left + pool.padding.right)
+                    }
+                };
+                z.channel_mut(c)[y * columns + x] = reduce(&elements, count as f64);
             }
         }
     }

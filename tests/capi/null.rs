@@ -59,7 +59,14 @@ const PARAMETERS: &[Parameter] = &[
     row("*", "len", "192", Never),
     row("*", "timeout_us", "1000000", Never),
     row("*", "predictions", "&predictions", Refused),
-    row("*", "branch", "AWSNET_BRANCH_AU", Never),
+    row("awsnet_engine_find_head", "head", "&head", Refused),
+    row("awsnet_engine_head", "info", "&head_info", Refused),
+    row("awsnet_session_scores", "logits", "image", Allowed),
+    row("awsnet_session_scores", "probabilities", "image", Allowed),
+    row("awsnet_session_scores", "capacity", "192", Never),
+    row("awsnet_session_scores", "count", "&size", Allowed),
+    row("*", "head", "AWSNET_BRANCH_AU", Never),
+    row("*", "name", "\"au\"", Refused),
     row("*", "index", "3", Never),
     row("*", "info", "&info", Refused),
     row("*", "label", "&text", Refused),
@@ -99,6 +106,8 @@ int main(int argc, char **argv) {
     awsnet_status status = 0;
     awsnet_engine_options options = AWSNET_ENGINE_OPTIONS_INIT;
     awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;
+    awsnet_head_info head_info = AWSNET_HEAD_INFO_INIT;
+    awsnet_head head = 0;
     awsnet_images_u8 images = AWSNET_IMAGES_U8_INIT;
     awsnet_device_images device_images = AWSNET_DEVICE_IMAGES_INIT;
     awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;

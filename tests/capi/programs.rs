@@ -4,14 +4,14 @@ use std::ffi::OsStr;
 use std::process::Command;
 
 use awsnet::model::init::Architecture;
-use awsnet::{Branch, Device, Engine, EngineOptions, Model, Plan, PlanOptions};
+use awsnet::{Device, Engine, EngineOptions, Model, Plan, PlanOptions};
 
 use crate::library::{C99, ModelFile, Program, compiler, library, root, success};
 
 /// What run.c prints, from the Rust interface.
 fn from_rust(model: &ModelFile, batch: usize, count: usize) -> String {
     let model = Model::from_bytes(&model.bytes).expect("a model");
-    let thresholds = model.head(Branch::Au).thresholds().to_vec();
+    let thresholds = model.head("au").expect("a head").thresholds().to_vec();
     let target = Device::Cpu.resolve().expect("a processor").target;
     let plan = Plan::build(model, &PlanOptions::new().target(target).batch(batch)).expect("a plan");
     let engine = Engine::new(plan, &EngineOptions::new().threads(2)).expect("an engine");
@@ -22,17 +22,17 @@ fn from_rust(model: &ModelFile, batch: usize, count: usize) -> String {
         text += &format!(" {mean} {std}");
     }
     text += "\n";
-    for label in engine.plan().labels(Branch::Emotion) {
+    for label in engine.plan().labels("emotion").expect("a head") {
         text += &format!("label {label}\n");
     }
-    for (label, threshold) in engine.plan().labels(Branch::Au).iter().zip(thresholds) {
+    for (label, threshold) in engine.plan().labels("au").expect("a head").iter().zip(thresholds) {
         text += &format!("label {label} {threshold}\n");
     }
     let images: Vec<f32> = (0..count * shape.len()).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
     let mut session = engine.session().expect("a session");
     let predictions = session.run(&images).expect("predictions");
-    for (branch, name) in [(Branch::Emotion, "emotion"), (Branch::Au, "au")] {
-        let scores = predictions.scores(branch);
+    for name in ["emotion", "au"] {
+        let scores = predictions.head(name).expect("a head");
         for (what, values) in [("logits", scores.logits), ("probabilities", scores.probabilities)] {
             text += &format!("{name}.{what}");
             values.iter().for_each(|value| text += &format!(" {:08x}", value.to_bits()));

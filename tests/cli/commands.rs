@@ -51,9 +51,9 @@ fn predict_json_has_the_contracts_keys_with_labels_in_the_models_order() {
     assert_eq!(keys(&line["au"]), ["active", "scores"]);
 
     let model = Model::load(&*MODEL).expect("a model");
-    for (branch, key) in [(awsnet::Branch::Emotion, "emotion"), (awsnet::Branch::Au, "au")] {
-        let labels = model.head(branch).labels();
-        let begin = call.stdout.find(&format!("\"{key}\":")).expect("the branch");
+    for key in ["emotion", "au"] {
+        let labels = model.head(key).expect("a head").labels();
+        let begin = call.stdout.find(&format!("\"{key}\":")).expect("the head");
         let positions: Vec<usize> = labels
             .iter()
             .map(|label| begin + call.stdout[begin..].find(&format!("\"{label}\":")).expect("a label"))
@@ -128,16 +128,16 @@ fn run_gives_the_four_tensors_for_any_number_of_images() {
             bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes"))).collect()
         };
         let images = floats(input.tensor("image").expect("a tensor").data());
-        for branch in awsnet::Branch::BOTH {
-            let labels = model.head(branch).labels().len();
+        for head in model.heads() {
+            let labels = head.labels().len();
             for kind in ["logits", "probabilities"] {
-                let tensor = file.tensor(&format!("{}.{kind}", branch.name())).expect("a tensor");
+                let tensor = file.tensor(&format!("{}.{kind}", head.name())).expect("a tensor");
                 assert_eq!((tensor.dtype(), tensor.shape()), (safetensors::Dtype::F32, &[count, labels][..]));
                 let expected: Vec<f32> = images
                     .chunks_exact(3 * SIZE * SIZE)
                     .flat_map(|image| {
                         let predictions = session.run(image).expect("a run");
-                        let scores = predictions.scores(branch);
+                        let scores = predictions.head(head.name()).expect("a head");
                         if kind == "logits" { scores.logits.to_vec() } else { scores.probabilities.to_vec() }
                     })
                     .collect();

@@ -167,6 +167,7 @@ pub type Chw = [usize; 3];
 pub struct Network {
     pub rng: Rng,
     numbers: Numbers,
+    branches: Vec<String>,
     file: ModelFile,
     /// The shape of every source so far, `image` included.
     pub shapes: BTreeMap<String, Chw>,
@@ -179,7 +180,18 @@ impl Network {
                            "mean": vec![0.5; channels], "std": vec![0.25; channels]});
         let manifest = json!({"version": 1, "name": format!("seed {seed}"), "input": input, "layers": []});
         let file = ModelFile { manifest, tensors: Vec::new() };
-        Network { rng: Rng::new(seed), numbers, file, shapes: BTreeMap::from([("image".to_owned(), image)]) }
+        let branches = vec!["emotion".to_owned(), "au".to_owned()];
+        let shapes = BTreeMap::from([("image".to_owned(), image)]);
+        Network { rng: Rng::new(seed), numbers, branches, file, shapes }
+    }
+
+    /// A network of version 2 with these branches.
+    pub fn version_2(seed: u64, image: Chw, branches: &[&str]) -> Self {
+        let mut network = Network::new(seed, Numbers::Real, image);
+        network.branches = branches.iter().map(|&name| name.to_owned()).collect();
+        network.file.manifest["version"] = json!(2);
+        network.file.manifest["branches"] = json!(branches);
+        network
     }
 
     /// The names of the layers so far.
@@ -198,8 +210,16 @@ impl Network {
     pub fn layer(&mut self, entry: Value, out_channels: usize) {
         let name = entry["name"].as_str().expect("a name").to_owned();
         let input = self.shapes[&self.input_of(&entry)];
-        let output =
-            output_shape(&entry, input, out_channels).unwrap_or_else(|| panic!("{entry} of {input:?}"));
+        let output = match entry["inputs"].as_array() {
+            Some(inputs) => {
+                let channels = |name: &Value| self.shapes[name.as_str().expect("a name")][0];
+                let [_, height, width] = self.shapes[inputs[0].as_str().expect("a name")];
+                [inputs.iter().map(channels).sum(), height, width]
+            }
+            None => {
+                output_shape(&entry, input, out_channels).unwrap_or_else(|| panic!("{entry} of {input:?}"))
+            }
+        };
         let weight = match entry["op"].as_str() {
             Some("conv2d") => {
                 let ([kh, kw], groups) =
@@ -208,17 +228,22 @@ impl Network {
             }
             Some("linear") => Some(vec![out_channels, input.iter().product()]),
             Some("max_pool2d" | "avg_pool2d" | "global_avg_pool2d" | "identity") => None,
+            Some("adaptive_avg_pool2d" | "concat" | "upsample2d") => None,
             other => panic!("{other:?}: has the operator a weight? Network::layer of tests/common must know"),
         };
-        if let Some(dims) = weight {
-            for branch in ["emotion", "au"] {
-                self.weight_and_bias(&format!("{branch}.{name}"), &dims);
-                if let Some(norm) = entry["batch_norm"].as_str() {
-                    self.batch_norm(&format!("{branch}.{norm}"), out_channels);
-                }
+        let c = output[0];
+        for branch in self.branches.clone() {
+            if let Some(dims) = &weight {
+                self.weight_and_bias(&format!("{branch}.{name}"), dims);
+            }
+            if let Some(norm) = entry["batch_norm"].as_str() {
+                self.batch_norm(&format!("{branch}.{norm}"), c);
+            }
+            if let Some(prelu) = entry["prelu"].as_str() {
+                let slopes = if self.rng.percent(70) { c } else { 1 };
+                self.tensor(&format!("{branch}.{prelu}.weight"), &[slopes], 4);
             }
         }
-        let c = output[0];
         match entry["aws"].as_str() {
             Some("layer") => self.tensor(&format!("aws.{name}.weight"), &[2, 2], 2),
             Some("channel") => self.tensor(&format!("aws.{name}.weight"), &[2, 2, c], 2),
@@ -248,6 +273,23 @@ impl Network {
             let features = self.shapes[input].iter().product();
             self.weight_and_bias(&format!("{branch}.fc"), &[labels, features]);
         }
+        self.file
+    }
+
+    /// Adds heads as the manifest of version 2 states them, each with the number of its rows where it has a tensor, and gives
+    /// the file.
+    pub fn heads_of(mut self, heads: &[(&str, Value, usize)]) -> ModelFile {
+        let mut stated = Map::new();
+        for (name, entry, rows) in heads {
+            if !entry["tensor"].is_null() {
+                let branch = entry["branch"].as_str().unwrap_or(name);
+                let prefix = format!("{branch}.{}", entry["tensor"].as_str().expect("a prefix"));
+                let features = self.shapes[entry["input"].as_str().expect("a layer")].iter().product();
+                self.weight_and_bias(&prefix, &[*rows, features]);
+            }
+            stated.insert((*name).to_owned(), entry.clone());
+        }
+        self.file.manifest["heads"] = Value::Object(stated);
         self.file
     }
 
@@ -315,10 +357,17 @@ pub fn output_shape(entry: &Value, [channels, height, width]: Chw, out_channels:
             [h, w, h, w]
         }
     };
+    let ceil_mode = entry["ceil_mode"] == true;
     let window = |stride: [usize; 2]| {
         let extent = |size: usize, axis: usize| {
             let padded = size + padding[axis] + padding[axis + 2];
-            padded.checked_sub(dilation[axis] * (kernel[axis] - 1) + 1).map(|room| room / stride[axis] + 1)
+            let room = padded.checked_sub(dilation[axis] * (kernel[axis] - 1) + 1)?;
+            if !ceil_mode {
+                return Some(room / stride[axis] + 1);
+            }
+            // As PyTorch has it: the last window begins in the map or in the padding before it.
+            let windows = room.div_ceil(stride[axis]) + 1;
+            Some(windows - usize::from((windows - 1) * stride[axis] >= size + padding[axis]))
         };
         Some([extent(height, 0)?, extent(width, 1)?])
     };
@@ -330,6 +379,14 @@ pub fn output_shape(entry: &Value, [channels, height, width]: Chw, out_channels:
         }
         "linear" => Some([out_channels, 1, 1]),
         "global_avg_pool2d" => Some([channels, 1, 1]),
+        "adaptive_avg_pool2d" => {
+            let [h, w] = pair(entry, "output", 1);
+            Some([channels, h, w])
+        }
+        "upsample2d" => {
+            let [h, w] = pair(entry, "factor", 1);
+            Some([channels, height * h, width * w])
+        }
         "identity" => Some([channels, height, width]),
         other => panic!("{other}: which shape does it give? output_shape of tests/common must know"),
     }

@@ -34,7 +34,7 @@ fn whole(model: &Model, batch: usize) -> Result<Vec<f32>, Error> {
     let mut session = Engine::new(plan, &EngineOptions::default())?.session()?;
     let images = images(model, 1, batch);
     let predictions = session.run(&images)?;
-    Ok(predictions.scores(awsnet::Branch::Au).logits.to_vec())
+    Ok(predictions.head("au").expect("a head").logits.to_vec())
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn scenarios() {
         }
         Ok("poisoned") => {
             let (mut faulty, mut other) = (on(0, &model), on(1, &model));
-            let before = other.run(&images).expect("a run").scores(awsnet::Branch::Au).logits.to_vec();
+            let before = other.run(&images).expect("a run").head("au").expect("a head").logits.to_vec();
             faulty.run(&images).expect("a run");
             emulator().fail(4, ILLEGAL_ADDRESS); // the wait for the run
             let error = faulty.run(&images).expect_err("a fault");
@@ -238,7 +238,10 @@ fn scenarios() {
             let error = faulty.run(&images).expect_err("a poisoned engine");
             assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
             assert_eq!(emulator().counters().calls, calls, "at once");
-            assert_eq!(other.run(&images).expect("another device").scores(awsnet::Branch::Au).logits, before);
+            assert_eq!(
+                other.run(&images).expect("another device").head("au").expect("a head").logits,
+                before
+            );
         }
         Ok("hanging") => {
             let mut session = on(0, &model);

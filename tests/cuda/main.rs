@@ -20,8 +20,8 @@ use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
 use awsnet::{
-    Branch, Device, Engine, EngineOptions, Graphs, Images, Model, Plan, PlanOptions, Precision, Session,
-    Target, verify,
+    Device, Engine, EngineOptions, Graphs, Images, Model, Plan, PlanOptions, Precision, Session, Target,
+    verify,
 };
 use common::{Numbers, Rng};
 use device::{gpu, schedule, shared};
@@ -64,8 +64,8 @@ fn random_model(architecture: Architecture, size: usize, aws: &str) -> Model {
 fn bits<'a>(session: &mut Session, images: impl Into<Images<'a>>) -> Vec<Vec<u32>> {
     let predictions = session.run(images).expect("a run");
     let of = |prediction: awsnet::Prediction| {
-        let scores = Branch::BOTH.map(|b| [prediction.logits(b), prediction.probabilities(b)]);
-        scores.as_flattened().concat().iter().map(|v| v.to_bits()).collect()
+        let scores = prediction.heads().flat_map(|head| head.logits.iter().chain(head.probabilities));
+        scores.map(|v| v.to_bits()).collect()
     };
     predictions.iter().map(of).collect()
 }
@@ -134,19 +134,17 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
             let predictions = session.run(&images).expect("a run");
             for (found, image) in predictions.iter().zip(images.chunks(model.input().shape.len())) {
                 let expected = reference::evaluate(&model, image).logits;
-                for branch in Branch::BOTH {
-                    let expected = &expected[branch as usize];
-                    let pairs = found.logits(branch).iter().zip(expected);
+                for (head, expected) in found.heads().zip(&expected) {
+                    let pairs = head.logits.iter().zip(expected);
                     let error = pairs.map(|(&found, e)| (f64::from(found) - e).powi(2)).sum::<f64>().sqrt();
                     let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt();
                     assert!(error <= tolerance * norm, "{aws} in {precision}: {error} of {norm}");
                 }
                 let emotion = &expected[0];
                 let best = emotion.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let top =
-                    found.labels(Branch::Emotion).iter().position(|label| label == found.emotion().label);
-                let undecided = emotion[top.expect("a label")] >= best - 2.0 * tolerance * best.abs();
-                assert!(undecided, "{aws} in {precision}: {}", found.emotion().label);
+                let top = found.emotion().expect("an emotion");
+                let undecided = emotion[top.index] >= best - 2.0 * tolerance * best.abs();
+                assert!(undecided, "{aws} in {precision}: {}", top.label);
             }
         }
     }
@@ -190,8 +188,8 @@ fn architectures_agree_with_the_cpu() {
         let expected = cpu.run(&images).expect("a run");
         let mut session = session(&model, Precision::F16, 1);
         let found = session.run(&images).expect("a run");
-        for branch in Branch::BOTH {
-            let (found, expected) = (found.scores(branch).logits, expected.scores(branch).logits);
+        for (found, expected) in found.heads().zip(expected.heads()) {
+            let (found, expected) = (found.logits, expected.logits);
             let difference = found.iter().zip(expected).map(|(f, e)| (f - e).powi(2)).sum::<f32>().sqrt();
             let norm = expected.iter().map(|e| e * e).sum::<f32>().sqrt();
             assert!(difference <= 2e-2 * norm, "{architecture:?}: {difference} of {norm}");
@@ -225,13 +223,13 @@ fn the_command_line_runs_every_golden_model() {
             awsnet(&[&["run".as_ref(), path.as_os_str()][..], &files, &options].concat());
             let bytes = std::fs::read(&output).expect("the results");
             let file = safetensors::SafeTensors::deserialize(&bytes).expect("a tensor file");
-            for branch in Branch::BOTH {
-                let tensor = file.tensor(&format!("{}.logits", branch.name())).expect("the logits");
+            for (number, head) in model.heads().iter().enumerate() {
+                let tensor = file.tensor(&format!("{}.logits", head.name())).expect("the logits");
                 let read = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
                 let found: Vec<f32> = tensor.data().chunks_exact(4).map(read).collect();
                 let labels = found.len() / 3;
                 for (index, image) in images.chunks(shape.len()).enumerate() {
-                    let expected = &reference::evaluate(&model, image).logits[branch as usize];
+                    let expected = &reference::evaluate(&model, image).logits[number];
                     let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt().max(1.0);
                     let pairs = found[index * labels..][..labels].iter().zip(expected);
                     let error = pairs.map(|(&f, e)| (f64::from(f) - e).powi(2)).sum::<f64>().sqrt();

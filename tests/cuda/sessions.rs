@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use awsnet::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
 use awsnet::model::init::Architecture;
-use awsnet::{
-    Branch, Engine, EngineOptions, ErrorKind, Images, ImagesU8, Plan, PlanOptions, Precision, RunOptions,
-};
+use awsnet::{Engine, EngineOptions, ErrorKind, Images, ImagesU8, Plan, PlanOptions, Precision, RunOptions};
 use cudarc::driver::{result, sys};
 
 use crate::device::{Counters, counters, emulator, gpu, shared};
@@ -70,8 +68,9 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
     let images = of(&pixels);
     for precision in crate::PRECISIONS {
         let mut session = session(&model, precision, count);
-        let expected: Vec<f32> = session.run(&floats).expect("a run").scores(Branch::Au).logits.to_vec();
-        let found = session.run(images).expect("a run").scores(Branch::Au).logits.to_vec();
+        let expected: Vec<f32> =
+            session.run(&floats).expect("a run").head("au").expect("a head").logits.to_vec();
+        let found = session.run(images).expect("a run").head("au").expect("a head").logits.to_vec();
         let tolerance = if precision == Precision::BF16 { 5e-2 } else { 1e-2 };
         for (found, expected) in found.iter().zip(&expected) {
             assert!(
@@ -120,7 +119,7 @@ impl Caller {
     /// The emotion's logits for `count` images, in and out of its own memory.
     pub fn run(&self, count: usize) -> (Stream, DeviceImages, DevicePredictions) {
         let images = DeviceImages::new(self.pixels, PixelFormat::F32, count);
-        let predictions = DevicePredictions::new().logits(Branch::Emotion, self.results);
+        let predictions = DevicePredictions::new().logits(0, self.results);
         (Stream(self.stream.cast()), images, predictions)
     }
 
@@ -154,7 +153,7 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
     let model = random_model(Architecture::Tiny, 32, "channel");
     let images = images(&model, 3, 2);
     let mut own = session(&model, Precision::F16, 2);
-    let expected = own.run(&images).expect("a run").scores(Branch::Emotion).logits.to_vec();
+    let expected = own.run(&images).expect("a run").head("emotion").expect("a head").logits.to_vec();
 
     let caller = Caller::new(&images, expected.len());
     let (stream, from, to) = caller.run(2);
@@ -193,7 +192,7 @@ fn work_is_queued_on_a_callers_stream_and_into_its_capture() {
             (images(caller.pixels, 0), to, "images"),
             (images(0, 2), to, "images"),
             (images(caller.pixels + 2, 2), to, "device address"),
-            (from, to.logits(Branch::Emotion, caller.results + 1), "device address"),
+            (from, to.logits(0, caller.results + 1), "device address"),
         ] {
             let error = session.enqueue(stream, images, predictions).expect_err("a wrong call");
             assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
@@ -209,7 +208,7 @@ fn a_bound_run_is_one_graph_launch_and_no_other_call() {
     let mut session = session(&model, Precision::F16, 1);
     let expected = buffers
         .each_ref()
-        .map(|images| session.run(images).expect("a run").scores(Branch::Emotion).logits.to_vec());
+        .map(|images| session.run(images).expect("a run").head("emotion").expect("a head").logits.to_vec());
     let callers = buffers.each_ref().map(|images| Caller::new(images, expected[0].len()));
     let stream = callers[0].run(1).0;
     // SAFETY: stream and memory are the callers', alive; all runs are in the one stream.
@@ -265,7 +264,7 @@ fn what_cannot_be_bound_is_refused() {
         for (images, predictions, place) in [
             (DeviceImages::new(caller.pixels, PixelFormat::F32, 2), to, "images"),
             (DeviceImages::new(0, PixelFormat::F32, 1), to, "images"),
-            (from, to.logits(Branch::Emotion, caller.results + 1), "device address"),
+            (from, to.logits(0, caller.results + 1), "device address"),
         ] {
             let error = session.bind(stream, images, predictions).expect_err("a wrong call");
             assert_eq!((error.kind(), error.place()), (ErrorKind::Input, place), "{error}");
@@ -376,6 +375,6 @@ fn a_deadline_that_is_kept_changes_nothing() {
     let expected = crate::bits(&mut session, &images);
     let deadline = Instant::now() + Duration::from_secs(600);
     let found = session.run_with(&images, RunOptions::new().deadline(deadline)).expect("a run in time");
-    let logits = found.iter().next().expect("an image").logits(Branch::Emotion).to_vec();
+    let logits = found.iter().next().expect("an image").head("emotion").expect("a head").logits.to_vec();
     assert_eq!(logits.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), expected[0][..logits.len()]);
 }

@@ -16,10 +16,9 @@ fn loads_and_agrees(file: &ModelFile, what: &str) {
         let mut session =
             Engine::new(plan, &EngineOptions::new().threads(2)).expect(what).session().expect(what);
         let predictions = session.run(&image).expect(what);
-        for branch in Branch::BOTH {
-            let found = predictions.get(0).expect("an image").logits(branch);
-            assert_eq!(found.len(), expected[branch as usize].len(), "{what}");
-            for (&found, expected) in found.iter().zip(&expected[branch as usize]) {
+        for (head, expected) in predictions.heads().zip(&expected) {
+            assert_eq!(head.logits.len(), expected.len(), "{what}");
+            for (&found, expected) in head.logits.iter().zip(expected) {
                 let error = (f64::from(found) - expected).abs();
                 assert!(
                     error <= 1e-5 * expected.abs().max(1.0),

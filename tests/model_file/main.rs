@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use awsnet::__tests::reference;
-use awsnet::{Branch, Device, Engine, EngineOptions, Error, ErrorKind, Model, Plan, PlanOptions, Target};
+use awsnet::{Device, Engine, EngineOptions, Error, ErrorKind, Model, Plan, PlanOptions, Target};
 use common::{ModelFile, Network, Numbers, Rng, StoredTensor, container};
 use isas::isas;
 use serde_json::{Value, json};

@@ -25,6 +25,146 @@ pub fn network(seed: u64, numbers: Numbers) -> ModelFile {
     network.heads((&emotion.0, emotion.1), (&au.0, au.1))
 }
 
+/// The network of version 2 of a seed: one branch or two, any number of heads, and everything that layers may have.
+pub fn network_of_version_2(seed: u64) -> ModelFile {
+    let mut rng = Rng::new(seed ^ 0x5eed_2000);
+    let image = [rng.pick(&[1, 3]), 1 + rng.below(13), 1 + rng.below(13)];
+    let branches = rng.pick(&[&["face"][..], &["emotion", "au"], &["a", "b_2"]]);
+    let mut network = Network::version_2(seed, image, branches);
+    for index in 0..1 + rng.below(10) {
+        add_layer_of_version_2(&mut network, &mut rng, index, branches.len());
+    }
+    let count = 1 + rng.below(4);
+    let names: Vec<String> = (0..count).map(|head| format!("head{head}")).collect();
+    let heads: Vec<(&str, Value, usize)> = names
+        .iter()
+        .map(|name| {
+            let (entry, rows) = head_of_version_2(&network, &mut rng, name, branches);
+            (name.as_str(), entry, rows)
+        })
+        .collect();
+    network.heads_of(&heads)
+}
+
+/// A head of any kind, and its rows.
+fn head_of_version_2(network: &Network, rng: &mut Rng, name: &str, branches: &[&str]) -> (Value, usize) {
+    let input = head_input(network, rng);
+    let features: usize = network.shapes[&input].iter().product();
+    let kind = rng.pick(&["classes", "units", "values"]);
+    let raw = rng.percent(20);
+    let rows = if raw { features } else { 1 + rng.below(20) };
+    let mut entry = json!({"branch": rng.pick(branches), "kind": kind, "input": input, "tensor": null});
+    if !raw {
+        entry["tensor"] = json!(format!("{name}.fc"));
+    }
+    if kind != "values" || rng.percent(50) {
+        entry["labels"] = (0..rows).map(|row| format!("L{row}")).collect::<Vec<_>>().into();
+    }
+    if kind == "units" && rng.percent(50) {
+        entry["thresholds"] = (0..rows).map(|row| 0.3 + 0.1 * (row % 5) as f64).collect::<Vec<_>>().into();
+    }
+    (entry, rows)
+}
+
+/// A layer with any of the operators, stages and activations.
+fn add_layer_of_version_2(network: &mut Network, rng: &mut Rng, index: usize, branches: usize) {
+    let mut sources = network.layers();
+    let name = format!("l-{index}");
+    let mut entry = json!({"name": name});
+    let concatenates = !sources.is_empty() && rng.percent(15);
+    let (mut out_channels, mut output) = (0, [0; 3]);
+    if concatenates {
+        // Maps of one size, in any order, some of them twice.
+        let first = rng.pick(&sources);
+        let size = |layer: &String| network.shapes[layer][1..].to_vec();
+        let fits: Vec<String> = sources.iter().filter(|layer| size(layer) == size(&first)).cloned().collect();
+        let inputs: Vec<String> = (0..2 + rng.below(3)).map(|_| rng.pick(&fits)).collect();
+        let channels: usize = inputs.iter().map(|layer| network.shapes[layer][0]).sum();
+        let [_, height, width] = network.shapes[&first];
+        if channels * height * width <= MOST_ELEMENTS {
+            entry["op"] = json!("concat");
+            entry["inputs"] = json!(inputs);
+            output = [channels, height, width];
+        }
+    }
+    if entry["op"].is_null() {
+        sources.push("image".into());
+        if rng.percent(25) {
+            entry["input"] = json!(rng.pick(&sources));
+        }
+        let input = network.shapes[&network.input_of(&entry)];
+        let op;
+        (op, out_channels) = operator_of_version_2(rng, input);
+        entry.as_object_mut().expect("an object").extend(op.as_object().expect("an object").clone());
+        output = output_shape(&entry, input, out_channels).expect("an operator that fits");
+    }
+    if entry["batch_norm"].is_null() && rng.percent(20) {
+        entry["batch_norm"] = json!(format!("norm{index}"));
+    }
+    let layers_of = |shapes: &[Chw]| -> Vec<String> {
+        network.layers().into_iter().filter(|layer| shapes.contains(&network.shapes[layer])).collect()
+    };
+    let same = layers_of(&[output]);
+    if !same.is_empty() && rng.percent(30) {
+        entry["residual"] = json!(rng.pick(&same));
+    }
+    let scales = layers_of(&[output, [output[0], 1, 1]]);
+    if !scales.is_empty() && rng.percent(40) {
+        entry["scale"] = json!(rng.pick(&scales));
+    }
+    let activation = rng.pick(&[
+        "none",
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "prelu",
+        "elu",
+        "sigmoid",
+        "hardsigmoid",
+        "silu",
+        "hardswish",
+        "tanh",
+        "gelu",
+        "gelu_tanh",
+    ]);
+    entry["activation"] = json!(activation);
+    if activation == "prelu" {
+        entry["prelu"] = json!(format!("slopes.{index}"));
+    }
+    if branches == 2 {
+        entry["aws"] = json!(rng.pick(&["none", "none", "layer", "channel", "dense", "gate"]));
+    }
+    network.layer(entry, out_channels);
+}
+
+/// An operator of either version that fits its input, and its number of output channels.
+fn operator_of_version_2(rng: &mut Rng, input: Chw) -> (Value, usize) {
+    let [channels, height, width] = input;
+    loop {
+        let (mut entry, out_channels) = match rng.below(10) {
+            0 => (
+                json!({"op": "adaptive_avg_pool2d", "output": [1 + rng.below(7), 1 + rng.below(7)]}),
+                channels,
+            ),
+            1 => (json!({"op": "upsample2d", "factor": [1 + rng.below(3), 1 + rng.below(3)]}), channels),
+            2 | 3 => (pool(rng, Numbers::Real), channels),
+            4 => (json!({"op": "global_avg_pool2d"}), channels),
+            _ => operator(rng, input, Numbers::Real),
+        };
+        if entry["op"] == "max_pool2d" || entry["op"] == "avg_pool2d" {
+            entry["ceil_mode"] = json!(rng.percent(50));
+        }
+        if entry["op"] == "avg_pool2d" {
+            entry["count_include_pad"] = json!(rng.percent(50));
+        }
+        let fits = output_shape(&entry, input, out_channels)
+            .is_some_and(|shape| shape.iter().product::<usize>() <= MOST_ELEMENTS);
+        if fits && (entry["op"] != "linear" || channels * height * width <= MOST_FEATURES) {
+            return (entry, out_channels);
+        }
+    }
+}
+
 /// The last source whose map is small enough to be flattened, or now and then another one.
 fn head_input(network: &Network, rng: &mut Rng) -> String {
     let mut sources = network.layers();

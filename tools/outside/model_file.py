@@ -1,4 +1,4 @@
-"""Reads and writes model files of version 1: a manifest (JSON) and named tensors in one safetensors file.
+"""Reads and writes model files of versions 1 and 2: a manifest (JSON) and named tensors in one safetensors file.
 
 `Layer` and `Head` are the manifest's entries with every default filled in and every short form
 (an integer for `[h, w]`, say) written out, so that nobody behind this file looks at the JSON again.
@@ -17,7 +17,10 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 BRANCHES = ("emotion", "au")
-"""The branches in the order of the AWS-Units' indices: `A[to][from]`."""
+"""The branches of a manifest that names none, in the order of the AWS-Units' indices: `A[to][from]`."""
+
+KINDS = {"emotion": "classes", "au": "units"}
+"""The kinds of version 1's heads, which do not say it."""
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
@@ -31,33 +34,40 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer pair. `kernel` and `padding` mean something for convolutions and pools only."""
+    """One layer of every branch. `kernel` and `padding` mean something for convolutions and pools only."""
 
     name: str
     op: str
-    input: str
+    inputs: tuple[str, ...]  # one, or those of a concatenation
     kernel: tuple[int, int]  # h, w
     stride: tuple[int, int]  # h, w
     padding: tuple[int, int, int, int]  # top, left, bottom, right
     dilation: tuple[int, int]  # h, w
     groups: int
+    ceil_mode: bool
+    count_include_pad: bool
+    output: tuple[int, int]  # h, w of an adaptive pooling
+    factor: tuple[int, int]  # h, w of an upsampling
     batch_norm: str | None
     batch_norm_eps: float
+    scale: str | None
     residual: str | None
     activation: str
     negative_slope: float
+    prelu: str | None
     aws: str
     gate: str
 
 
 @dataclass(frozen=True)
 class Head:
-    """A linear layer over the flattened `input` of its own branch; a score for each label."""
+    """A linear layer over the flattened `input` of a branch, or without a `tensor` that input itself."""
 
+    name: str
     branch: str
+    kind: str  # classes, units or values
     input: str
-    tensor: str
-    labels: tuple[str, ...]
+    tensor: str | None
 
 
 @dataclass(frozen=True)
@@ -67,25 +77,22 @@ class Model:
     manifest: Manifest
     tensors: Mapping[str, np.ndarray]
 
+    def branches(self) -> tuple[str, ...]:
+        """List the branches, one or two."""
+        return tuple(self.manifest.get("branches", BRANCHES))
+
     def layers(self) -> list[Layer]:
-        """List the layer pairs in the order they run."""
+        """List the layers in the order they run."""
         layers: list[Layer] = []
         for entry in self.manifest["layers"]:
             layers.append(parse_layer(entry, previous=layers[-1].name if layers else "image"))
         return layers
 
     def heads(self) -> list[Head]:
-        """List the heads in the order of `BRANCHES`."""
+        """List the heads: version 1's in the order of `BRANCHES`, version 2's in the manifest's."""
         heads = self.manifest["heads"]
-        return [
-            Head(
-                branch,
-                heads[branch]["input"],
-                heads[branch].get("tensor", "fc"),
-                tuple(heads[branch]["labels"]),
-            )
-            for branch in BRANCHES
-        ]
+        names = BRANCHES if self.manifest["version"] == 1 else heads
+        return [parse_head(name, heads[name]) for name in names]
 
     def input_shape(self) -> tuple[int, int, int]:
         """Give the channels, height and width of an image."""
@@ -100,20 +107,32 @@ def parse_layer(entry: Manifest, previous: str) -> Layer:
     return Layer(
         name=entry["name"],
         op=entry["op"],
-        input=entry.get("input", previous),
+        inputs=tuple(entry.get("inputs", (entry.get("input", previous),))),
         kernel=kernel,
         stride=_pair(entry.get("stride", kernel if pools else 1)),
         padding=_sides(entry.get("padding", 0)),
         dilation=_pair(entry.get("dilation", 1)),
         groups=entry.get("groups", 1),
+        ceil_mode=entry.get("ceil_mode", False),
+        count_include_pad=entry.get("count_include_pad", True),
+        output=_pair(entry.get("output", 1)),
+        factor=_pair(entry.get("factor", 1)),
         batch_norm=entry.get("batch_norm"),
         batch_norm_eps=entry.get("batch_norm_eps", 1e-5),
+        scale=entry.get("scale"),
         residual=entry.get("residual"),
         activation=entry.get("activation", "none"),
         negative_slope=entry.get("negative_slope", 0.01),
+        prelu=entry.get("prelu"),
         aws=entry.get("aws", "none"),
         gate=entry.get("gate", "softmax"),
     )
+
+
+def parse_head(name: str, entry: Manifest) -> Head:
+    """Fill in a head's defaults; a `tensor` that is null stays None."""
+    kind = entry["kind"] if "kind" in entry else KINDS[name]
+    return Head(name, entry.get("branch", name), kind, entry["input"], entry.get("tensor", "fc"))
 
 
 def _pair(value: int | list[int] | tuple[int, int]) -> tuple[int, int]:

@@ -46,9 +46,11 @@ const MIDDLE: &str = "#999999";
 const SHADE: &str = "#ececec";
 const WHITE: &str = "#ffffff";
 
+/// The names of the two branches.
+pub type Names = [String; 2];
+
 /// How one direction of borrowing is drawn.
 struct Direction {
-    label: &'static str,
     colour: &'static str,
     /// Of the line, as `stroke-dasharray`.
     dash: &'static str,
@@ -58,8 +60,8 @@ struct Direction {
 
 /// Indexed by the borrower, as `UnitShare::borrowed`. The blue prints darker than the orange in grey.
 const DIRECTIONS: [Direction; 2] = [
-    Direction { label: "emotion borrows from au", colour: "#004488", dash: "none", side: -1.0 },
-    Direction { label: "au borrows from emotion", colour: "#d55e00", dash: "2.6 1.4", side: 1.0 },
+    Direction { colour: "#004488", dash: "none", side: -1.0 },
+    Direction { colour: "#d55e00", dash: "2.6 1.4", side: 1.0 },
 ];
 
 /// What is drawn of one direction at one unit; each value is a share.
@@ -118,7 +120,7 @@ impl Layout {
 /// A share that is not a number (both weights are 0) is left out, and the figure says so. Any text may be given:
 /// what cannot stand in XML or could change the reading direction is removed; a long name is cut in the picture
 /// and whole in the `<title>` of its column.
-pub fn svg(title: &str, units: &[UnitShare]) -> String {
+pub fn svg(title: &str, names: &Names, units: &[UnitShare]) -> String {
     let layout = Layout::new(units.len());
     let summaries: Vec<_> = units.iter().map(|u| [0, 1].map(|to| summary(u, to))).collect();
     let title = clean(title);
@@ -133,14 +135,14 @@ pub fn svg(title: &str, units: &[UnitShare]) -> String {
         let nothing = "Nothing to draw: neither task borrows from the other.";
         body += &text(4.0, bottom, NORMAL, INK, "", nothing);
     } else {
-        let (names, names_bottom) = layer_names(&layout, units);
-        body += &columns(&layout, units, &summaries);
-        body += &legend(&layout);
-        body += &branches(&layout, &summaries);
+        let (layers, layers_bottom) = layer_names(&layout, units);
+        body += &columns(&layout, names, units, &summaries);
+        body += &legend(&layout, names);
+        body += &branches(&layout, names, &summaries);
         body += &axes(&layout);
         body += &curves(&layout, &summaries);
-        body += &names;
-        bottom = names_bottom + 9.0;
+        body += &layers;
+        bottom = layers_bottom + 9.0;
         let middle = (MARGIN_LEFT + layout.plot_right()) / 2.0;
         let axis = "AWS-Unit behind layer, from input to output";
         body += &text(middle, bottom, NORMAL, INK, r#"text-anchor="middle""#, axis);
@@ -157,12 +159,14 @@ pub fn svg(title: &str, units: &[UnitShare]) -> String {
     let background = rect([0.0, 0.0, layout.width, bottom + 5.0], WHITE, "");
     format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="{view}" role="img" font-family="{fonts}">
-<title>{}: what emotion and au borrow from one another</title>
+<title>{}: what {} and {} borrow from one another</title>
 <desc>{}</desc>
 {background}{body}</svg>
 "#,
         escape(heading),
-        escape(&description(units, &summaries)),
+        escape(&names[0]),
+        escape(&names[1]),
+        escape(&description(names, units, &summaries)),
     )
 }
 
@@ -198,38 +202,51 @@ fn kinds(units: &[UnitShare]) -> String {
 }
 
 /// Each unit's column: shaded where a direction has no share, else invisible; hovering shows its title.
-fn columns(layout: &Layout, units: &[UnitShare], summaries: &[[Option<Summary>; 2]]) -> String {
+fn columns(
+    layout: &Layout,
+    names: &Names,
+    units: &[UnitShare],
+    summaries: &[[Option<Summary>; 2]],
+) -> String {
     let top = layout.branches.map_or(layout.plot_top, |[top, _]| top);
     let mut out = String::new();
     for (i, (unit, summary)) in units.iter().zip(summaries).enumerate() {
         let area = [layout.x(i) - layout.pitch / 2.0, top, layout.pitch, layout.plot_bottom() - top];
         let fill = if summary.iter().any(Option::is_none) { SHADE } else { WHITE };
-        out += &rect(area, fill, &format!("<title>{}</title>", escape(&sentence(unit, summary))));
+        out += &rect(area, fill, &format!("<title>{}</title>", escape(&sentence(names, unit, summary))));
     }
     out
 }
 
 /// A sample of each direction's line and marker, with what it means.
-fn legend(layout: &Layout) -> String {
+fn legend(layout: &Layout, names: &Names) -> String {
     let mut out = String::new();
     for (to, direction) in DIRECTIONS.iter().enumerate() {
         let x = 4.0 + to as f64 * 114.0;
         out += &path(direction, &format!("M{x:.2} 30 L{:.2} 30", x + 16.0));
         out += &marker(to, x + 8.0, 30.0, layout);
-        out += &text(x + 19.0, 32.3, NORMAL, INK, "", direction.label);
+        let words = format!("{} borrows from {}", names[to], names[1 - to]);
+        out += &text(x + 19.0, 32.3, NORMAL, INK, "", &cut(&words, NORMAL, 92.0));
     }
     out
 }
 
 /// The two branches, with an arrow into the borrower at each unit, as wide as its share.
-fn branches(layout: &Layout, summaries: &[[Option<Summary>; 2]]) -> String {
+fn branches(layout: &Layout, names: &Names, summaries: &[[Option<Summary>; 2]]) -> String {
     let Some([top, bottom]) = layout.branches else { return String::new() };
     let mut out = String::new();
-    for (branch, y) in [("emotion", top), ("au", bottom)] {
+    for (branch, y) in names.iter().zip([top, bottom]) {
         let end = layout.plot_right() + 3.5;
         out += &line(MARGIN_LEFT, y, end - 3.0, y, INK, 0.8);
         out += &polygon(INK, &[(end, y), (end - 4.0, y - 1.8), (end - 4.0, y + 1.8)]);
-        out += &text(MARGIN_LEFT - 4.0, y + 2.2, NORMAL, INK, r#"text-anchor="end""#, branch);
+        out += &text(
+            MARGIN_LEFT - 4.0,
+            y + 2.2,
+            NORMAL,
+            INK,
+            r#"text-anchor="end""#,
+            &cut(branch, NORMAL, MARGIN_LEFT - 4.0),
+        );
     }
     // The room of one arrow; its head stands out on both sides of the shaft.
     let room = (0.45 * layout.pitch).min(12.0);
@@ -371,18 +388,19 @@ fn notes(layout: &Layout, units: &[UnitShare], summaries: &[[Option<Summary>; 2]
 }
 
 /// A unit in words: "conv1 (channel): emotion borrows 0.25, au borrows 0.31".
-fn sentence(unit: &UnitShare, summary: &[Option<Summary>; 2]) -> String {
+fn sentence(names: &Names, unit: &UnitShare, summary: &[Option<Summary>; 2]) -> String {
     let [emotion, au] = summary.each_ref().map(|summary| match summary {
         Some(summary) => format!("borrows {:.2}", summary.mean),
         None => "has no share".to_string(),
     });
     let gate = if unit.depends_on_image { " at g = 0" } else { "" };
-    format!("{} ({}{gate}): emotion {emotion}, au {au}", clean(&unit.layer), unit.kind)
+    let [first, second] = names;
+    format!("{} ({}{gate}): {first} {emotion}, {second} {au}", clean(&unit.layer), unit.kind)
 }
 
 /// The whole figure in words, for who does not see it.
-fn description(units: &[UnitShare], summaries: &[[Option<Summary>; 2]]) -> String {
-    let lines: Vec<String> = units.iter().zip(summaries).map(|(u, s)| sentence(u, s)).collect();
+fn description(names: &Names, units: &[UnitShare], summaries: &[[Option<Summary>; 2]]) -> String {
+    let lines: Vec<String> = units.iter().zip(summaries).map(|(u, s)| sentence(names, u, s)).collect();
     let what =
         "The share that each task borrows from the other behind each layer, 0 to 1, mean over channels";
     format!("{what}. {}. {}", kinds(units), lines.join("; "))
@@ -401,6 +419,10 @@ mod tests {
     fn unit(layer: &str, emotion: &[f32], au: &[f32]) -> UnitShare {
         let borrowed = [emotion.to_vec(), au.to_vec()];
         UnitShare { layer: layer.to_string(), kind: "channel", borrowed, depends_on_image: false }
+    }
+
+    fn names() -> Names {
+        ["emotion".to_owned(), "au".to_owned()]
     }
 
     fn many(count: usize) -> Vec<UnitShare> {
@@ -513,7 +535,7 @@ mod tests {
 
     /// Parses a figure and checks that everything in it is well placed.
     fn check(title: &str, units: &[UnitShare]) -> Vec<Element> {
-        let figure = svg(title, units);
+        let figure = svg(title, &names(), units);
         assert!(!figure.contains("NaN") && !figure.contains("inf"));
         let elements = parse(&figure);
         let view = elements[0].numbers("viewBox");
@@ -546,7 +568,7 @@ mod tests {
             let circles = elements.iter().filter(|e| e.name == "circle").count();
             assert_eq!(circles, if count == 0 { 0 } else { count + 1 }); // one in the legend
         }
-        assert_eq!(svg("resnet18", &many(9)), svg("resnet18", &many(9)));
+        assert_eq!(svg("resnet18", &names(), &many(9)), svg("resnet18", &names(), &many(9)));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use awsnet::onnx::{ColourOrder, HeadKind, ImportOptions, import};
+use awsnet::model::{ChannelOrder, HeadKind};
+use awsnet::onnx::{ImportOptions, import};
+use clap::ValueEnum;
 
 use crate::failure::{Failure, Outcome, one_line, shown};
-use crate::options::parse;
 use crate::output::{self, OutputFile};
 
 /// Make a model file from networks trained elsewhere, as ONNX files
@@ -39,12 +40,12 @@ pub struct Args {
     au_labels: Option<String>,
 
     /// What the first file's scores are: classes, units or values [default: units behind a sigmoid, else classes]
-    #[arg(long, value_name = "KIND", value_parser = parse::<HeadKind>)]
-    kind: Option<HeadKind>,
+    #[arg(long, value_enum, value_name = "KIND")]
+    kind: Option<Kind>,
 
     /// What the second file's scores are [default: classes behind a softmax, else units]
-    #[arg(long, value_name = "KIND", value_parser = parse::<HeadKind>, requires = "second")]
-    au_kind: Option<HeadKind>,
+    #[arg(long, value_enum, value_name = "KIND", requires = "second")]
+    au_kind: Option<Kind>,
 
     /// From which probability on units are active, one for all or one each [default: 0.5]; those of the second file, where
     /// there are two
@@ -61,8 +62,8 @@ pub struct Args {
     std: Option<Vec<f32>>,
 
     /// The order of colours that the network reads: rgb or bgr
-    #[arg(long, default_value = "rgb", value_parser = parse::<ColourOrder>)]
-    order: ColourOrder,
+    #[arg(long, value_enum, default_value_t = Order::Rgb)]
+    order: Order,
 
     /// Height and width of the image, where the files leave them open: N, or HxW
     #[arg(long, value_name = "N|HxW", value_parser = size)]
@@ -75,6 +76,19 @@ pub struct Args {
     /// Write the model without comparing it with the graphs
     #[arg(long)]
     no_check: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Classes,
+    Units,
+    Values,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Order {
+    Rgb,
+    Bgr,
 }
 
 fn size(text: &str) -> Result<[usize; 2], String> {
@@ -101,7 +115,11 @@ fn labels(text: &str) -> Result<Vec<String>, Failure> {
 pub fn main(args: &Args) -> Outcome {
     let files: Vec<&Path> =
         [Some(&args.first), args.second.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
-    let mut options = ImportOptions::new().order(args.order).check(!args.no_check);
+    let order = match args.order {
+        Order::Rgb => ChannelOrder::Rgb,
+        Order::Bgr => ChannelOrder::Bgr,
+    };
+    let mut options = ImportOptions::new().order(order).check(!args.no_check);
     // One branch needs one name.
     let names = match &args.names[..] {
         [one] if files.len() == 1 => [one.as_str(), "au"],
@@ -128,7 +146,14 @@ pub fn main(args: &Args) -> Outcome {
             options = options.labels(index, labels(text)?);
         }
         if let Some(kind) = kind {
-            options = options.kind(index, kind);
+            options = options.kind(
+                index,
+                match kind {
+                    Kind::Classes => HeadKind::Classes,
+                    Kind::Units => HeadKind::Units,
+                    Kind::Values => HeadKind::Values,
+                },
+            );
         }
     }
     if let Some(thresholds) = &args.thresholds {

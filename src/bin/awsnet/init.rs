@@ -13,19 +13,23 @@ use crate::output::OutputFile;
 
 /// Write a model file with random weights, for benchmarks and tests
 ///
-/// Two networks of the same architecture, named as in torchvision, with an AWS-Unit behind the stem and each block.
+/// Two networks of the same architecture, or one, named as in torchvision, with an AWS-Unit behind the stem and each block.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  awsnet init --arch resnet18 --size 112 --aws channel -o resnet18.safetensors"
 )]
 pub struct Args {
-    /// The network: resnet18, resnet50, vgg11, mobilenet or tiny
+    /// The network: resnet18, resnet50, vgg11, mobilenet, mobilenet_v3_small, efficientnet_b0, densenet121 or tiny
     #[arg(long, value_name = "NAME", value_parser = parse::<Architecture>)]
     arch: Architecture,
 
     /// Height and width of the image in pixels
     #[arg(long, default_value_t = 112, value_parser = clap::value_parser!(u32).range(1..=8192))]
     size: u32,
+
+    /// Two branches, emotion and au, or emotion alone, which has no AWS-Units
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    branches: u8,
 
     /// The kind of AWS-Unit
     #[arg(long, value_enum, default_value_t = Aws::Channel)]
@@ -76,6 +80,7 @@ pub fn main(args: &Args) -> Outcome {
     let options = InitOptions::new()
         .architecture(args.arch)
         .size(args.size as usize)
+        .branches(usize::from(args.branches))
         .aws(aws)
         .seed(args.seed)
         .dtype(dtype);

@@ -10,10 +10,9 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use awsnet::image::{self, FaceBox, Fit, Limits};
-use awsnet::model::Input;
-use awsnet::{Branch, Prediction, Session};
+use awsnet::model::{HeadKind, Input};
+use awsnet::{HeadPrediction, Prediction, Session};
 use serde::Serialize;
-use serde::ser::Serializer;
 
 use crate::failure::{Failure, Outcome, one_line, shown};
 use crate::files::{self, Found};
@@ -96,10 +95,8 @@ pub fn main(args: &Args) -> Outcome {
             receivers.push(receiver);
         }
         let name_width = found.iter().map(|file| shown(&file.path).chars().count()).max().unwrap_or(0);
-        let labels = engine.plan().labels(Branch::Emotion).iter();
-        let label_width = labels.map(|label| label.chars().count()).max().unwrap_or(0);
-        let widths = [name_width.min(60), label_width];
-        let writer = Writer { results: Results::new(), json: args.json, widths, failures: 0, done: 0 };
+        let name_width = name_width.min(60);
+        let writer = Writer { results: Results::new(), json: args.json, name_width, failures: 0, done: 0 };
         consume(writer, receivers, &found, &mut session, batch as usize, &bar)
     });
     bar.finish_and_clear();
@@ -130,7 +127,7 @@ fn decode(file: &Found, args: &Args, input: &Input) -> Decoded {
         let fitted =
             image::prepare(&picture, args.face, args.fit, side(input.shape.width), side(input.shape.height))?;
         let mut pixels = vec![0.0; input.shape.len()];
-        image::normalise(&fitted, &input.mean, &input.std, &mut pixels)?;
+        image::normalise(&fitted, &input.mean, &input.std, input.order, &mut pixels)?;
         Ok(pixels)
     };
     match catch_unwind(AssertUnwindSafe(decode)) {
@@ -205,8 +202,8 @@ fn consume(
 struct Writer {
     results: Results,
     json: bool,
-    /// Characters of the columns for the path and the emotion.
-    widths: [usize; 2],
+    /// Characters of the column for the path.
+    name_width: usize,
     failures: usize,
     done: usize,
 }
@@ -215,52 +212,42 @@ struct Writer {
 #[derive(Serialize)]
 struct Line<'a> {
     image: &'a str,
-    emotion: Emotion<'a>,
-    au: Au<'a>,
+    #[serde(flatten)]
+    prediction: &'a Prediction<'a>,
 }
 
-#[derive(Serialize)]
-struct Emotion<'a> {
-    label: &'a str,
-    scores: Scores<'a>,
-}
-
-#[derive(Serialize)]
-struct Au<'a> {
-    active: Vec<&'a str>,
-    scores: Scores<'a>,
-}
-
-/// Label to probability of a branch, in the model's order.
-struct Scores<'a>(Prediction<'a>, Branch);
-
-impl Serialize for Scores<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.scores(self.1).map(|score| (score.label, score.probability)))
+/// What a head says, in a few words.
+fn words(head: &HeadPrediction<'_>) -> String {
+    if let Some(winner) = head.winner() {
+        let width = head.labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+        return format!("{:<width$}  {:.2}", one_line(winner.label), winner.probability);
     }
+    if head.kind == HeadKind::Units {
+        let active: Vec<String> = head.active().map(|unit| one_line(unit.label)).collect();
+        let none = if head.name == "au" { "no AU".to_owned() } else { format!("no {}", head.name) };
+        return if active.is_empty() { none } else { active.join(" ") };
+    }
+    let scores = head.scores();
+    if head.labels.is_empty() && scores.len() > 8 {
+        return format!("{}: {} numbers (--json has them)", head.name, scores.len());
+    }
+    let number =
+        |score: awsnet::Score<'_>| format!("{} {:.3}", one_line(score.label), score.logit).trim().to_owned();
+    scores.map(number).collect::<Vec<_>>().join(" ")
 }
 
 impl Writer {
     fn prediction(&mut self, file: &Found, prediction: &Prediction) -> Outcome {
         self.done += 1;
         let path = file.path.to_string_lossy();
-        let emotion = prediction.emotion();
-        let active: Vec<&str> = prediction.active().map(|au| au.label).collect();
         if self.json {
-            return self.results.json(&Line {
-                image: &path,
-                emotion: Emotion { label: emotion.label, scores: Scores(*prediction, Branch::Emotion) },
-                au: Au { active, scores: Scores(*prediction, Branch::Au) },
-            });
+            return self.results.json(&Line { image: &path, prediction });
         }
-        let active = if active.is_empty() { "no AU".to_owned() } else { active.join(" ") };
-        let [name_width, label_width] = self.widths;
-        let (name, label) = (shown(&file.path), one_line(emotion.label));
-        self.results.line(&format!(
-            "{name:<name_width$}  {label:<label_width$}  {:.2}  {}",
-            emotion.probability,
-            one_line(&active)
-        ))
+        let name_width = self.name_width;
+        let name = shown(&file.path);
+        let heads: Vec<String> = prediction.heads().map(|head| words(&head)).collect();
+        let line = format!("{name:<name_width$}  {}", heads.join("  "));
+        self.results.line(&line)
     }
 
     fn error(&mut self, file: &Found, error: &str) -> Outcome {

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use awsnet::Shape;
 use awsnet::file::open_regular;
-use awsnet::{Branch, Shape};
+use awsnet::model::HeadKind;
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, TensorView};
 
 use crate::failure::{Failure, Outcome, one_line, shown};
@@ -14,8 +15,8 @@ use crate::output::{self, OutputFile};
 
 /// Run a model on tensors from a safetensors file
 ///
-/// The input holds `image`, F32 [N, C, H, W], already normalised: (value/255 - mean) / std. The output gets
-/// `emotion.logits`, `emotion.probabilities`, `au.logits` and `au.probabilities`, F32 [N, labels].
+/// The input holds `image`, F32 [N, C, H, W], already normalised: (value/255 - mean) / std. The output gets `HEAD.logits` and
+/// `HEAD.probabilities`, F32 [N, labels], of every head: emotion and au, say. Heads of values have no probabilities.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -41,25 +42,24 @@ pub fn main(args: &Args) -> Outcome {
     let model = args.model.load()?;
     let output = OutputFile::create(&args.output, &[&args.input, &args.model.path])?;
     let mut images = ImageTensor::open(&args.input, model.input().shape)?;
+    let model_heads: Vec<(String, HeadKind, usize)> =
+        model.heads().iter().map(|head| (head.name().to_owned(), head.kind(), head.len())).collect();
     let batch = args.batch.min(u32::try_from(images.count).unwrap_or(u32::MAX));
     let engine = args.options.engine(model, batch)?;
     let mut session = engine.session()?;
     output::catch_interrupt();
 
     let bar = output::progress(images.count as u64);
-    // Logits and probabilities of both branches, as bytes.
-    let mut columns: [[Vec<u8>; 2]; 2] = Default::default();
+    // Logits and probabilities of each head, as bytes.
+    let mut columns: Vec<[Vec<u8>; 2]> = model_heads.iter().map(|_| Default::default()).collect();
     let mut chunk = Vec::new();
     let mut done = 0;
     while done < images.count {
         let count = (images.count - done).min(batch as usize);
         images.read(count, &mut chunk)?;
         let predictions = session.run(&chunk)?;
-        for branch in Branch::BOTH {
-            let scores = predictions.scores(branch);
-            for (column, values) in
-                columns[branch as usize].iter_mut().zip([scores.logits, scores.probabilities])
-            {
+        for (columns, scores) in columns.iter_mut().zip(predictions.heads()) {
+            for (column, values) in columns.iter_mut().zip([scores.logits, scores.probabilities]) {
                 column.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             }
         }
@@ -73,11 +73,11 @@ pub fn main(args: &Args) -> Outcome {
 
     let failed = |e: SafeTensorError| Failure::failed(format!("{}: {e}", shown(&args.output)));
     let mut tensors = Vec::new();
-    for branch in Branch::BOTH {
-        let labels = engine.plan().labels(branch).len();
-        for (kind, bytes) in ["logits", "probabilities"].iter().zip(&columns[branch as usize]) {
-            let view = TensorView::new(Dtype::F32, vec![done, labels], bytes).map_err(failed)?;
-            tensors.push((format!("{}.{kind}", branch.name()), view));
+    for ((name, kind, len), columns) in model_heads.iter().zip(&columns) {
+        let named = ["logits", "probabilities"].iter().zip(columns);
+        for (what, bytes) in named.take(if *kind == HeadKind::Values { 1 } else { 2 }) {
+            let view = TensorView::new(Dtype::F32, vec![done, *len], bytes).map_err(failed)?;
+            tensors.push((format!("{name}.{what}"), view));
         }
     }
     output.write(&safetensors::serialize(tensors, None).map_err(failed)?)

@@ -10,7 +10,7 @@
 //! AWS-Unit can be applied while both are in the nearest cache:
 //!
 //! ```text
-//! u_t = activation(bias_t + sum + residual_t), with narrow weights bias_t + scale_t * sum
+//! u_t = activation((bias_t + sum) * scale_t + residual_t), with narrow weights bias_t + factor_t * sum
 //! y_t = A[t][emotion] * u_emotion + A[t][au] * u_au
 //! ```
 //!
@@ -173,6 +173,20 @@ pub(super) unsafe fn tile<
                 }
             }
         }
+        // Where nothing but a bound or two is behind the sums, they go straight to their place.
+        if let Some([least, most]) = t.sink.bounds() {
+            let (least, most) = (S::splat(least), S::splat(most));
+            for (row, sums) in sums.iter().enumerate() {
+                let to = t.sink.output.add(row * t.sink.output_row);
+                each_column!(COLUMNS, column, {
+                    for (block, &sum) in sums[column].iter().enumerate() {
+                        let to = to.add(column * S::LANES + block * t.sink.output_block);
+                        S::store(to, S::min(most, S::max(least, sum)));
+                    }
+                });
+            }
+            return;
+        }
         // The sums leave the registers here, so that nothing that follows can keep them out of there above.
         let mut stored = Sums([const { MaybeUninit::uninit() }; SUMS_LEN]);
         let to = stored.0.as_mut_ptr().cast::<f32>();
@@ -250,8 +264,8 @@ pub(super) unsafe fn run_task<S: Compiled>(
 
     let values = &run.plan.values;
     let output = &values[node.output];
-    let sink_rows =
-        [Some(node.output), node.residual].map(|id| id.map_or(0, |id| row_of(conv, &values[id], 1)));
+    let sink_rows = [Some(node.output), node.scale, node.residual]
+        .map(|id| id.map_or(0, |id| row_of(conv, &values[id], 1)));
     for branch in 0..conv.branches.len() {
         // SAFETY: the groups' blocks are blocks of these values, and the rows and columns are within them.
         unsafe {

@@ -37,7 +37,8 @@ pub(super) unsafe fn run_task<S: Compiled>(
     // SAFETY: the windows of the rows computed at a time meet at most as many rows as the strip has, and columns of the
     // convolution's map; the band's rows of the group's blocks are the task's alone.
     unsafe {
-        let branches = [strip, strip.add(layout.branch)];
+        // Of a network of one branch the second is nobody's.
+        let strips = [strip, strip.wrapping_add(layout.branch)];
         for first in band.clone().step_by(kernel.rows_at_a_time()) {
             let pooled = first..band.end.min(first + kernel.rows_at_a_time());
             let met = window(pooled.start).start..window(pooled.end - 1).end;
@@ -49,20 +50,20 @@ pub(super) unsafe fn run_task<S: Compiled>(
                 first_column: 0,
                 column_tiles: &conv.tiling.columns,
             };
-            for branch in 0..2 {
+            for (branch, &strip) in strips.iter().enumerate().take(layout.branches) {
                 for block in 0..group.blocks {
-                    let to = branches[branch].add(block * layout.block);
+                    let to = strip.add(block * layout.block);
                     let from = to.wrapping_add((known.start - kept.start) * layout.row);
                     to.copy_from(from, known.len() * layout.row);
                 }
                 let first_block = group.first_block;
-                let sink = TileSink::in_strip::<S>(node, output, branch, first_block, branches, &layout);
+                let sink = TileSink::in_strip::<S>(node, output, branch, first_block, strips, &layout);
                 let tiles = &schedule.tiles[branch];
                 compute_rows::<S>(run, node, conv, tiles, branch, &rows, |row, column| {
                     sink.at::<S>(row - met.start, column)
                 });
             }
-            for (branch, from) in branches.into_iter().enumerate() {
+            for (branch, from) in strips.into_iter().enumerate().take(layout.branches) {
                 for block in 0..group.blocks {
                     let from = from.add(block * layout.block).cast_const();
                     let to = run.pixels(output, image, branch);
@@ -77,7 +78,7 @@ pub(super) unsafe fn run_task<S: Compiled>(
             }
             kept = met;
         }
-        for branch in 0..2 {
+        for branch in 0..layout.branches {
             let blocks = group.first_block..group.first_block + group.blocks;
             run.zero_halo(output, image, branch, blocks, band.clone());
         }

@@ -20,6 +20,7 @@ use crate::cpu::plan::node::CpuNode;
 use crate::cpu::run::Run;
 use crate::cpu::schedule::{NodeSchedule, ProductFns};
 use crate::cpu::simd::{Simd, each_column};
+use crate::graph::node::ValueId;
 use crate::graph::winograd::{MOST_INPUT, WinogradTile};
 
 /// The image, and the row and column of tiles in it.
@@ -72,7 +73,7 @@ unsafe fn run_task_of<S: Compiled, const M: usize>(
     unsafe {
         let input = memory.as_mut_ptr();
         let sums = input.add(layout.sums);
-        for branch in 0..2 {
+        for branch in 0..node.weights.branches.len() {
             transform_input::<S, M>(run, node, kernel, &layout, tiles.clone(), branch, input);
             for group in groups {
                 let len = group.weights_len(kernel.elements(), kernel.lanes, kernel.lanes);
@@ -255,8 +256,8 @@ unsafe fn finish<S: Compiled, const M: usize>(
     sums: *const f32,
 ) {
     let output = &run.plan.values[node.output];
-    let residual = node.residual.map(|id| &run.plan.values[id]);
-    let rows = [output.row_stride(), residual.map_or(0, |residual| residual.row_stride())];
+    let row = |id: ValueId| run.plan.values[id].row_stride();
+    let rows = [output.row_stride(), node.scale.map_or(0, row), node.residual.map_or(0, row)];
     let n = M + 2;
     let (sums, width) = (sums.wrapping_add(block * S::LANES), group.blocks * S::LANES);
     let block = group.first_block + block;

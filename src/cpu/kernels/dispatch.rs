@@ -4,9 +4,10 @@
 //! them in any order, and the bits come out the same.
 
 use super::compiled::{Compiled, Tables};
+use super::pool2d::Windows;
 use super::{
-    aws_gate, conv2d_depthwise, conv2d_direct, conv2d_max_pool, conv2d_winograd, identity, image_to_blocks,
-    pool2d,
+    aws_gate, concat, conv2d_depthwise, conv2d_direct, conv2d_max_pool, conv2d_winograd, identity,
+    image_to_blocks, pool2d, upsample2d,
 };
 use crate::cpu::plan::node::{CpuNode, Kernel};
 use crate::cpu::run::Run;
@@ -60,13 +61,50 @@ unsafe fn run_task<S: Compiled>(
             Kernel::Winograd(winograd) => {
                 conv2d_winograd::run_task::<S>(run, node, schedule, winograd, task, scratch);
             }
-            Kernel::Depthwise(depthwise) => conv2d_depthwise::run_task::<S>(run, node, depthwise, task),
-            Kernel::MaxPool2d(pool) => pool2d::run_max_task::<S>(run, node, pool, task),
-            Kernel::AvgPool2d(pool) => pool2d::run_avg_task::<S>(run, node, pool, task),
-            Kernel::GlobalAvgPool2d => pool2d::run_global_avg_task::<S>(run, node, task),
-            Kernel::Identity => identity::run_task::<S>(run, node, task),
             Kernel::AwsGate { gate, logits } => aws_gate::run_task::<S>(run, node, *gate, *logits, task),
+            Kernel::Concat(kernel) => concat::run_task::<S>(run, node, kernel, task),
             Kernel::ImageToBlocks => image_to_blocks::run_task(run, node, task),
+            Kernel::Depthwise(_)
+            | Kernel::MaxPool2d(_)
+            | Kernel::AvgPool2d(_)
+            | Kernel::AdaptiveAvgPool2d(_)
+            | Kernel::GlobalAvgPool2d
+            | Kernel::Upsample2d(_)
+            | Kernel::Identity => match run.plan.values[node.output].branches {
+                1 => run_block_task::<S, 1>(run, node, task),
+                _ => run_block_task::<S, 2>(run, node, task),
+            },
+        }
+    }
+}
+
+/// Computes one task of a kernel that has a block of channels of all `B` branches in registers at once.
+///
+/// # Safety
+///
+/// As for [`Kernels::run_task`].
+#[inline(always)]
+unsafe fn run_block_task<S: Compiled, const B: usize>(run: &Run, node: &CpuNode, task: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match &node.kernel {
+            Kernel::Depthwise(depthwise) => conv2d_depthwise::run_task::<S, B>(run, node, depthwise, task),
+            Kernel::MaxPool2d(pool) => pool2d::run_max_task::<S, B>(run, node, pool, task),
+            Kernel::AvgPool2d(pool) => pool2d::run_avg_task::<S, B>(run, node, &Windows::Pool(pool), task),
+            Kernel::AdaptiveAvgPool2d(output) => {
+                pool2d::run_avg_task::<S, B>(run, node, &Windows::Adaptive(*output), task);
+            }
+            Kernel::GlobalAvgPool2d => {
+                pool2d::run_avg_task::<S, B>(run, node, &Windows::Adaptive([1, 1]), task);
+            }
+            Kernel::Upsample2d(factor) => upsample2d::run_task::<S, B>(run, node, *factor, task),
+            Kernel::Identity => identity::run_task::<S, B>(run, node, task),
+            Kernel::Conv2d(_)
+            | Kernel::ConvMaxPool(_)
+            | Kernel::Winograd(_)
+            | Kernel::AwsGate { .. }
+            | Kernel::Concat(_)
+            | Kernel::ImageToBlocks => unreachable!("a kernel of one branch at a time"),
         }
     }
 }

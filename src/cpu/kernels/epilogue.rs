@@ -1,29 +1,12 @@
-//! What happens to both branches' values of a pixel before they are stored: residual, activation, AWS-Unit.
+//! What happens to all branches' values of a pixel before they are stored: scale, residual, activation, AWS-Unit.
 
+use super::activation::activate;
 use crate::cpu::plan::conv2d_max_pool::Strip;
 use crate::cpu::plan::node::CpuNode;
 use crate::cpu::plan::value::Value;
 use crate::cpu::run::Run;
-use crate::cpu::simd::{self, Simd};
+use crate::cpu::simd::Simd;
 use crate::op::Activation;
-
-/// An activation of each lane.
-#[inline(always)]
-pub(super) unsafe fn activate<S: Simd>(activation: Activation, v: S::V) -> S::V {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let zero = S::splat(0.0);
-        match activation {
-            Activation::None => v,
-            Activation::Relu => S::max(zero, v),
-            Activation::LeakyRelu { negative_slope } => {
-                // max(0, v) + slope * min(0, v): one of the two is zero.
-                S::mul_add(S::splat(negative_slope), S::min(zero, v), S::max(zero, v))
-            }
-            Activation::Silu => S::div(v, S::add(S::splat(1.0), simd::exp::<S>(S::sub(zero, v)))),
-        }
-    }
-}
 
 /// Where the sums of a tile of one branch go: some rows, columns and blocks of the output.
 #[derive(Clone)]
@@ -31,11 +14,17 @@ pub(in crate::cpu) struct TileSink {
     pub(super) output: *mut f32,
     pub(super) output_row: usize,
     pub(super) output_block: usize,
+    /// What the sums are multiplied with; null where that is nothing.
+    pub(super) scale: *const f32,
+    /// From row to row, column to column and block to block; 0 where one factor is for all.
+    pub(super) scale_steps: [usize; 3],
     /// Null where nothing is added.
     pub(super) residual: *const f32,
     pub(super) residual_row: usize,
     pub(super) residual_block: usize,
     pub(super) activation: Activation,
+    /// A PReLU's, of the tile's first channel; null where there is none.
+    pub(super) slopes: *const f32,
     pub(super) mix: Option<TileMix>,
 }
 
@@ -72,7 +61,7 @@ impl TileMix {
 
 impl TileSink {
     /// The sink of a node's tiles for an image and a branch, at the first pixel of a block of channels;
-    /// `rows` are the strides of the output's and the residual's rows.
+    /// `rows` are the strides of the output's, the scale's and the residual's rows.
     ///
     /// # Safety
     ///
@@ -84,11 +73,12 @@ impl TileSink {
         image: usize,
         branch: usize,
         block: usize,
-        rows: [usize; 2],
+        rows: [usize; 3],
     ) -> Self {
         let output = &run.plan.values[node.output];
-        let residual = node.residual.map(|id| &run.plan.values[id]);
-        // SAFETY: the block lies within the values' maps, whose shapes are the same.
+        let [scale, residual] = [node.scale, node.residual].map(|id| id.map(|id| &run.plan.values[id]));
+        // SAFETY: the block lies within the values' maps, whose shapes are the same, but for a scale of one pixel; the slopes
+        // are a row of all padded channels for each branch.
         unsafe {
             let at = |value: &Value, branch: usize| {
                 run.pixels(value, image, branch).add(block * value.block_stride())
@@ -97,17 +87,20 @@ impl TileSink {
                 output: at(output, branch),
                 output_row: rows[0],
                 output_block: output.block_stride(),
+                scale: scale.map_or(std::ptr::null(), |value| at(value, branch).cast_const()),
+                scale_steps: scale.map_or([0; 3], |value| scale_steps(value, output, rows[1])),
                 residual: residual.map_or(std::ptr::null(), |value| at(value, branch).cast_const()),
-                residual_row: rows[1],
+                residual_row: rows[2],
                 residual_block: residual.map_or(0, Value::block_stride),
                 activation: node.activation,
+                slopes: slopes::<S>(node, output, branch, block),
                 mix: TileMix::new::<S>(node, output, branch, block, at(output, 0)),
             }
         }
     }
 
-    /// The sink of a node's tiles for a branch, at the first pixel of a block, where both branches' rows lie in strips;
-    /// there is no residual.
+    /// The sink of a node's tiles for a branch, at the first pixel of a block, where the branches' rows lie in strips;
+    /// there is neither scale nor residual.
     ///
     /// # Safety
     ///
@@ -125,12 +118,28 @@ impl TileSink {
             output: strips[branch],
             output_row: layout.row,
             output_block: layout.block,
+            scale: std::ptr::null(),
+            scale_steps: [0; 3],
             residual: std::ptr::null(),
             residual_row: 0,
             residual_block: 0,
             activation: node.activation,
+            // SAFETY: the slopes are a row of all padded channels for each branch.
+            slopes: unsafe { slopes::<S>(node, output, branch, block) },
             // SAFETY: the caller's promise.
             mix: unsafe { TileMix::new::<S>(node, output, branch, block, strips[0]) },
+        }
+    }
+
+    /// Between which numbers the sums are to be held, where that is all that happens to them.
+    #[inline(always)]
+    pub fn bounds(&self) -> Option<[f32; 2]> {
+        let alone = self.scale.is_null() && self.residual.is_null() && self.mix.is_none();
+        match self.activation {
+            Activation::None if alone => Some([f32::NEG_INFINITY, f32::INFINITY]),
+            Activation::Relu if alone => Some([0.0, f32::INFINITY]),
+            Activation::Relu6 if alone => Some([0.0, 6.0]),
+            _ => None,
         }
     }
 
@@ -149,6 +158,10 @@ impl TileSink {
             if let Some(mix) = &mut sink.mix {
                 mix.emotion = mix.emotion.add(at);
             }
+            if !sink.scale.is_null() {
+                let [rows, columns, _] = self.scale_steps;
+                sink.scale = sink.scale.add(row * rows + column * columns);
+            }
             if !sink.residual.is_null() {
                 sink.residual = sink.residual.add(row * self.residual_row + column * S::LANES);
             }
@@ -157,7 +170,33 @@ impl TileSink {
     }
 }
 
-/// Residual, activation and AWS-Unit of a tile of `rows`, `columns` and `blocks`, and its store; `sums` are
+/// From a scale's row to the next, a column to the next, a block to the next: where it is one pixel for a map of many, the
+/// first two go nowhere. `row` is the step of rows as a view has them.
+#[inline]
+fn scale_steps(scale: &Value, output: &Value, row: usize) -> [usize; 3] {
+    match scale.shape == output.shape {
+        true => [row, scale.lanes, scale.block_stride()],
+        false => [0, 0, scale.block_stride()],
+    }
+}
+
+/// A node's slopes in a branch, from a block on; null where it has none.
+///
+/// # Safety
+///
+/// The block is one of the node's output.
+#[inline(always)]
+unsafe fn slopes<S: Simd>(node: &CpuNode, output: &Value, branch: usize, block: usize) -> *const f32 {
+    match &node.weights.slopes {
+        // SAFETY: a row of all padded channels for each branch.
+        Some(slopes) => unsafe {
+            slopes.as_slice().as_ptr().add((branch * output.blocks() + block) * S::LANES)
+        },
+        None => std::ptr::null(),
+    }
+}
+
+/// Scale, residual, activation and AWS-Unit of a tile of `rows`, `columns` and `blocks`, and its store; `sums` are
 /// [row][column][block][lane].
 ///
 /// # Safety
@@ -185,14 +224,25 @@ pub(super) unsafe fn finish_tile<S: Simd>(
                 }
                 None => None,
             };
+            let slope = match sink.slopes.is_null() {
+                true => S::splat(0.0),
+                false => S::load(sink.slopes.add(block * S::LANES)),
+            };
             for row in 0..rows {
                 for column in 0..columns {
                     let mut u = S::load(sums.add(((row * columns + column) * blocks + block) * S::LANES));
+                    if !sink.scale.is_null() {
+                        let [rows, columns, blocks] = sink.scale_steps;
+                        u = S::mul(
+                            u,
+                            S::load(sink.scale.add(row * rows + column * columns + block * blocks)),
+                        );
+                    }
                     if !sink.residual.is_null() {
                         let at = row * sink.residual_row + column * S::LANES + block * sink.residual_block;
                         u = S::add(u, S::load(sink.residual.add(at)));
                     }
-                    let mut y = activate::<S>(sink.activation, u);
+                    let mut y = activate::<S>(sink.activation, slope, u);
                     let at = row * sink.output_row + column * S::LANES + block * sink.output_block;
                     if let Some((a, emotion)) = mix {
                         let (u_emotion, u_au) = (S::load(emotion.add(at)), y);
@@ -206,17 +256,21 @@ pub(super) unsafe fn finish_tile<S: Simd>(
     }
 }
 
-/// Where a task stores one block of channels of both branches.
-pub(super) struct PairSink {
-    output: [*mut f32; 2],
+/// Where a task stores one block of channels of all `B` branches.
+pub(super) struct BlockSink<const B: usize> {
+    output: [*mut f32; B],
     output_row: usize,
-    residual: Option<([*const f32; 2], usize)>,
+    /// The factors, and the steps from row to row and column to column.
+    scale: Option<([*const f32; B], [usize; 2])>,
+    residual: Option<([*const f32; B], usize)>,
     activation: Activation,
+    /// Of the block's channels; null where there are none.
+    slopes: [*const f32; B],
     /// A[t][s] of the block's channels.
     mix: Option<[[*const f32; 2]; 2]>,
 }
 
-impl PairSink {
+impl<const B: usize> BlockSink<B> {
     /// The sink of a node for a block of channels of an image.
     ///
     /// # Safety
@@ -225,56 +279,72 @@ impl PairSink {
     #[inline(always)]
     pub unsafe fn new<S: Simd>(run: &Run, node: &CpuNode, image: usize, block: usize) -> Self {
         let output = &run.plan.values[node.output];
-        // SAFETY: the block lies within the values' maps, whose shapes are the same; the packed AWS-Unit has four
-        // rows of all padded channels.
+        // SAFETY: the block lies within the values' maps, whose shapes are the same, but for a scale of one pixel; the packed
+        // AWS-Unit has four rows of all padded channels, the slopes one for each branch.
         unsafe {
-            let at = |value: &Value, branch: usize| {
-                run.pixels(value, image, branch).add(block * value.block_stride())
+            let at = |value: &Value| -> [*mut f32; B] {
+                std::array::from_fn(|branch| {
+                    run.pixels(value, image, branch).add(block * value.block_stride())
+                })
             };
+            let scale = node.scale.map(|id| {
+                let value = &run.plan.values[id];
+                let [row, column, _] = scale_steps(value, output, value.row_stride());
+                (at(value).map(<*mut f32>::cast_const), [row, column])
+            });
             let residual = node.residual.map(|id| {
                 let value = &run.plan.values[id];
-                ([at(value, 0).cast_const(), at(value, 1).cast_const()], value.row_stride())
+                (at(value).map(<*mut f32>::cast_const), value.row_stride())
             });
             let mix = node.weights.mix.as_ref().map(|mix| {
                 let first = mix.as_slice().as_ptr().add(block * S::LANES);
                 let row = output.blocks() * S::LANES;
                 [[first, first.add(row)], [first.add(2 * row), first.add(3 * row)]]
             });
-            PairSink {
-                output: [at(output, 0), at(output, 1)],
+            BlockSink {
+                output: at(output),
                 output_row: output.row_stride(),
+                scale,
                 residual,
                 activation: node.activation,
+                slopes: std::array::from_fn(|branch| slopes::<S>(node, output, branch, block)),
                 mix,
             }
         }
     }
 
-    /// Finishes and stores z of both branches at a pixel.
+    /// Finishes and stores z of all branches at a pixel.
     ///
     /// # Safety
     ///
     /// The pixel is within the output.
     #[inline(always)]
-    pub unsafe fn put<S: Simd>(&self, y: usize, x: usize, z: [S::V; 2]) {
+    pub unsafe fn put<S: Simd>(&self, y: usize, x: usize, z: [S::V; B]) {
         // SAFETY: the caller's promise.
         unsafe {
-            let [mut u_emotion, mut u_au] = z;
-            if let Some((residual, row)) = self.residual {
-                let at = y * row + x * S::LANES;
-                u_emotion = S::add(u_emotion, S::load(residual[0].add(at)));
-                u_au = S::add(u_au, S::load(residual[1].add(at)));
+            let mut u = z;
+            for branch in 0..B {
+                if let Some((scale, [row, column])) = self.scale {
+                    u[branch] = S::mul(u[branch], S::load(scale[branch].add(y * row + x * column)));
+                }
+                if let Some((residual, row)) = self.residual {
+                    u[branch] = S::add(u[branch], S::load(residual[branch].add(y * row + x * S::LANES)));
+                }
+                let slope = match self.slopes[branch].is_null() {
+                    true => S::splat(0.0),
+                    false => S::load(self.slopes[branch]),
+                };
+                u[branch] = activate::<S>(self.activation, slope, u[branch]);
             }
-            u_emotion = activate::<S>(self.activation, u_emotion);
-            u_au = activate::<S>(self.activation, u_au);
-            if let Some([emotion, au]) = self.mix {
-                let y_emotion = S::mul_add(S::load(emotion[1]), u_au, S::mul(S::load(emotion[0]), u_emotion));
-                u_au = S::mul_add(S::load(au[1]), u_au, S::mul(S::load(au[0]), u_emotion));
-                u_emotion = y_emotion;
+            if let (2, Some([emotion, au])) = (B, self.mix) {
+                let [u_emotion, u_au] = [u[0], u[B - 1]];
+                u[0] = S::mul_add(S::load(emotion[1]), u_au, S::mul(S::load(emotion[0]), u_emotion));
+                u[B - 1] = S::mul_add(S::load(au[1]), u_au, S::mul(S::load(au[0]), u_emotion));
             }
             let at = y * self.output_row + x * S::LANES;
-            S::store(self.output[0].add(at), u_emotion);
-            S::store(self.output[1].add(at), u_au);
+            for branch in 0..B {
+                S::store(self.output[branch].add(at), u[branch]);
+            }
         }
     }
 }

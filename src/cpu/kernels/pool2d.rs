@@ -1,16 +1,18 @@
 //! Pooling: the maximum or the mean over a window, and the mean over a whole map.
 //!
-//! Windows are clipped to the map, so that padding never wins a maximum; a mean divides by the whole window, which
-//! counts padding as zeros.
+//! Windows are clipped to the map, so that padding never wins a maximum; what a mean divides by is
+//! [`Pool2d::divisor`]. A mean adds up each row of its window by itself, and then the rows, so that the error grows with rows
+//! and columns and not with their product.
 
 use std::ops::Range;
 
 use super::block_task::BlockTask;
-use super::epilogue::PairSink;
+use super::epilogue::BlockSink;
 use crate::cpu::plan::node::CpuNode;
 use crate::cpu::run::Run;
 use crate::cpu::simd::Simd;
-use crate::op::Pool2d;
+use crate::op::{Pool2d, adaptive_window};
+use crate::tensor::Shape;
 
 /// The rows or columns of the map that a window meets.
 #[inline(always)]
@@ -32,64 +34,137 @@ unsafe fn larger<S: Simd>(max: S::V, x: S::V) -> S::V {
     unsafe { S::max(x, max) }
 }
 
-/// # Safety
-///
-/// As for [`Kernels::run_task`](super::dispatch::Kernels::run_task).
-#[inline(always)]
-pub(super) unsafe fn run_max_task<S: Simd>(run: &Run, node: &CpuNode, pool: &Pool2d, task: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { run_window_task::<S, true>(run, node, pool, task) }
-}
-
-/// # Safety
-///
-/// As for [`Kernels::run_task`](super::dispatch::Kernels::run_task).
-#[inline(always)]
-pub(super) unsafe fn run_avg_task<S: Simd>(run: &Run, node: &CpuNode, pool: &Pool2d, task: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { run_window_task::<S, false>(run, node, pool, task) }
-}
-
-/// The maximum, or the mean, of each window of a block of channels in both branches.
+/// The maximum of each window of a block of channels in all branches.
 ///
 /// # Safety
 ///
 /// As for [`Kernels::run_task`](super::dispatch::Kernels::run_task).
 #[inline(always)]
-unsafe fn run_window_task<S: Simd, const MAX: bool>(run: &Run, node: &CpuNode, pool: &Pool2d, task: usize) {
+pub(super) unsafe fn run_max_task<S: Simd, const B: usize>(
+    run: &Run,
+    node: &CpuNode,
+    pool: &Pool2d,
+    task: usize,
+) {
     let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
     let task = BlockTask::new(output, task);
-    let Pool2d { kernel, stride, padding } = *pool;
+    let Pool2d { kernel, stride, padding, .. } = *pool;
     // SAFETY: clipped windows lie within the input's map.
     unsafe {
-        let elements = S::splat((kernel[0] * kernel[1]) as f32);
-        let first = S::splat(if MAX { f32::NEG_INFINITY } else { 0.0 });
         let map = |branch| run.pixels(input, task.image, branch).add(task.block * input.block_stride());
-        let maps = [map(0), map(1)];
-        let sink = PairSink::new::<S>(run, node, task.image, task.block);
+        let maps: [*mut f32; B] = std::array::from_fn(map);
+        let sink = BlockSink::<B>::new::<S>(run, node, task.image, task.block);
         for y in task.rows.clone() {
             let rows = clipped(y, stride[0], padding.top, kernel[0], input.shape.height);
             for x in 0..output.shape.width {
                 let columns = clipped(x, stride[1], padding.left, kernel[1], input.shape.width);
-                let mut folded = [first; 2];
+                let mut most = [S::splat(f32::NEG_INFINITY); B];
                 for iy in rows.clone() {
                     for ix in columns.clone() {
-                        for (folded, map) in folded.iter_mut().zip(maps) {
+                        for (most, map) in most.iter_mut().zip(maps) {
                             let pixel = S::load(map.add(iy * input.row_stride() + ix * S::LANES));
-                            *folded = match MAX {
-                                true => larger::<S>(*folded, pixel),
-                                false => S::add(*folded, pixel),
-                            };
+                            *most = larger::<S>(*most, pixel);
                         }
                     }
                 }
-                if !MAX {
-                    folded = [S::div(folded[0], elements), S::div(folded[1], elements)];
-                }
-                sink.put::<S>(y, x, folded);
+                sink.put::<S>(y, x, most);
             }
         }
         task.zero_halo(run, output);
+    }
+}
+
+/// Which windows a mean is over.
+pub(super) enum Windows<'a> {
+    /// Those of a pooling.
+    Pool(&'a Pool2d),
+    /// So many rows and columns of them, which cover the map.
+    Adaptive([usize; 2]),
+}
+
+impl Windows<'_> {
+    /// The rows and columns of the input in the window of an output, and what the mean divides by.
+    #[inline]
+    fn of(&self, input: Shape, y: usize, x: usize) -> (Range<usize>, Range<usize>, usize) {
+        let Shape { height, width, .. } = input;
+        match self {
+            Windows::Pool(pool) => {
+                let Pool2d { kernel, stride, padding, .. } = **pool;
+                let rows = clipped(y, stride[0], padding.top, kernel[0], height);
+                let columns = clipped(x, stride[1], padding.left, kernel[1], width);
+                (rows, columns, pool.divisor(input, y, x))
+            }
+            Windows::Adaptive([rows, columns]) => {
+                let rows = adaptive_window(y, height, *rows);
+                let columns = adaptive_window(x, width, *columns);
+                let count = rows.len() * columns.len();
+                (rows, columns, count)
+            }
+        }
+    }
+}
+
+/// The mean over each window of a block of channels in all branches.
+///
+/// # Safety
+///
+/// As for [`Kernels::run_task`](super::dispatch::Kernels::run_task).
+#[inline(always)]
+pub(super) unsafe fn run_avg_task<S: Simd, const B: usize>(
+    run: &Run,
+    node: &CpuNode,
+    windows: &Windows,
+    task: usize,
+) {
+    let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
+    let task = BlockTask::new(output, task);
+    // SAFETY: the windows lie within the input's map.
+    unsafe {
+        let map = |branch| run.pixels(input, task.image, branch).add(task.block * input.block_stride());
+        let maps: [*mut f32; B] = std::array::from_fn(map);
+        let sink = BlockSink::<B>::new::<S>(run, node, task.image, task.block);
+        for y in task.rows.clone() {
+            for x in 0..output.shape.width {
+                let (rows, columns, count) = windows.of(input.shape, y, x);
+                let count = S::splat(count as f32);
+                let mut means = [S::splat(0.0); B];
+                for (mean, map) in means.iter_mut().zip(maps) {
+                    *mean = S::div(sum::<S>(map, input.row_stride(), &rows, &columns), count);
+                }
+                sink.put::<S>(y, x, means);
+            }
+        }
+        task.zero_halo(run, output);
+    }
+}
+
+/// The sum over some rows and columns of a map.
+#[inline(always)]
+unsafe fn sum<S: Simd>(
+    map: *const f32,
+    row_stride: usize,
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sum = S::splat(0.0);
+        for y in rows.clone() {
+            let from = map.add(y * row_stride);
+            // Two sums hide half of the latency of an addition.
+            let (mut even, mut odd) = (S::splat(0.0), S::splat(0.0));
+            let mut x = columns.start;
+            while x + 1 < columns.end {
+                even = S::add(even, S::load(from.add(x * S::LANES)));
+                odd = S::add(odd, S::load(from.add((x + 1) * S::LANES)));
+                x += 2;
+            }
+            if x < columns.end {
+                even = S::add(even, S::load(from.add(x * S::LANES)));
+            }
+            sum = S::add(sum, S::add(even, odd));
+        }
+        sum
     }
 }
 
@@ -120,30 +195,5 @@ pub(super) unsafe fn max_pool_row<S: Simd>(
             }
             S::store(to.add(x * S::LANES), max);
         }
-    }
-}
-
-/// # Safety
-///
-/// As for [`Kernels::run_task`](super::dispatch::Kernels::run_task).
-#[inline(always)]
-pub(super) unsafe fn run_global_avg_task<S: Simd>(run: &Run, node: &CpuNode, task: usize) {
-    let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
-    let task = BlockTask::new(output, task);
-    // SAFETY: all within the input's map.
-    unsafe {
-        let mut sums = [S::splat(0.0); 2];
-        for (branch, sum) in sums.iter_mut().enumerate() {
-            let map = run.pixels(input, task.image, branch).add(task.block * input.block_stride());
-            for y in 0..input.shape.height {
-                for x in 0..input.shape.width {
-                    *sum = S::add(*sum, S::load(map.add(y * input.row_stride() + x * S::LANES)));
-                }
-            }
-        }
-        let pixels = S::splat(input.shape.pixels() as f32);
-        let means = [S::div(sums[0], pixels), S::div(sums[1], pixels)];
-        PairSink::new::<S>(run, node, task.image, task.block).put::<S>(0, 0, means);
-        task.zero_halo(run, output);
     }
 }

@@ -28,26 +28,31 @@ fn take(random: &mut Random, len: usize) -> Vec<f32> {
 /// What stands behind a tile's sums.
 #[derive(Clone, Copy, Debug)]
 struct Behind {
+    scale: bool,
     residual: bool,
     activation: Activation,
+    /// Its formula, of a slope and x.
+    formula: fn(f64, f64) -> f64,
     mix: bool,
 }
 
-const BEHIND: [Behind; 4] = [
-    Behind { residual: false, activation: Activation::None, mix: false },
-    Behind { residual: true, activation: Activation::Relu, mix: false },
-    Behind { residual: false, activation: Activation::LeakyRelu { negative_slope: 0.25 }, mix: true },
-    Behind { residual: true, activation: Activation::Silu, mix: true },
-];
+const LEAKY: Activation = Activation::LeakyRelu { negative_slope: 0.25 };
 
-fn activate(activation: Activation, x: f64) -> f64 {
-    match activation {
-        Activation::None => x,
-        Activation::Relu => x.max(0.0),
-        Activation::LeakyRelu { negative_slope } => x.max(0.0) + f64::from(negative_slope) * x.min(0.0),
-        Activation::Silu => x / (1.0 + (-x).exp()),
-    }
+const fn behind(
+    [scale, residual, mix]: [bool; 3],
+    activation: Activation,
+    formula: fn(f64, f64) -> f64,
+) -> Behind {
+    Behind { scale, residual, activation, formula, mix }
 }
+
+const BEHIND: [Behind; 5] = [
+    behind([false, false, false], Activation::None, |_, x| x),
+    behind([false, true, false], Activation::Relu, |_, x| x.max(0.0)),
+    behind([false, false, true], LEAKY, |_, x| x.max(0.0) + 0.25 * x.min(0.0)),
+    behind([true, true, true], Activation::Silu, |_, x| x / (1.0 + (-x).exp())),
+    behind([true, false, false], Activation::Prelu, |slope, x| x.max(0.0) + slope * x.min(0.0)),
+];
 
 /// Runs a tile as a 3x3 convolution with padding 1 whose output is the tile, so that it has all edges of the map.
 fn check_tile(isa: Isa, kernel: &TileKernel, input_lanes: usize, stride: [usize; 2], behind: Behind) {
@@ -88,6 +93,7 @@ fn check_tile(isa: Isa, kernel: &TileKernel, input_lanes: usize, stride: [usize;
     let len = rows * columns * channels;
     let (residual, u_emotion, mix) =
         (take(&mut numbers, len), take(&mut numbers, len), take(&mut numbers, 4 * channels));
+    let (factors, slopes) = (take(&mut numbers, len), take(&mut numbers, channels));
     let (mut output, mut emotion) = (vec![f32::NAN; len], u_emotion.clone());
     let (row, block) = (columns * lanes, rows * columns * lanes);
 
@@ -112,10 +118,13 @@ fn check_tile(isa: Isa, kernel: &TileKernel, input_lanes: usize, stride: [usize;
             output: output.as_mut_ptr(),
             output_row: row,
             output_block: block,
+            scale: if behind.scale { factors.as_ptr() } else { std::ptr::null() },
+            scale_steps: [row, lanes, block],
             residual: if behind.residual { residual.as_ptr() } else { std::ptr::null() },
             residual_row: row,
             residual_block: block,
             activation: behind.activation,
+            slopes: if behind.activation == Activation::Prelu { slopes.as_ptr() } else { std::ptr::null() },
             mix: behind.mix.then_some(TileMix {
                 weights: mix.as_ptr(),
                 pair: channels,
@@ -145,7 +154,9 @@ fn check_tile(isa: Isa, kernel: &TileKernel, input_lanes: usize, stride: [usize;
         }
         let factor = if narrow { f64::from(scale[o]) } else { 1.0 };
         let residual = if behind.residual { f64::from(residual[at]) } else { 0.0 };
-        let u = activate(behind.activation, sum * factor + f64::from(bias[o]) + residual);
+        let multiplied = if behind.scale { f64::from(factors[at]) } else { 1.0 };
+        let z = (sum * factor + f64::from(bias[o])) * multiplied + residual;
+        let u = (behind.formula)(f64::from(slopes[o]), z);
         let terms = (input_blocks * input_lanes * taps + 4) as f64;
         let bound = 4.0 * terms * (magnitude + 4.0) / (1 << 24) as f64;
         let a = |pair: usize| f64::from(mix[pair * channels + o]);

@@ -105,19 +105,19 @@ pub(super) fn stored_type(weights: DType, output: Shape) -> DType {
     if output.pixels() <= NARROW_PIXELS { weights } else { DType::F32 }
 }
 
-/// View, tiles and groups of a convolution.
+/// View, tiles and groups of a convolution; `others` are the maps that its epilogue reads.
 pub(super) fn cut(
     isa: Isa,
     batch: usize,
     spec: &ConvSpec,
     input: &Value,
     output: &Value,
-    residual: Option<&Value>,
+    others: [Option<&Value>; 2],
 ) -> ConvKernel {
     let Conv2d { kernel, stride, padding, .. } = spec.conv;
     let none = Padding::default();
     let no_halos =
-        [Some(input), Some(output), residual].into_iter().flatten().all(|value| value.halo == none);
+        [input, output].into_iter().chain(others.into_iter().flatten()).all(|value| value.halo == none);
     let pixel_by_pixel = kernel == [1, 1] && stride == [1, 1] && padding == none;
     let view = if output.shape.pixels() == 1 {
         View::Images

@@ -25,11 +25,12 @@ pub(crate) struct Strip {
     pub row: usize,
     pub block: usize,
     pub branch: usize,
+    pub branches: usize,
 }
 
 impl Strip {
     pub fn len(&self) -> usize {
-        2 * self.branch
+        self.branches * self.branch
     }
 }
 
@@ -70,7 +71,7 @@ impl ConvMaxPool {
     pub fn strip(&self) -> Strip {
         let row = self.map.width * self.lanes;
         let block = strip_rows(&self.conv, self.pool) * row;
-        Strip { row, block, branch: self.conv.tiling.tile.blocks * block }
+        Strip { row, block, branch: self.conv.tiling.tile.blocks * block, branches: self.conv.branches.len() }
     }
 
     /// Cuts the rows of each image and group so that there is work for all threads.
@@ -110,6 +111,7 @@ mod tests {
             shape: Shape::new(channels, size, size),
             lanes,
             halo: Padding::uniform(1),
+            within: None,
             offset: 0,
         };
         let spec = ConvSpec {
@@ -117,9 +119,15 @@ mod tests {
             input_channels: 3,
             branches: vec![(0, DType::F32), (1, DType::F32)],
         };
-        let pool = Pool2d { kernel: [kernel; 2], stride: [stride; 2], padding: Padding::default() };
+        let pool = Pool2d {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: Padding::default(),
+            ceil_mode: false,
+            count_include_pad: true,
+        };
         let (image, map) = (value(3, 1, size), value(64, isa.lanes(), size));
-        let conv = conv2d_direct::cut(isa, 1, &spec, &image, &map, None);
+        let conv = conv2d_direct::cut(isa, 1, &spec, &image, &map, [None; 2]);
         assert!(ConvMaxPool::suits(&conv, map.shape, map.lanes, pool), "{size} {kernel} {stride}");
         let pooled = value(64, isa.lanes(), (size - kernel) / stride + 1);
         (ConvMaxPool { conv, map: map.shape, lanes: isa.lanes(), pool }, pooled)
@@ -152,7 +160,7 @@ mod tests {
         assert!(suits(400, both.pool));
         assert!(!suits(4000, both.pool));
         assert!(!suits(usize::MAX, both.pool));
-        let skips = Pool2d { kernel: [2, 2], stride: [3, 3], padding: Padding::default() };
+        let skips = Pool2d { kernel: [2, 2], stride: [3, 3], ..both.pool };
         assert!(!suits(112, skips), "rows that no window meets would be computed");
     }
 }

@@ -305,6 +305,7 @@ mod tests {
             shape: Shape::new(channels, size, size),
             lanes: 16,
             halo: Padding::uniform(1),
+            within: None,
             offset: 0,
         };
         for (channels, size) in [(3, 1), (64, 56), (80, 28), (256, 14), (512, 7), (2048, 7)] {

@@ -7,6 +7,7 @@
 //!
 //! [`value`] is how feature maps lie in memory; a file for each kernel that there is something to decide about.
 
+pub(crate) mod concat;
 pub(crate) mod conv2d_depthwise;
 pub(crate) mod conv2d_direct;
 pub(crate) mod conv2d_max_pool;
@@ -34,13 +35,20 @@ pub(crate) struct CpuPlan {
     pub nodes: Vec<CpuNode>,
     pub values: Vec<Value>,
     pub image: ValueId,
-    pub head_logits: [ValueId; 2],
+    pub heads: Vec<HeadOutput>,
     /// Images that go through the nodes together; a batch takes as many passes as it needs.
     pub pass: usize,
     /// Elements of f32 in the arena, for one pass.
     pub arena_len: usize,
     /// Elements of f32 that each thread needs for itself.
     pub scratch_len: usize,
+}
+
+/// Where a head's numbers stand: a map in (C, H, W) order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct HeadOutput {
+    pub value: ValueId,
+    pub branch: usize,
 }
 
 /// How a model is to run on a CPU.
@@ -87,8 +95,8 @@ impl Outline {
     /// Packs the weights of the model that the outline was made for.
     pub fn pack(self, model: Model) -> Result<CpuPlan> {
         let Outline { decided, places, isa } = self;
-        let decide::Decisions { nodes, values, image, head_logits, .. } = pack::pack(model, decided)?;
+        let decide::Decisions { nodes, values, image, heads, .. } = pack::pack(model, decided)?;
         let place::Places { pass, arena_len, scratch_len } = places;
-        Ok(CpuPlan { isa, nodes, values, image, head_logits, pass, arena_len, scratch_len })
+        Ok(CpuPlan { isa, nodes, values, image, heads, pass, arena_len, scratch_len })
     }
 }

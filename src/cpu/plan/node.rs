@@ -1,5 +1,6 @@
 //! A node of the CPU backend: its kernel with all that was decided about it, and its packed weights.
 
+use super::concat::ConcatKernel;
 use super::conv2d_depthwise::DepthwiseKernel;
 use super::conv2d_direct::{ConvKernel, View};
 use super::conv2d_max_pool::ConvMaxPool;
@@ -13,13 +14,15 @@ use crate::model::Gate;
 use crate::op::{Activation, Padding, Pool2d};
 use crate::tensor::DType;
 
-/// An operator for both branches, and what is fused behind it.
+/// An operator for all branches, and what is fused behind it.
 #[derive(Debug)]
 pub(crate) struct CpuNode {
     pub kernel: Kernel,
     pub input: ValueId,
     pub output: ValueId,
-    /// A map that is added to the sums.
+    /// A map that the sums are multiplied with, or a factor a channel.
+    pub scale: Option<ValueId>,
+    /// A map that is added to them.
     pub residual: Option<ValueId>,
     pub activation: Activation,
     /// Whether an AWS-Unit with a weight a layer or a channel mixes the branches at last.
@@ -37,7 +40,10 @@ pub(crate) enum Kernel {
     Depthwise(Box<DepthwiseKernel>),
     MaxPool2d(Pool2d),
     AvgPool2d(Pool2d),
+    AdaptiveAvgPool2d([usize; 2]),
     GlobalAvgPool2d,
+    Concat(Box<ConcatKernel>),
+    Upsample2d([usize; 2]),
     Identity,
     /// Mixes its input by a gate's logits, a value with the channels [to][from][padded channel].
     AwsGate {
@@ -60,7 +66,10 @@ impl Kernel {
             Kernel::Depthwise(_) => "conv2d_depthwise",
             Kernel::MaxPool2d(_) => "max_pool2d",
             Kernel::AvgPool2d(_) => "avg_pool2d",
+            Kernel::AdaptiveAvgPool2d(_) => "adaptive_avg_pool2d",
             Kernel::GlobalAvgPool2d => "global_avg_pool2d",
+            Kernel::Concat(_) => "concat",
+            Kernel::Upsample2d(_) => "upsample2d",
             Kernel::Identity => "identity",
             Kernel::AwsGate { .. } => "aws_gate",
             Kernel::ImageToBlocks => "image_to_blocks",
@@ -76,7 +85,10 @@ impl Kernel {
             Kernel::Depthwise(_)
             | Kernel::MaxPool2d(_)
             | Kernel::AvgPool2d(_)
+            | Kernel::AdaptiveAvgPool2d(_)
             | Kernel::GlobalAvgPool2d
+            | Kernel::Concat(_)
+            | Kernel::Upsample2d(_)
             | Kernel::Identity
             | Kernel::AwsGate { .. }
             | Kernel::ImageToBlocks => "-".to_owned(),
@@ -92,25 +104,33 @@ impl Kernel {
             | Kernel::Depthwise(_)
             | Kernel::MaxPool2d(_)
             | Kernel::AvgPool2d(_)
+            | Kernel::AdaptiveAvgPool2d(_)
             | Kernel::GlobalAvgPool2d
+            | Kernel::Concat(_)
+            | Kernel::Upsample2d(_)
             | Kernel::Identity
             | Kernel::AwsGate { .. }
             | Kernel::ImageToBlocks => 0,
         }
     }
 
-    /// Elements of packed weights in the type of each computed branch, and of its bias.
-    fn branch_lens(&self) -> Vec<(DType, usize, usize)> {
+    /// Elements of packed weights in the type of each computed branch, and of its bias, where the output has so many.
+    fn branch_lens(&self, branches: usize) -> Vec<(DType, usize, usize)> {
         match self {
             Kernel::Conv2d(conv) => conv.branch_lens(),
             Kernel::ConvMaxPool(both) => both.conv.branch_lens(),
-            Kernel::Winograd(winograd) => vec![(DType::F32, winograd.weights_len(), winograd.bias_len()); 2],
+            Kernel::Winograd(winograd) => {
+                vec![(DType::F32, winograd.weights_len(), winograd.bias_len()); branches]
+            }
             Kernel::Depthwise(depthwise) => {
-                vec![(DType::F32, depthwise.weights_len(), depthwise.bias_len()); 2]
+                vec![(DType::F32, depthwise.weights_len(), depthwise.bias_len()); branches]
             }
             Kernel::MaxPool2d(_)
             | Kernel::AvgPool2d(_)
+            | Kernel::AdaptiveAvgPool2d(_)
             | Kernel::GlobalAvgPool2d
+            | Kernel::Concat(_)
+            | Kernel::Upsample2d(_)
             | Kernel::Identity
             | Kernel::AwsGate { .. }
             | Kernel::ImageToBlocks => Vec::new(),
@@ -126,8 +146,15 @@ impl Kernel {
             Kernel::Winograd(winograd) => winograd.reach(input),
             Kernel::Depthwise(depthwise) => depthwise.op.reach(input, output),
             // Windows are clipped to the map.
-            Kernel::MaxPool2d(_) | Kernel::AvgPool2d(_) | Kernel::GlobalAvgPool2d => Padding::default(),
-            Kernel::Identity | Kernel::AwsGate { .. } | Kernel::ImageToBlocks => Padding::default(),
+            Kernel::MaxPool2d(_)
+            | Kernel::AvgPool2d(_)
+            | Kernel::AdaptiveAvgPool2d(_)
+            | Kernel::GlobalAvgPool2d => Padding::default(),
+            Kernel::Concat(_)
+            | Kernel::Upsample2d(_)
+            | Kernel::Identity
+            | Kernel::AwsGate { .. }
+            | Kernel::ImageToBlocks => Padding::default(),
         }
     }
 }
@@ -139,9 +166,11 @@ impl CpuNode {
             let scale = if dtype == DType::F32 { 0 } else { bias };
             weights * dtype.size_bytes() + (bias + scale) * size_of::<f32>()
         };
-        let branches: usize = self.kernel.branch_lens().into_iter().map(branch).sum();
-        let mix = if self.mixes { 4 * values[self.output].padded_channels() * size_of::<f32>() } else { 0 };
-        (branches + mix) as u64
+        let output = &values[self.output];
+        let branches: usize = self.kernel.branch_lens(output.branches).into_iter().map(branch).sum();
+        let rows = if self.mixes { 4 } else { 0 }
+            + if self.activation == Activation::Prelu { output.branches } else { 0 };
+        (branches + rows * output.padded_channels() * size_of::<f32>()) as u64
     }
 
     /// Errors unless the zeros around the input are at least those that the kernel reads.
@@ -160,18 +189,21 @@ impl CpuNode {
 impl Uses for CpuNode {
     fn reads(&self) -> impl Iterator<Item = ValueId> {
         let of_kernel = match &self.kernel {
-            Kernel::AwsGate { gate: _, logits } => Some(*logits),
+            Kernel::AwsGate { gate: _, logits } => vec![*logits],
+            Kernel::Concat(concat) => concat.inputs.clone(),
             Kernel::Conv2d(_)
             | Kernel::ConvMaxPool(_)
             | Kernel::Winograd(_)
             | Kernel::Depthwise(_)
             | Kernel::MaxPool2d(_)
             | Kernel::AvgPool2d(_)
+            | Kernel::AdaptiveAvgPool2d(_)
             | Kernel::GlobalAvgPool2d
+            | Kernel::Upsample2d(_)
             | Kernel::Identity
-            | Kernel::ImageToBlocks => None,
+            | Kernel::ImageToBlocks => Vec::new(),
         };
-        [Some(self.input), self.residual, of_kernel].into_iter().flatten()
+        [Some(self.input), self.scale, self.residual].into_iter().flatten().chain(of_kernel)
     }
 
     fn writes(&self) -> Option<ValueId> {
@@ -186,13 +218,16 @@ pub(crate) struct NodeWeights {
     pub branches: Vec<BranchWeights>,
     /// Of the AWS-Unit behind the operator, [to][from][padded channel].
     pub mix: Option<AlignedBuffer>,
+    /// A PReLU's slopes, [branch][padded channel].
+    pub slopes: Option<AlignedBuffer>,
 }
 
 impl NodeWeights {
     /// Bytes of all of them.
     pub fn bytes(&self) -> u64 {
         let branches = self.branches.iter().map(|branch| branch.weights.bytes() + branch.bias.bytes());
-        branches.sum::<u64>() + self.mix.as_ref().map_or(0, AlignedBuffer::bytes)
+        let rows = [&self.mix, &self.slopes].into_iter().flatten().map(AlignedBuffer::bytes);
+        branches.sum::<u64>() + rows.sum::<u64>()
     }
 }
 

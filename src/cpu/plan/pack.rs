@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::memory::AlignedBuffer;
 use crate::model::{AwsUnit, Model, Weights};
 use crate::parallel;
-use crate::tensor::{Branch, DType};
+use crate::tensor::DType;
 
 /// What one job packs.
 struct Job {
@@ -26,17 +26,20 @@ struct Job {
 }
 
 enum Part {
-    /// The weights of an operator, or of a head, in a branch.
-    Branch(Branch, Weights),
+    /// The weights of an operator, or of a head, for one of the branches that the node computes.
+    Branch(usize, Weights),
     /// A branch of a matrix of a dense unit or a gate.
     Matrix(usize, Arc<AwsUnit>),
     /// The unit behind an operator.
     Mix(Arc<AwsUnit>),
+    /// The slopes of the PReLU behind it, of each branch.
+    Slopes(Vec<Arc<[f32]>>),
 }
 
 enum Packed {
     Branch(usize, BranchWeights),
     Mix(AlignedBuffer),
+    Slopes(AlignedBuffer),
 }
 
 /// Packs the weights of all nodes; the model is taken apart on the way.
@@ -50,6 +53,8 @@ pub(super) fn pack(mut model: Model, decided: Decisions) -> Result<Decisions> {
     branches.resize_with(decided.nodes.len(), Vec::new);
     let mut mixes: Vec<Option<AlignedBuffer>> = Vec::new();
     mixes.resize_with(decided.nodes.len(), || None);
+    let mut slopes: Vec<Option<AlignedBuffer>> = Vec::new();
+    slopes.resize_with(decided.nodes.len(), || None);
     let nodes: Vec<usize> = jobs.iter().map(|job| job.node).collect();
     let work = {
         let decided = Arc::clone(&decided);
@@ -58,13 +63,15 @@ pub(super) fn pack(mut model: Model, decided: Decisions) -> Result<Decisions> {
     parallel::run(jobs, weight, work, |job, result| match result {
         Packed::Branch(index, weights) => branches[nodes[job]].push((index, weights)),
         Packed::Mix(weights) => mixes[nodes[job]] = Some(weights),
+        Packed::Slopes(weights) => slopes[nodes[job]] = Some(weights),
     })?;
     let mut decided = Arc::into_inner(decided)
         .ok_or_else(|| Error::new(ErrorKind::Internal, "plan", "an end of packing", "a job under way"))?;
-    for ((node, mut branches), mix) in decided.nodes.iter_mut().zip(branches).zip(mixes) {
+    for (((node, mut branches), mix), slopes) in decided.nodes.iter_mut().zip(branches).zip(mixes).zip(slopes)
+    {
         branches.sort_by_key(|(index, _)| *index);
         node.weights.branches = branches.into_iter().map(|(_, weights)| weights).collect();
-        node.weights.mix = mix;
+        (node.weights.mix, node.weights.slopes) = (mix, slopes);
         debug_assert_eq!(node.weights.bytes(), node.weight_bytes(&decided.values), "{}", node.kernel.name());
     }
     Ok(decided)
@@ -84,9 +91,11 @@ fn jobs(model: &mut Model, decided: &Decisions) -> Result<Vec<Job>> {
             WeightsOf::Nothing => {}
             WeightsOf::Layer(layer) => {
                 let weights = model.layers[layer].weights.take();
-                let [emotion, au] = weights.ok_or_else(|| missing("the weights of a layer"))?;
-                add(Part::Branch(Branch::Emotion, emotion));
-                add(Part::Branch(Branch::Au, au));
+                let weights = weights.ok_or_else(|| missing("the weights of a layer"))?;
+                weights
+                    .into_iter()
+                    .enumerate()
+                    .for_each(|(branch, weights)| add(Part::Branch(branch, weights)));
             }
             WeightsOf::Dense(layer) => {
                 for to in 0..2 {
@@ -94,12 +103,17 @@ fn jobs(model: &mut Model, decided: &Decisions) -> Result<Vec<Job>> {
                 }
             }
             WeightsOf::Squeeze(layer) | WeightsOf::Excite(layer) => add(Part::Matrix(0, unit(layer)?)),
-            WeightsOf::Head(branch) => {
-                add(Part::Branch(branch, model.head(branch).weights.clone()));
+            WeightsOf::Head(head) => {
+                let weights = model.heads[head].weights.clone();
+                add(Part::Branch(0, weights.ok_or_else(|| missing("the weights of a head"))?));
             }
         }
         if let Some(layer) = origin.mix {
             add(Part::Mix(unit(layer)?));
+        }
+        if let Some(layer) = origin.slopes {
+            let slopes = model.layers[layer].slopes.clone();
+            add(Part::Slopes(slopes.ok_or_else(|| missing("the slopes of a layer"))?));
         }
     }
     Ok(jobs)
@@ -109,15 +123,7 @@ fn pack_part(decided: &Decisions, job: Job) -> Result<Packed> {
     let (node, told) = (&decided.nodes[job.node], &decided.told[job.node]);
     let (output, name) = (&decided.values[node.output], told.name.as_str());
     match job.part {
-        Part::Branch(branch, weights) => {
-            let index = match decided.origins[job.node].operator {
-                WeightsOf::Head(_) => 0,
-                WeightsOf::Nothing
-                | WeightsOf::Layer(_)
-                | WeightsOf::Dense(_)
-                | WeightsOf::Squeeze(_)
-                | WeightsOf::Excite(_) => branch as usize,
-            };
+        Part::Branch(index, weights) => {
             let bias = per_channel(name, weights.bias(), output.padded_channels())?;
             let weights = operator(node, index, output, name, &weights)?;
             Ok(Packed::Branch(index, BranchWeights { weights, bias }))
@@ -129,6 +135,18 @@ fn pack_part(decided: &Decisions, job: Job) -> Result<Packed> {
             Ok(Packed::Branch(branch, weights))
         }
         Part::Mix(unit) => Ok(Packed::Mix(mix(name, output, &unit)?)),
+        Part::Slopes(slopes) => {
+            let (channels, padded) = (output.shape.channels, output.padded_channels());
+            let mut buffer = AlignedBuffer::zeros(slopes.len() * padded, name)?;
+            for (row, slopes) in buffer.as_mut_slice().chunks_exact_mut(padded).zip(&slopes) {
+                let of_channel = |channel| slopes[if slopes.len() == 1 { 0 } else { channel }];
+                row[..channels]
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(channel, slope)| *slope = of_channel(channel));
+            }
+            Ok(Packed::Slopes(buffer))
+        }
     }
 }
 
@@ -155,7 +173,10 @@ fn operator(
         Kernel::Depthwise(depthwise) => Ok(StoredWeights::F32(depthwise.pack(name, &weights.folded())?)),
         Kernel::MaxPool2d(_)
         | Kernel::AvgPool2d(_)
+        | Kernel::AdaptiveAvgPool2d(_)
         | Kernel::GlobalAvgPool2d
+        | Kernel::Concat(_)
+        | Kernel::Upsample2d(_)
         | Kernel::Identity
         | Kernel::AwsGate { .. }
         | Kernel::ImageToBlocks => Err(unexpected(node)),

@@ -2,8 +2,10 @@
 
 use super::decide::Decisions;
 use super::node::CpuNode;
+use super::value::Value;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::arena::{self, Held};
+use crate::graph::arena::{self, Held, Lifetime, Uses};
+use crate::graph::node::ValueId;
 
 /// Elements of the arena that a pass may take if it has more than one image: 64 MB, about a last-level cache. Fewer
 /// images would read the weights from memory more often, more would do the same with the maps.
@@ -23,15 +25,23 @@ pub(super) struct Places {
 ///
 /// Errors: maps that do not fit the address space together; a halo that is smaller than what its readers read.
 pub(super) fn place(decided: &mut Decisions, batch: usize, keep_values: bool) -> Result<Places> {
-    let Decisions { nodes, values, image, head_logits, .. } = decided;
+    let Decisions { nodes, values, image, heads, .. } = decided;
+    let read_by_heads: Vec<ValueId> = heads.iter().map(|head| head.value).collect();
     nodes.iter().try_for_each(|node| node.check_halo(values))?;
     let offsets = |images: usize| {
-        let lens = values.iter().map(|value| value.checked_len(images)).collect::<Result<Vec<usize>>>()?;
+        // A part of another value has no memory of its own.
+        let len = |value: &Value| match value.within {
+            Some(_) => Ok(0),
+            None => value.checked_len(images),
+        };
+        let lens = values.iter().map(len).collect::<Result<Vec<usize>>>()?;
         let held = match keep_values {
             true => Held::All,
-            false => Held::Ends { first: Some(*image), last: &*head_logits },
+            false => Held::Ends { first: Some(*image), last: &read_by_heads },
         };
-        arena::place(&arena::lifetimes(nodes, lens, held)).ok_or_else(|| {
+        let mut lifetimes = arena::lifetimes(nodes, lens, held);
+        extend_over_parts(nodes, values, &mut lifetimes);
+        arena::place(&lifetimes).ok_or_else(|| {
             let expected = "feature maps that fit the address space together";
             Error::new(ErrorKind::Plan, "arena", expected, format!("more, for {images} images"))
         })
@@ -45,9 +55,29 @@ pub(super) fn place(decided: &mut Decisions, batch: usize, keep_values: bool) ->
         }
     };
     let (offsets, arena_len) = offsets(pass)?;
-    for (value, offset) in values.iter_mut().zip(offsets) {
-        value.offset = offset;
+    for (value, offset) in values.iter_mut().zip(&offsets) {
+        value.offset = match value.within {
+            None => *offset,
+            Some(within) => offsets[within.value] + within.first_block * value.block_stride(),
+        };
     }
     let scratch_len = nodes.iter().map(|node: &CpuNode| node.kernel.scratch_len()).max().unwrap_or(0);
     Ok(Places { pass, arena_len, scratch_len })
+}
+
+/// A value that others are parts of is needed from when the first of them is written until the last of them is read.
+fn extend_over_parts(nodes: &[CpuNode], values: &[Value], lifetimes: &mut [Lifetime]) {
+    let mut is_written = vec![false; values.len()];
+    nodes.iter().filter_map(Uses::writes).for_each(|value| is_written[value] = true);
+    let parts = || values.iter().enumerate().filter_map(|(part, value)| Some((part, value.within?.value)));
+    for (_, whole) in parts().filter(|&(_, whole)| !is_written[whole]) {
+        lifetimes[whole].first = usize::MAX;
+    }
+    for (part, whole) in parts() {
+        let Lifetime { first, last, .. } = lifetimes[part];
+        if is_written[part] {
+            lifetimes[whole].first = lifetimes[whole].first.min(first);
+        }
+        lifetimes[whole].last = lifetimes[whole].last.max(last);
+    }
 }

@@ -1,6 +1,6 @@
 //! Feature maps in memory.
 //!
-//! A value holds, for every image of the batch, the maps of one branch or of both, emotion first. Channels are cut
+//! A value holds, for every image of the batch, the maps of one branch or of all, in their order. Channels are cut
 //! into blocks of as many as a vector has lanes, and around every map lies a halo of zeros as wide as the padding
 //! of whoever reads it, so that a kernel never asks whether it has reached a border:
 //!
@@ -8,9 +8,14 @@
 //! [image][branch][channel / lanes][top + height + bottom][left + width + right][channel % lanes]
 //! ```
 //!
-//! Lanes behind the last channel hold zeros. The image itself has blocks of one channel, which is NCHW.
+//! Lanes behind the last channel hold what the operators make of zeros, which is finite; the weights that meet them are zeros.
+//! The image itself has blocks of one channel, which is NCHW.
+//!
+//! A value may be some blocks of another, wider one, so that a concatenation need not move what it concatenates; it has that
+//! one's halo then.
 
 use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::graph::node::ValueId;
 use crate::op::Padding;
 use crate::tensor::Shape;
 
@@ -22,7 +27,7 @@ const MOST_WIDTH: usize = 1 << 24;
 pub(crate) struct Value {
     /// The layer that gives it, as the manifest names it, or `image`.
     pub name: String,
-    /// 1 where both branches share the map, or where only one has it; else 2.
+    /// 1 where all branches share the map, or where only one has it; else 2.
     pub branches: usize,
     /// The shape of one branch's map.
     pub shape: Shape,
@@ -30,8 +35,20 @@ pub(crate) struct Value {
     pub lanes: usize,
     /// Zeros around each map.
     pub halo: Padding,
+    /// The value that it is a part of, where it has no memory of its own.
+    pub within: Option<Within>,
     /// Where it begins in the arena, in elements.
     pub offset: usize,
+}
+
+/// The place of a value in a wider one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Within {
+    pub value: ValueId,
+    /// The block of each branch where it begins.
+    pub first_block: usize,
+    /// Blocks of a branch of the wider one.
+    pub blocks: usize,
 }
 
 impl Value {
@@ -59,10 +76,16 @@ impl Value {
         (self.halo.top + self.shape.height + self.halo.bottom) * self.row_stride()
     }
 
-    /// Elements from the emotion branch to the au branch.
+    /// Elements from a branch to the next.
     #[inline]
     pub fn branch_stride(&self) -> usize {
-        self.blocks() * self.block_stride()
+        self.within.map_or(self.blocks(), |within| within.blocks) * self.block_stride()
+    }
+
+    /// Elements from the first to behind the last of an image, those of others between them included.
+    #[inline]
+    pub fn image_span(&self) -> usize {
+        (self.branches - 1) * self.branch_stride() + self.blocks() * self.block_stride()
     }
 
     /// Elements from one image of the batch to the next.

@@ -49,27 +49,57 @@ pub(super) trait Simd: Copy {
     unsafe fn scale_by_power_of_two(v: Self::V, n: Self::V) -> Self::V;
 }
 
-/// exp(x), to about two units in the last place.
+/// exp(x) = 2^n * (1 + r*q), to about two units in the last place.
 ///
-/// exp(x) = 2^n * exp(r) with n = round(x / ln 2) and |r| <= ln(2)/2, where Taylor's polynomial of degree 7 stands
-/// for exp(r): its remainder, about r^8/8!, stays below 2^-27. x is held within what 2^n can express.
+/// n = round(x / ln 2) and |r| <= ln(2)/2, where Taylor's polynomial of degree 7 stands for exp(r) = 1 + r*q: its remainder,
+/// about r^8/8!, stays below 2^-27. x is held within what 2^n can express.
+struct Exp<S: Simd> {
+    n: S::V,
+    r: S::V,
+    q: S::V,
+}
+
+impl<S: Simd> Exp<S> {
+    #[inline(always)]
+    unsafe fn of(x: S::V) -> Self {
+        const LN_2_HIGH: f32 = 0.693_359_4; // 355/512: exact, and so is its product with n
+        const LN_2_LOW: f32 = -2.121_944_4e-4; // ln 2 - LN_2_HIGH
+        const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves no bit behind the binary point
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = S::max(S::splat(-87.0), S::min(S::splat(88.0), x));
+            let scaled = S::mul(x, S::splat(std::f32::consts::LOG2_E));
+            let n = S::sub(S::add(scaled, S::splat(ROUND)), S::splat(ROUND));
+            let r = S::mul_add(n, S::splat(-LN_2_HIGH), x);
+            let r = S::mul_add(n, S::splat(-LN_2_LOW), r);
+            let mut q = S::splat(1.0 / 5040.0);
+            for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0] {
+                q = S::mul_add(q, r, S::splat(coefficient));
+            }
+            Exp { n, r, q }
+        }
+    }
+}
+
+/// exp(x), to about two units in the last place.
 #[inline(always)]
 pub(super) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
-    const LN_2_HIGH: f32 = 0.693_359_4; // 355/512: exact, and so is its product with n
-    const LN_2_LOW: f32 = -2.121_944_4e-4; // ln 2 - LN_2_HIGH
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves no bit behind the binary point
     // SAFETY: the caller's promise.
     unsafe {
-        let x = S::max(S::splat(-87.0), S::min(S::splat(88.0), x));
-        let scaled = S::mul(x, S::splat(std::f32::consts::LOG2_E));
-        let n = S::sub(S::add(scaled, S::splat(ROUND)), S::splat(ROUND));
-        let r = S::mul_add(n, S::splat(-LN_2_HIGH), x);
-        let r = S::mul_add(n, S::splat(-LN_2_LOW), r);
-        let mut p = S::splat(1.0 / 5040.0);
-        for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-            p = S::mul_add(p, r, S::splat(coefficient));
-        }
-        S::scale_by_power_of_two(p, n)
+        let Exp { n, r, q } = Exp::<S>::of(x);
+        S::scale_by_power_of_two(S::mul_add(q, r, S::splat(1.0)), n)
+    }
+}
+
+/// exp(x) - 1, to a few units in the last place, near 0 as well: 2^n * r*q + (2^n - 1), where nothing cancels.
+#[inline(always)]
+pub(super) unsafe fn exp_minus_1<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let Exp { n, r, q } = Exp::<S>::of(x);
+        let one = S::splat(1.0);
+        let power = S::scale_by_power_of_two(one, n);
+        S::mul_add(power, S::mul(r, q), S::sub(power, one))
     }
 }
 

@@ -9,7 +9,6 @@ use super::variants::{Element, pitch, stem_k};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::model::{AwsUnit, Model, Weights};
 use crate::parallel;
-use crate::tensor::Branch;
 
 /// Constants begin at multiples of this many bytes.
 const ALIGNMENT: usize = 256;
@@ -20,7 +19,7 @@ pub(super) enum Content {
     /// The weights of a layer's operator in a branch, and of a projection (its layer and channels) behind them.
     Operator {
         layer: usize,
-        branch: Branch,
+        branch: usize,
         packing: Packing,
         shape: Oihw,
         projection: Option<(usize, usize)>,
@@ -28,7 +27,7 @@ pub(super) enum Content {
     /// The biases of a layer and of a projection beside it.
     Bias {
         layer: usize,
-        branch: Branch,
+        branch: usize,
         projection: Option<usize>,
     },
     /// The AWS-Unit of a layer, or a part of it.
@@ -43,11 +42,11 @@ pub(super) enum Content {
     ExciteWeight(usize),
     ExciteBias(usize),
     HeadWeight {
-        branch: Branch,
+        branch: usize,
         channels: usize,
         positions: usize,
     },
-    HeadBias(Branch),
+    HeadBias(usize),
 }
 
 /// How a convolution's weights lie.
@@ -142,7 +141,7 @@ impl Source {
         Source { model, units }
     }
 
-    fn weights(&self, layer: usize, branch: Branch) -> Result<(String, Weights)> {
+    fn weights(&self, layer: usize, branch: usize) -> Result<(String, Weights)> {
         let layer = &self.model.layers[layer];
         let weights = layer.weights(branch).cloned().ok_or_else(|| missing(&layer.name))?;
         Ok((layer.name.clone(), weights))
@@ -174,7 +173,8 @@ impl Source {
                 Operands::Unit(self.units[layer].clone().ok_or_else(|| missing(&name))?)
             }
             Content::HeadWeight { branch, .. } | Content::HeadBias(branch) => {
-                Operands::Weights(self.model.head(branch).weights.clone(), None)
+                let weights = self.model.heads[branch].weights.clone();
+                Operands::Weights(weights.ok_or_else(|| missing("head"))?, None)
             }
         };
         Ok(Job { reserved, name, operands })

@@ -15,9 +15,9 @@ use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::graph::node::{Node, ValueId, Work, fused_words};
 use crate::graph::target::{Gpu, Precision};
 use crate::graph::{Graph, LayerValues, ONE_BY_ONE, Step, is_depthwise, whole_map};
-use crate::model::{AwsUnit, Model, Source};
-use crate::op::{Conv2d, Op, Pool2d};
-use crate::tensor::{Branch, Shape};
+use crate::model::{AwsUnit, HeadKind, Model, Source};
+use crate::op::{Activation, Conv2d, Op, Pool2d};
+use crate::tensor::Shape;
 
 /// The most images of a batch: what a grid's second dimension counts.
 const MAX_BATCH: usize = 65_535;
@@ -58,6 +58,7 @@ pub(super) fn decide(model: &Model, graph: &Graph, options: &CudaOptions<'_>) ->
         let found = format!("{}.{}", gpu.capability / 10, gpu.capability % 10);
         return Err(Error::new(ErrorKind::Device, "cuda", expected, found));
     }
+    check_version(model)?;
     let element = match precision {
         Precision::F32 => Element::F32,
         Precision::F16 => Element::F16,
@@ -89,12 +90,39 @@ pub(super) fn decide(model: &Model, graph: &Graph, options: &CudaOptions<'_>) ->
     Ok(decider.decided)
 }
 
+/// Refuses what version 2 of the model file has and no kernel yet.
+fn check_version(model: &Model) -> Result<()> {
+    let refuse = |what: &str| {
+        let expected = "a network of version 1 of the model file: that of a GPU";
+        Err(Error::new(ErrorKind::Plan, "cuda", expected, what.to_owned()))
+    };
+    let kinds: Vec<(usize, HeadKind, bool)> =
+        model.heads().iter().map(|head| (head.branch(), head.kind(), head.weights().is_some())).collect();
+    if kinds != [(0, HeadKind::Classes, true), (1, HeadKind::Units, true)] {
+        return refuse("other heads");
+    }
+    for layer in model.layers() {
+        let pool = match layer.op {
+            Op::AvgPool2d(pool) | Op::MaxPool2d(pool) => pool.ceil_mode || !pool.count_include_pad,
+            _ => false,
+        };
+        let old = matches!(
+            layer.activation,
+            Activation::None | Activation::Relu | Activation::LeakyRelu { .. } | Activation::Silu
+        );
+        if layer.scale.is_some() || !old || pool {
+            return refuse(&format!("layer {}", quoted(&layer.name)));
+        }
+    }
+    Ok(())
+}
+
 /// The global average pooling that both heads and nothing else read: the head's kernel computes it on the way.
 fn pooled_by_heads(model: &Model, graph: &Graph) -> Option<usize> {
-    let [emotion, au] = Branch::BOTH.map(|branch| graph.head(branch));
+    let [emotion, au] = [graph.head(0), graph.head(1)];
     let step = graph.step(emotion)?;
     let layer = step.last();
-    let alone = step.layers.len() == 1 && step.is_plain() && step.input != Source::Image;
+    let alone = step.layers.len() == 1 && step.is_plain() && step.input() != Source::Image;
     let pools = model.layers[layer].op == Op::GlobalAvgPool2d;
     (alone && pools && au == emotion && graph.readers(layer) == 2).then_some(layer)
 }
@@ -105,7 +133,13 @@ fn check_window(name: &str, op: &Op, input: Shape) -> Result<()> {
     let (kernel, stride, padding, dilation) = match op {
         Op::Conv2d(conv) => (conv.kernel, conv.stride, conv.padding, conv.dilation),
         Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => (pool.kernel, pool.stride, pool.padding, [1, 1]),
-        Op::GlobalAvgPool2d | Op::Linear | Op::Identity => return Ok(()),
+        Op::GlobalAvgPool2d
+        | Op::AdaptiveAvgPool2d(_)
+        | Op::BatchNorm
+        | Op::Concat
+        | Op::Upsample2d(_)
+        | Op::Linear
+        | Op::Identity => return Ok(()),
     };
     let reach = |size: usize, before: usize, after: usize, axis: usize| {
         let window = dilation[axis].checked_mul(kernel[axis])?;
@@ -129,10 +163,18 @@ fn projection_beside<'a>(model: &Model, graph: &'a Graph, step: &Step) -> Option
     let layer = projection.last();
     let one_by_one = match model.layers[layer].op {
         Op::Conv2d(conv) => conv.kernel == [1, 1] && conv.groups == 1 && conv.padding == ONE_BY_ONE.padding,
-        Op::Linear | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool2d | Op::Identity => false,
+        Op::Linear
+        | Op::MaxPool2d(_)
+        | Op::AvgPool2d(_)
+        | Op::AdaptiveAvgPool2d(_)
+        | Op::GlobalAvgPool2d
+        | Op::BatchNorm
+        | Op::Concat
+        | Op::Upsample2d(_)
+        | Op::Identity => false,
     };
     let beside = matches!(model.layers[step.first()].op, Op::Conv2d(conv) if conv.groups == 1);
-    let mapped = step.input != Source::Image && projection.input != Source::Image;
+    let mapped = step.input() != Source::Image && projection.input() != Source::Image;
     let foldable = projection.layers.len() == 1 && projection.is_plain() && one_by_one && beside && mapped;
     (foldable && graph.readers(layer) == 1).then_some(projection)
 }
@@ -251,9 +293,10 @@ impl<'a> Decider<'a> {
             kernel: operation.kernel().to_owned(),
             tile: operation.tile(),
             tuned: operation.is_tuned(),
-            fused: fused_words(&added, epilogue.activation, epilogue.mix != Mix::None, None),
+            fused: fused_words(None, &added, epilogue.activation, epilogue.mix != Mix::None, None),
             winograd: None,
-            input,
+            inputs: vec![input],
+            scale: None,
             residual,
             output: output.unwrap_or(input),
             flop,
@@ -299,14 +342,23 @@ impl<'a> Decider<'a> {
         let (operation, input) = match first.op {
             Op::Conv2d(conv) => self.conv(step, conv, shape, beside, &mut emit.epilogue)?,
             Op::Linear => self.conv(step, whole_map(input_shape), shape, None, &mut emit.epilogue)?,
-            Op::MaxPool2d(pool) => (Operation::MaxPool2d(pool), self.mapped(step.input)?),
-            Op::AvgPool2d(pool) => (Operation::AvgPool2d(pool), self.mapped(step.input)?),
+            Op::MaxPool2d(pool) => (Operation::MaxPool2d(pool), self.mapped(step.input())?),
+            Op::AvgPool2d(pool) => (Operation::AvgPool2d(pool), self.mapped(step.input())?),
             Op::GlobalAvgPool2d => {
                 let kernel = [input_shape.height, input_shape.width];
-                let pool = Pool2d { kernel, stride: [1, 1], padding: ONE_BY_ONE.padding };
-                (Operation::AvgPool2d(pool), self.mapped(step.input)?)
+                let pool = Pool2d {
+                    kernel,
+                    stride: [1, 1],
+                    padding: ONE_BY_ONE.padding,
+                    ceil_mode: false,
+                    count_include_pad: true,
+                };
+                (Operation::AvgPool2d(pool), self.mapped(step.input())?)
             }
-            Op::Identity => (Operation::Identity, self.mapped(step.input)?),
+            Op::Identity => (Operation::Identity, self.mapped(step.input())?),
+            Op::AdaptiveAvgPool2d(_) | Op::BatchNorm | Op::Concat | Op::Upsample2d(_) => {
+                return Err(Error::new(ErrorKind::Plan, name, "an operator of version 1", first.op.name()));
+            }
         };
         let output = self.map(name, 2, shape)?;
         self.push(emit, operation, input, Some(output));
@@ -323,11 +375,17 @@ impl<'a> Decider<'a> {
         let layer = &self.model.layers[step.last()];
         let stride = match layer.op {
             Op::Conv2d(conv) => conv.stride,
-            Op::Linear | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool2d | Op::Identity => {
-                return Ok(None);
-            }
+            Op::Linear
+            | Op::MaxPool2d(_)
+            | Op::AvgPool2d(_)
+            | Op::AdaptiveAvgPool2d(_)
+            | Op::GlobalAvgPool2d
+            | Op::BatchNorm
+            | Op::Concat
+            | Op::Upsample2d(_)
+            | Op::Identity => return Ok(None),
         };
-        let projection = Projection { input: self.mapped(step.input)?, stride };
+        let projection = Projection { input: self.mapped(step.input())?, stride };
         Ok(Some(Beside { layer: step.last(), projection, channels: layer.input_shape.channels }))
     }
 
@@ -344,8 +402,10 @@ impl<'a> Decider<'a> {
         let input = self.model.layers[layer].input_shape;
         let stem_bytes = variants::stem_shared_bytes(conv.kernel, conv.stride, conv.dilation, input.channels);
         let tensor = self.element != Element::F32;
-        let stem =
-            step.input == Source::Image && tensor && conv.groups == 1 && stem_bytes <= self.gpu.shared_bytes;
+        let stem = step.input() == Source::Image
+            && tensor
+            && conv.groups == 1
+            && stem_bytes <= self.gpu.shared_bytes;
         let projected = beside.as_ref().map(|beside| beside.channels);
         let gemm = if tensor && conv.groups == 1 && !stem {
             self.gemm(TiledOp::ImplicitGemm, output, gemm_reduction(&conv, input, projected))?
@@ -367,14 +427,14 @@ impl<'a> Decider<'a> {
         let projection = beside.as_ref().map(|beside| (beside.layer, beside.channels));
         let len = packing.len(shape, projected.unwrap_or(0));
         let mut weights = [0; 2];
-        for branch in Branch::BOTH {
+        for branch in 0..2 {
             let content = Content::Operator { layer, branch, packing, shape, projection };
-            weights[branch as usize] = self.weights(content, len)?;
+            weights[branch] = self.weights(content, len)?;
             let content = Content::Bias { layer, branch, projection: projection.map(|(layer, _)| layer) };
-            epilogue.bias[branch as usize] = Some(self.f32s(content, pitch(output.channels))?);
+            epilogue.bias[branch] = Some(self.f32s(content, pitch(output.channels))?);
         }
         let projection = beside.map(|beside| beside.projection);
-        let input = if stem { IMAGE } else { self.mapped(step.input)? };
+        let input = if stem { IMAGE } else { self.mapped(step.input())? };
         Ok((Operation::Conv2d { algorithm, conv, weights, projection }, input))
     }
 
@@ -487,43 +547,45 @@ impl<'a> Decider<'a> {
     /// The heads: in one launch where they read maps of one shape.
     fn heads(&mut self, pooled: Option<usize>) -> Result<()> {
         let mut inputs = [IMAGE; 2];
-        for branch in Branch::BOTH {
+        for branch in 0..2 {
             let head = self.graph.head(branch);
             let source = match pooled {
-                Some(_) => self.graph.step(head).map_or(head, |pooling| pooling.input),
+                Some(_) => self.graph.step(head).map_or(head, |pooling| pooling.input()),
                 None => head,
             };
-            inputs[branch as usize] = self.mapped(source)?;
+            inputs[branch] = self.mapped(source)?;
         }
         let groups = match inputs[0] == inputs[1] {
-            true => vec![Branch::BOTH.to_vec()],
-            false => Branch::BOTH.map(|branch| vec![branch]).to_vec(),
+            true => vec![vec![0, 1]],
+            false => vec![vec![0], vec![1]],
         };
         for branches in groups {
-            let input = inputs[branches[0] as usize];
+            let input = inputs[branches[0]];
             let shape = self.decided.values[input].shape;
             let channels = shape.channels;
             let positions = if pooled.is_some() { 1 } else { shape.pixels() };
-            let names: Vec<String> =
-                branches.iter().map(|branch| format!("{} head", branch.name())).collect();
+            let names: Vec<String> = branches
+                .iter()
+                .map(|&head: &usize| format!("{} head", self.model.heads[head].name))
+                .collect();
             let name = names.join(", ");
-            let mut emit = self.plain(&name, Work::Heads { branches: branches.clone(), pooled }, 0);
+            let mut emit = self.plain(&name, Work::Heads { heads: branches.clone(), pooled }, 0);
             let mut heads = [None; 2];
             for branch in branches {
-                let head = self.model.head(branch);
+                let head = &self.model.heads[branch];
                 let labels = head.labels().len();
                 let bytes = variants::head_shared_bytes(channels, pooled.is_some(), labels);
                 if bytes > self.gpu.shared_bytes {
-                    let place = format!("{} head", branch.name());
+                    let place = format!("{} head", head.name);
                     let expected =
                         format!("features and labels in {} bytes of shared memory", self.gpu.shared_bytes);
                     return Err(Error::new(ErrorKind::Plan, place, expected, format!("{bytes} bytes")));
                 }
-                emit.flop += 2 * head.weights().weight().len() as u64;
+                emit.flop += head.flop();
                 let content = Content::HeadWeight { branch, channels, positions };
                 let weight = self.f32s(content, labels * positions * pitch(channels))?;
-                let bias = self.f32s(Content::HeadBias(branch), head.weights().bias().len())?;
-                heads[branch as usize] = Some([weight, bias]);
+                let bias = self.f32s(Content::HeadBias(branch), labels)?;
+                heads[branch] = Some([weight, bias]);
             }
             self.push(emit, Operation::Heads { heads, pooled: pooled.is_some() }, input, None);
         }

@@ -35,7 +35,7 @@ use crate::graph::node::{Node, ValueId};
 use crate::graph::target::{Gpu, Precision};
 use crate::model::{Gate, Input, Model};
 use crate::op::{Activation, Conv2d, Pool2d};
-use crate::tensor::{Branch, Shape};
+use crate::tensor::Shape;
 use select::TiledOp;
 use variants::{Element, Splitting, pitch, splitting};
 
@@ -99,7 +99,7 @@ impl Outline {
             arena_bytes,
             workspace_bytes: 0,
             tickets: 0,
-            labels: Branch::BOTH.map(|branch| model.head(branch).labels().len()),
+            labels: [0, 1].map(|head: usize| model.heads[head].labels().len()),
         };
         plan.make_room();
         Ok(Outline { plan, told, constants })

@@ -23,6 +23,7 @@ pub(in super::super) fn is_rearrangement(op: &str) -> bool {
             | "Slice"
             | "Split"
             | "Squeeze"
+            | "Tile"
             | "Transpose"
             | "Unsqueeze"
             | "Upsample"
@@ -84,6 +85,28 @@ pub(in super::super) fn rearrange(node: &Node, inputs: &Inputs, fill: Option<i64
             }
             let left = dims.iter().enumerate().filter(|(a, _)| !axes.contains(a)).map(|(_, &dim)| dim);
             x()?.with_dims(left.collect())?
+        }
+        "Tile" => {
+            let x = x()?;
+            let repeats = to_dims(require(inputs, 1)?.as_ints()?)?;
+            if repeats.len() != x.dims.len() {
+                return Err(fault(format!("{} repeats", x.dims.len()), repeats.len().to_string()));
+            }
+            let dims: Option<Vec<usize>> =
+                x.dims.iter().zip(&repeats).map(|(&d, &r)| d.checked_mul(r)).collect();
+            let dims =
+                dims.ok_or_else(|| fault("repeats of a size that a network has", format!("{repeats:?}")))?;
+            let from = strides(&x.dims);
+            let places = (0..elements(&dims)?).map(|index| {
+                let mut rest = index;
+                let mut place = 0;
+                for axis in (0..dims.len()).rev() {
+                    place += rest % dims[axis] % x.dims[axis] * from[axis];
+                    rest /= dims[axis];
+                }
+                place
+            });
+            x.pick(dims.clone(), places)
         }
         "Transpose" => {
             let x = x()?;

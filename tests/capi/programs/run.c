@@ -20,6 +20,22 @@ int main(int argc, char **argv) {
     OK(awsnet_engine_query(engine, &info, NULL));
     CHECK(info.device == AWSNET_DEVICE_CPU && info.device_index == 0 && info.precision == AWSNET_PRECISION_F32);
     CHECK(info.batch == (uint32_t)atoi(argv[2]) && info.threads == 2);
+    CHECK(info.head_count == 2 && info.branch_count == 2);
+    static const char *const names[] = {"emotion", "au"};
+    for (awsnet_head i = 0; i < 2; i++) {
+        awsnet_head found = -1;
+        awsnet_head_info head = AWSNET_HEAD_INFO_INIT;
+        OK(awsnet_engine_find_head(engine, names[i], &found, NULL));
+        OK(awsnet_engine_head(engine, i, &head, NULL));
+        CHECK(found == i && strcmp(head.name, names[i]) == 0 && head.kind == i);
+        CHECK(head.count == info.label_count[i] && head.label_count == head.count);
+        float threshold = -1, again = -1;
+        int units = head.kind == AWSNET_HEAD_KIND_UNITS;
+        CHECK(awsnet_engine_head_threshold(engine, i, 0, &threshold, NULL) ==
+              (units ? AWSNET_STATUS_OK : AWSNET_STATUS_INVALID_ARGUMENT));
+        if (units) OK(awsnet_engine_threshold(engine, 0, &again, NULL));
+        CHECK(threshold == again);
+    }
     printf("input %u %u %u", info.channels, info.height, info.width);
     for (uint32_t c = 0; c < info.channels; c++) printf(" %.9g %.9g", (double)info.mean[c], (double)info.std[c]);
     printf("\n");
@@ -60,6 +76,20 @@ int main(int argc, char **argv) {
     print("emotion.probabilities", scores[2], emotions);
     print("au.logits", scores[1], aus);
     print("au.probabilities", scores[3], aus);
+
+    /* Head by head, by name: the same numbers again. */
+    for (int i = 0; i < 2; i++) {
+        size_t len = i ? aus : emotions, images_run = 0;
+        float *again = malloc(2 * len * sizeof(float));
+        CHECK(again != NULL);
+        OK(awsnet_session_scores(session, i, again, again + len, len, &images_run, NULL));
+        CHECK(images_run == count && memcmp(again, scores[i], len * sizeof(float)) == 0);
+        CHECK(memcmp(again + len, scores[2 + i], len * sizeof(float)) == 0);
+        CHECK(awsnet_session_scores(session, i, again, NULL, len - 1, NULL, NULL) == AWSNET_STATUS_BUFFER_TOO_SMALL);
+        free(again);
+    }
+    CHECK(awsnet_session_scores(session, 2, NULL, NULL, 0, NULL, NULL) == AWSNET_STATUS_INVALID_ARGUMENT);
+    CHECK(awsnet_session_scores(session, -1, NULL, NULL, 0, NULL, NULL) == AWSNET_STATUS_INVALID_ARGUMENT);
 
     /* Bytes with gaps between rows and images give the bits of the floats they stand for. */
     size_t row = 3 * info.width + 5, image = info.height * row + 7, size = count * image;
