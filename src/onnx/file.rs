@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::array::fault;
-use super::layers::{Head, Layer, Source as From};
+use super::layers::{Layer, Source as From};
 use super::pointwise::Activation;
 use super::{ImportOptions, Source};
 use crate::error::{Error, ErrorKind, Result, quoted};
@@ -43,49 +43,6 @@ impl Names {
         }
         name
     }
-}
-
-/// The error of two networks that differ, at the first layer that does.
-pub(super) fn check_alike(sources: &[Source], names: &[String]) -> Result<()> {
-    let [first, second] = sources else { return Ok(()) };
-    let (first, second) = (&first.branch, &second.branch);
-    let advice = "two networks share a model file layer by layer; import each into a file of its own";
-    let differ = |place: String, expected: String, found: String| {
-        Err(Error::new(
-            ErrorKind::Model,
-            place,
-            expected,
-            format!("{found} in {} ({advice})", quoted(&names[1])),
-        ))
-    };
-    let expected = |what: String| format!("the same in both networks, {what} as in {}", quoted(&names[0]));
-    for (a, b) in first.layers.iter().zip(&second.layers) {
-        if !a.is_like(b) {
-            return differ(format!("{} and {}", a.place, b.place), expected(a.summary()), b.summary());
-        }
-    }
-    let (few, many) = (first.layers.len(), second.layers.len());
-    if few != many {
-        let place = first.layers.get(many).or(second.layers.get(few)).map_or("", |layer| &layer.place);
-        return differ(place.to_owned(), expected(format!("{few} layers")), format!("{many} layers"));
-    }
-    if (first.head.input, first.head.weights.is_some()) != (second.head.input, second.head.weights.is_some())
-    {
-        let what = |head: &Head| if head.weights.is_some() { "a linear layer" } else { "none" };
-        return differ(
-            "head".to_owned(),
-            expected(what(&first.head).to_owned()),
-            what(&second.head).to_owned(),
-        );
-    }
-    if first.normalisation != second.normalisation {
-        return differ(
-            "input".to_owned(),
-            expected(format!("the normalisation {:?}", first.normalisation)),
-            format!("{:?}", second.normalisation),
-        );
-    }
-    Ok(())
 }
 
 /// The bytes of the model file.

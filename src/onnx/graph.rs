@@ -272,10 +272,14 @@ impl Graph {
 
         // Files of early versions list their constants among the inputs.
         let is_image = |name: &str| !constants.contains_key(name);
-        let mut inputs = proto.input.into_iter().filter(|i| is_image(i.name.as_deref().unwrap_or("")));
-        let (Some(input), None) = (inputs.next(), inputs.next()) else {
-            return Err(fault("a graph of one input, the image", "none or several"));
-        };
+        let mut inputs: Vec<_> =
+            proto.input.into_iter().filter(|i| is_image(i.name.as_deref().unwrap_or(""))).collect();
+        if inputs.len() != 1 {
+            let names: Vec<String> = inputs.iter().map(|i| quoted(i.name.as_deref().unwrap_or(""))).collect();
+            let found = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(fault("a graph of one input, the image", found));
+        }
+        let input = inputs.swap_remove(0);
         let name = input.name.unwrap_or_default();
         let place = format!("input {}", quoted(&name));
         let tensor = input.r#type.and_then(|t| t.tensor_type);

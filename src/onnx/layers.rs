@@ -9,7 +9,8 @@ use serde_json::{Map as Keys, Value, json};
 
 use super::array::fault;
 use super::evaluate::Window;
-use super::network::{Id, Kind, Network, Operation, Weights};
+pub(super) use super::network::Weights;
+use super::network::{Id, Kind, Network, Operation};
 use super::pointwise::Activation;
 use crate::error::Result;
 

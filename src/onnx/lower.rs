@@ -15,7 +15,7 @@ use super::evaluate::{
 use super::graph::{Graph, Node};
 use super::network::{Id, Kind, Network, Weights};
 use super::pointwise::Function;
-use super::view::{LEAST, Map, ZERO};
+use super::view::{LEAST, Maker, Map, ZERO};
 use crate::error::Result;
 
 /// A value of the graph.
@@ -68,6 +68,11 @@ pub(super) fn lower(graph: &Graph, image: [usize; 3], channels_last: bool) -> Re
             .collect();
         let outputs = lowering.node(node, &values).map_err(|e| e.at(node.place()))?;
         for (name, mut value) in node.outputs.iter().zip(outputs) {
+            if let Value::Map(map) = &mut value
+                && !map.function.is_identity()
+            {
+                map.maker = Some(Rc::new(Maker { layer_name: layer_name(node), place: node.place() }));
+            }
             // What several nodes read is computed once, where that can be said already.
             if let Value::Map(map) = &value
                 && !map.function.is_identity()
@@ -177,6 +182,16 @@ impl Lowering<'_> {
                 let map = self.without_fill(map, node)?;
                 map.with_function(map.function.clip(least, most)?)
             }
+            "HardSigmoid" => {
+                // An affine function and a clip, whatever its parameters.
+                let number = |name: &str, default: f32| -> Result<Function> {
+                    Ok(Function::constant(vec![f64::from(node.float(name)?.unwrap_or(default))]))
+                };
+                let map = self.without_fill(map, node)?;
+                let scaled = Function::combine("Mul", |a, b| a * b, &map.function, &number("alpha", 0.2)?)?;
+                let moved = Function::combine("Add", |a, b| a + b, &scaled, &number("beta", 0.5)?)?;
+                map.with_function(moved.clip(0.0, 1.0)?)
+            }
             "BatchNormalization" => {
                 let [factor, term] = batch_norm(node, &constants)?;
                 let column = |values: Vec<f64>| {
@@ -254,13 +269,17 @@ impl Lowering<'_> {
         if map.function.is_identity() {
             return Ok(map.clone());
         }
+        let (layer_name, place) = match &map.maker {
+            Some(maker) => (maker.layer_name.clone(), maker.place.clone()),
+            None => (layer_name(node), node.place()),
+        };
         let Some(parts) = map.function.parts() else {
             let expected = "an activation that a model file can hold";
-            return Err(fault(expected, "another function of the map that this node reads or gives"));
+            return Err(fault(expected, "another function of a map, which ends here").at(place));
         };
         let mut id = map.id;
         for part in parts {
-            id = self.network.add_part(part, id, &layer_name(node), &node.place())?;
+            id = self.network.add_part(part, id, &layer_name, &place)?;
         }
         Ok(map.of_another(id))
     }
@@ -748,48 +767,54 @@ impl Lowering<'_> {
         if map.has_fill() {
             map = self.whole(&map, node)?;
         }
-        let [_, height, width] = self.network.shape(map.id);
-        let kept: Vec<usize> = (0..map.dims.len()).filter(|axis| !axes.contains(axis)).collect();
-        let order: Vec<usize> = kept.iter().chain(axes).copied().collect();
-        let rows = transpose(&map.indices(), &order);
-        let len: usize = axes.iter().map(|&axis| map.dims[axis]).product();
-        // Which elements each row takes together: a channel's, one of its rows' or one of its columns'.
-        let takes = |extent: [usize; 2]| -> Option<Vec<i64>> {
-            let [h, w] = extent;
-            if len != h * w {
-                return None;
-            }
-            let (out_height, out_width) = (height / h, width / w);
-            let mut outputs = Vec::new();
-            for row in rows.as_ints().ok()?.chunks_exact(len) {
-                let mut sorted = row.to_vec();
-                sorted.sort_unstable();
-                let first = *sorted.first()? as usize;
-                let (channel, r, c) = (first / (height * width), first / width % height, first % width);
-                let expected = (0..h).flat_map(|i| (0..w).map(move |j| first + i * width + j));
-                if r % h != 0 || c % w != 0 || !sorted.iter().map(|&i| i as usize).eq(expected) {
-                    return None;
-                }
-                outputs.push(((channel * out_height + r / h) * out_width + c / w) as i64);
-            }
-            Some(outputs)
-        };
-        let all = [height, width];
-        let found =
-            [all, [1, width], [height, 1]].into_iter().find_map(|extent| Some((extent, takes(extent)?)));
+        let mut found = self.reduced(&map, axes);
+        if found.is_none() && map.dims.len() == 4 {
+            map = self.whole(&map, node)?;
+            found = self.reduced(&map, axes);
+        }
         let Some((extent, outputs)) = found else {
             let found = format!("axes {axes:?} of {:?}", map.dims);
             return Err(fault("a reduction over height, width or both", found));
         };
+        let all = self.network.shape(map.id)[1..] == extent;
         let window =
             Window { kernel: extent, stride: extent, pads: [[0, 0]; 2], dilation: [1, 1], ceil: false };
         let kind = match is_max {
             true => Kind::MaxPool2d(window),
-            false if extent == all => Kind::GlobalAvgPool2d,
+            false if all => Kind::GlobalAvgPool2d,
             false => Kind::AvgPool2d { window, count_include_pad: true },
         };
         let id = self.add(kind, vec![map.id], node)?;
         Map::of_indices(id, Array::ints(dims, outputs), self.len(id), Function::identity())
+    }
+
+    /// The window that a reduction over `axes` takes together: a channel, or one of its rows or columns; and the indices of
+    /// what comes out.
+    fn reduced(&self, map: &Map, axes: &[usize]) -> Option<([usize; 2], Vec<i64>)> {
+        let [_, height, width] = self.network.shape(map.id);
+        let kept = (0..map.dims.len()).filter(|axis| !axes.contains(axis));
+        let order: Vec<usize> = kept.chain(axes.iter().copied()).collect();
+        let rows = transpose(&map.indices(), &order);
+        let rows = rows.as_ints().ok()?;
+        let len: usize = axes.iter().map(|&axis| map.dims[axis]).product();
+        [[height, width], [1, width], [height, 1]].into_iter().filter(|[h, w]| h * w == len).find_map(
+            |[h, w]| {
+                let (out_height, out_width) = (height / h, width / w);
+                let mut outputs = Vec::new();
+                for row in rows.chunks_exact(len) {
+                    let mut sorted = row.to_vec();
+                    sorted.sort_unstable();
+                    let first = usize::try_from(*sorted.first()?).ok()?;
+                    let (channel, r, c) = (first / (height * width), first / width % height, first % width);
+                    let expected = (0..h).flat_map(|i| (0..w).map(move |j| (first + i * width + j) as i64));
+                    if r % h != 0 || c % w != 0 || !sorted.iter().copied().eq(expected) {
+                        return None;
+                    }
+                    outputs.push(((channel * out_height + r / h) * out_width + c / w) as i64);
+                }
+                Some(([h, w], outputs))
+            },
+        )
     }
 
     fn gemm(&mut self, node: &Node, map: &Map, weight: &Array, bias: Option<&Array>) -> Result<Map> {

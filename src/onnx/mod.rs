@@ -29,6 +29,7 @@ mod graph;
 mod layers;
 mod lower;
 mod network;
+mod pair;
 mod pointwise;
 mod view;
 mod wire;
@@ -200,7 +201,7 @@ pub fn import(files: &[impl AsRef<Path>], options: &ImportOptions) -> Result<Imp
         let found = format!("{:?} in the second", other.image);
         return Err(fault(format!("two images of one shape, {image:?} as in the first file"), found));
     }
-    file::check_alike(&sources, &options.names)?;
+    pair::make_alike(&mut sources, &options.names)?;
 
     let mut notes = Vec::new();
     let of_graph = sources[0].branch.normalisation.as_ref();

@@ -17,6 +17,12 @@ pub(super) const ZERO: i64 = -1;
 /// In place of an index: a number below every other.
 pub(super) const LEAST: i64 = -2;
 
+/// The node that a function ends with.
+pub(super) struct Maker {
+    pub layer_name: String,
+    pub place: String,
+}
+
 /// Elements of an operation's map.
 #[derive(Clone)]
 pub(super) struct Map {
@@ -27,6 +33,8 @@ pub(super) struct Map {
     index: Option<Rc<Array>>,
     /// What is computed of each, but no operation yet.
     pub function: Function,
+    /// Who computes that last, where somebody does.
+    pub maker: Option<Rc<Maker>>,
 }
 
 /// A map [1, C', H', W'] as whole channels of another, or zeros, in a border.
@@ -57,14 +65,14 @@ impl Placement {
 impl Map {
     /// All elements of an operation's map, in order.
     pub fn whole(id: Id, dims: Vec<usize>) -> Self {
-        Map { id, dims, index: None, function: Function::identity() }
+        Map { id, dims, index: None, function: Function::identity(), maker: None }
     }
 
     /// Elements by their indices in a map of `len` elements.
     pub fn of_indices(id: Id, indices: Array, len: usize, function: Function) -> Result<Self> {
         let in_order = indices.as_ints()?.iter().copied().eq(0..len as i64);
         let dims = indices.dims.clone();
-        Ok(Map { id, dims, index: (!in_order).then(|| Rc::new(indices)), function })
+        Ok(Map { id, dims, index: (!in_order).then(|| Rc::new(indices)), function, maker: None })
     }
 
     /// Channels of an operation's map [c, h, w], `channels` of them, as [1, C', H, W].
