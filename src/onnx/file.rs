@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::array::fault;
@@ -26,6 +27,41 @@ pub(super) struct HeadChoice {
     pub kind: HeadKind,
     pub labels: Option<Vec<String>>,
     pub thresholds: Option<Vec<f32>>,
+}
+
+/// An object of JSON whose keys stay in their order.
+struct Object(Vec<(String, Value)>);
+
+impl Object {
+    fn set(&mut self, key: &str, value: impl Serialize) -> Result<()> {
+        let value = serde_json::to_value(value)
+            .map_err(|e| Error::new(ErrorKind::Internal, "manifest", "JSON", e.to_string()))?;
+        self.0.push((key.to_owned(), value));
+        Ok(())
+    }
+}
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// The whole manifest; what is left out is as version 1 has it.
+#[derive(Serialize)]
+struct ManifestJson<'a> {
+    version: u32,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branches: Option<&'a [String]>,
+    input: Object,
+    layers: Vec<Object>,
+    #[serde(serialize_with = "in_order")]
+    heads: Vec<(&'a str, Object)>,
+}
+
+fn in_order<S: Serializer>(heads: &[(&str, Object)], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(heads.iter().map(|(name, head)| (name, head)))
 }
 
 /// Names that are all different.
@@ -67,37 +103,39 @@ pub(super) fn write(
     for (index, layer) in first.layers.iter().enumerate() {
         version_2 |= layer.needs_version_2();
         let pair: Vec<&Layer> = sources.iter().map(|source| &source.branch.layers[index]).collect();
-        let mut entry = json!({"name": layer_names[index]});
-        for (key, value) in &layer.operator {
-            entry[key] = value.clone();
-        }
+        let mut entry = Object(Vec::new());
+        entry.set("name", &layer_names[index])?;
+        entry.set("op", &layer.operator["op"])?;
         let before = if index == 0 { From::Image } else { From::Layer(index - 1) };
-        if entry["op"] == "concat" {
-            entry["inputs"] = layer.inputs.iter().map(|&source| json!(name_of(source))).collect();
+        if layer.operator["op"] == "concat" {
+            entry.set("inputs", layer.inputs.iter().map(|&source| name_of(source)).collect::<Vec<_>>())?;
         } else if layer.inputs[0] != before {
-            entry["input"] = json!(name_of(layer.inputs[0]));
+            entry.set("input", name_of(layer.inputs[0]))?;
+        }
+        for (key, value) in layer.operator.iter().filter(|(key, _)| *key != "op") {
+            entry.set(key, value)?;
         }
         if layer.batch_norm.is_some() {
             let prefix = names.unique(&format!("{}.bn", layer_names[index]));
             for (layer, branch) in pair.iter().zip(branch_names) {
                 add_batch_norm(&mut tensors, &format!("{branch}.{prefix}"), layer)?;
             }
-            entry["batch_norm"] = json!(prefix);
-            entry["batch_norm_eps"] = json!(0.0);
+            entry.set("batch_norm", prefix)?;
+            entry.set("batch_norm_eps", 0.0)?;
         }
         if let Some(scale) = layer.scale {
-            entry["scale"] = json!(layer_names[scale]);
+            entry.set("scale", &layer_names[scale])?;
         }
         if let Some(residual) = layer.residual {
-            entry["residual"] = json!(layer_names[residual]);
+            entry.set("residual", &layer_names[residual])?;
         }
         match (layer.activation, &layer.prelu) {
             (Some(activation), _) => {
-                entry["activation"] = json!(activation.name());
+                entry.set("activation", activation.name())?;
                 if let Activation::LeakyRelu(slope) = activation
                     && slope != 0.01
                 {
-                    entry["negative_slope"] = json!(slope);
+                    entry.set("negative_slope", slope)?;
                 }
             }
             (None, Some(_)) => {
@@ -109,8 +147,8 @@ pub(super) fn write(
                         Tensor::from_f32(&[slope.len()], slope)?,
                     ));
                 }
-                entry["activation"] = json!("prelu");
-                entry["prelu"] = json!(prefix);
+                entry.set("activation", "prelu")?;
+                entry.set("prelu", prefix)?;
             }
             (None, None) => {}
         }
@@ -132,15 +170,17 @@ pub(super) fn write(
     let kinds_of_1 = [HeadKind::Classes, HeadKind::Units];
     version_2 |= sources.iter().zip(kinds_of_1).any(|(source, kind)| source.head.kind != kind);
     version_2 |= sources.iter().any(|source| source.branch.head.weights.is_none());
-    let mut head_entries = json!({});
+    let mut head_entries = Vec::new();
     for (source, name) in sources.iter().zip(branch_names) {
         let (own, head) = (&source.branch.head, &source.head);
-        let mut entry = json!({"input": name_of(own.input), "labels": labels(head, own.rows, name)?});
+        let mut entry = Object(Vec::new());
+        entry.set("input", name_of(own.input))?;
+        entry.set("labels", labels(head, own.rows, name)?)?;
         if version_2 {
-            entry["kind"] = json!(head.kind.name());
+            entry.set("kind", head.kind.name())?;
         }
         match &own.weights {
-            None => entry["tensor"] = Value::Null,
+            None => entry.set("tensor", Value::Null)?,
             Some(weights) => {
                 // Each branch's tensors are its own: only layers' names are to be kept clear of.
                 let prefix = names.unique(if own.name.is_empty() { "head" } else { &own.name });
@@ -153,30 +193,35 @@ pub(super) fn write(
                         Tensor::from_f32(&[bias.len()], bias.clone())?,
                     ));
                 }
-                entry["tensor"] = json!(prefix);
+                entry.set("tensor", prefix)?;
             }
         }
         if let Some(thresholds) = thresholds(head, own.rows, name)? {
-            entry["thresholds"] = json!(thresholds);
+            entry.set("thresholds", thresholds)?;
         }
-        head_entries[name] = entry;
+        head_entries.push((name.as_str(), entry));
     }
 
-    let mut input = json!({
-        "channels": image[0], "height": image[1], "width": image[2],
-        "mean": normalisation.mean, "std": normalisation.std,
-    });
+    let mut input = Object(Vec::new());
+    for (key, value) in ["channels", "height", "width"].iter().zip(image) {
+        input.set(key, value)?;
+    }
+    input.set("mean", &normalisation.mean)?;
+    input.set("std", &normalisation.std)?;
     if options.order == ChannelOrder::Bgr {
-        input["order"] = json!("bgr");
+        input.set("order", options.order.name())?;
     }
-    let mut manifest = json!({"version": if version_2 { 2 } else { 1 }, "name": title});
-    if branch_names != ["emotion", "au"] {
-        manifest["branches"] = json!(branch_names);
-    }
-    manifest["input"] = input;
-    manifest["layers"] = Value::Array(entries);
-    manifest["heads"] = head_entries;
-    write_model(&manifest.to_string(), &tensors)
+    let manifest = ManifestJson {
+        version: if version_2 { 2 } else { 1 },
+        name: title,
+        branches: (branch_names != ["emotion", "au"]).then_some(branch_names),
+        input,
+        layers: entries,
+        heads: head_entries,
+    };
+    let manifest = serde_json::to_string(&manifest)
+        .map_err(|e| Error::new(ErrorKind::Internal, "manifest", "JSON", e.to_string()))?;
+    write_model(&manifest, &tensors)
 }
 
 /// A batch norm that is a factor and a term: mean 0, variance 1 and no epsilon.

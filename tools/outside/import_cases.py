@@ -3,6 +3,7 @@
 Writes tests/onnx: NAME.onnx, refused/NAME.onnx, and expected.safetensors with NAME.x, an image as the graph reads it, and
 NAME.y, the graph's output. What each becomes, and why each is refused, says the table in tests/onnx.rs.
 """
+# ruff: noqa: E501 a graph is a line
 
 from __future__ import annotations
 
@@ -12,18 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
 from safetensors.numpy import save_file
+
+import onnx
+from onnx import TensorProto, numpy_helper
 
 Array = NDArray[Any]
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "onnx"
 
-# A head behind a map `m` of C channels: its mean, and a linear layer.
-HEAD = "pooled = GlobalAveragePool(m) flat = Flatten(pooled) y = Gemm<transB = 1>(flat, fc.weight, fc.bias)"
+# A head behind a map `m`: a convolution that sees which places are neighbours, a mean, and a linear layer.
+HEAD = (
+    "near = Conv<pads = [1, 1, 1, 1]>(m, near.weight) bent = Relu(near) pooled = GlobalAveragePool(bent) "
+    "flat = Flatten(pooled) y = Gemm<transB = 1>(flat, fc.weight, fc.bias)"
+)
 
 
 class Case:
@@ -95,8 +100,9 @@ def number(value: float) -> Array:
     return np.array(value, np.float32)
 
 
-def fc(channels: int, scores: int = 3) -> dict[str, Array]:
-    return {"fc.weight": normal(scores, channels), "fc.bias": normal(scores)}
+def fc(channels: int) -> dict[str, Array]:
+    """The constants of HEAD for a map of so many channels."""
+    return {"near.weight": normal(4, channels, 3, 3), "fc.weight": normal(3, 4), "fc.bias": normal(3)}
 
 
 def conv(out: int = 4, inside: int = 3, size: int = 3) -> dict[str, Array]:
@@ -106,7 +112,9 @@ def conv(out: int = 4, inside: int = 3, size: int = 3) -> dict[str, Array]:
 CONV = "c = Conv<pads = [1, 1, 1, 1]>(x, conv.weight, conv.bias)"
 
 
-def after_conv(name: str, body: str, constants: dict[str, Array] | None = None, channels: int = 4, **options: Any) -> Case:
+def after_conv(
+    name: str, body: str, constants: dict[str, Array] | None = None, channels: int = 4, **options: Any
+) -> Case:
     """`body` makes `m` of a convolution's map `c`; the head follows."""
     return Case(name, f"{CONV} {body} {HEAD}", {**conv(), **fc(channels), **(constants or {})}, **options)
 
@@ -133,13 +141,23 @@ def activations() -> list[Case]:
         after_conv("clip_of_another_range", "m = Clip(c, half, one)", {"half": number(-0.5), "one": number(1)}),
         after_conv("hardswish", "m = HardSwish(c)"),
         after_conv("hardswish_of_hardsigmoid", "h = HardSigmoid<alpha = 0.1666666716>(c) m = Mul(c, h)"),
-        after_conv("hardswish_in_pieces", "a = Add(three, c) k = Clip(a, zero, six) t = Mul(c, k) m = Div(t, six)", numbers),
+        after_conv(
+            "hardswish_in_pieces", "a = Add(three, c) k = Clip(a, zero, six) t = Mul(c, k) m = Div(t, six)", numbers
+        ),
         after_conv("hardsigmoid", "m = HardSigmoid<alpha = 0.1666666716>(c)"),
         after_conv("hardsigmoid_of_keras", "m = HardSigmoid(c)"),
         after_conv("silu", "s = Sigmoid(c) m = Mul(s, c)"),
-        after_conv("silu_behind_batch_norm", f"n = {NORM}(c, n.weight, n.bias, n.mean, n.var) s = Sigmoid(n) m = Mul(n, s)", norm(4)),
+        after_conv(
+            "silu_behind_batch_norm",
+            f"n = {NORM}(c, n.weight, n.bias, n.mean, n.var) s = Sigmoid(n) m = Mul(n, s)",
+            norm(4),
+        ),
         after_conv("gelu", "m = Gelu(c)", opset=20),
-        after_conv("gelu_of_erf", "d = Div(c, root) e = Erf(d) a = Add(e, one) t = Mul(c, a) m = Mul(t, half)", {**numbers, **root}),
+        after_conv(
+            "gelu_of_erf",
+            "d = Div(c, root) e = Erf(d) a = Add(e, one) t = Mul(c, a) m = Mul(t, half)",
+            {**numbers, **root},
+        ),
         after_conv(
             "gelu_of_tanh",
             "q = Pow(c, power) u = Mul(q, cubed) v = Add(c, u) w = Mul(v, factor) h = Tanh(w) a = Add(h, one) t = Mul(c, half) m = Mul(t, a)",
@@ -161,7 +179,11 @@ def norms() -> list[Case]:
         after_conv("batch_norm", f"n = {NORM}(c, {arguments}) m = Relu(n)", norm(4)),
         after_conv("batch_norm_in_pieces", "s = Sub(c, mean) d = Div(s, factor) m = Add(d, term)", columns),
         after_conv("batch_norm_behind_relu", f"r = Relu(c) m = {NORM}(r, {arguments})", norm(4)),
-        after_conv("batch_norm_behind_pool", f"r = MaxPool<kernel_shape = [2, 2]>(c) n = {NORM}(r, {arguments}) m = Relu(n)", norm(4)),
+        after_conv(
+            "batch_norm_behind_pool",
+            f"r = MaxPool<kernel_shape = [2, 2]>(c) n = {NORM}(r, {arguments}) m = Relu(n)",
+            norm(4),
+        ),
         Case(
             "batch_norm_behind_linear",
             f"f = Flatten(x) g = Gemm(f, w) n = {NORM}(g, {arguments}) y = Gemm(n, v)",
@@ -184,16 +206,34 @@ def norms() -> list[Case]:
 def gates() -> list[Case]:
     squeeze = {"s.weight": normal(2, 4, 1, 1), "e.weight": normal(4, 2, 1, 1)}
     return [
-        after_conv("squeeze_excite", "r = Relu(c) g = GlobalAveragePool(r) s = Conv(g, s.weight) t = Relu(s) e = Conv(t, e.weight) h = HardSigmoid<alpha = 0.1666666716>(e) m = Mul(h, r)", squeeze),
+        after_conv(
+            "squeeze_excite",
+            "r = Relu(c) g = GlobalAveragePool(r) s = Conv(g, s.weight) t = Relu(s) e = Conv(t, e.weight) h = HardSigmoid<alpha = 0.1666666716>(e) m = Mul(h, r)",
+            squeeze,
+        ),
         after_conv(
             "squeeze_excite_of_linear",
             "g = ReduceMean<axes = [2, 3], keepdims = 0>(c) s = Gemm(g, sw) t = Relu(s) e = MatMul(t, ew) h = Sigmoid(e) u = Reshape(h, shape) v = Expand(u, like) m = Mul(c, v)",
             {"sw": normal(4, 2), "ew": normal(2, 4), "shape": ints(-1, 4, 1, 1), "like": ints(1, 4, 8, 8)},
         ),
-        after_conv("product_of_maps", "d = Conv<pads = [1, 1, 1, 1]>(x, d.weight) s = Sigmoid(d) m = Mul(c, s)", {"d.weight": normal(4, 3, 3, 3)}),
-        after_conv("residual", "d = Conv<pads = [1, 1, 1, 1]>(x, d.weight) a = Add(c, d) m = Relu(a)", {"d.weight": normal(4, 3, 3, 3)}),
-        after_conv("residual_of_a_shared_map", "d = Conv(c, d.weight) e = Relu(d) m = Add(e, c)", {"d.weight": normal(4, 4, 1, 1)}),
-        after_conv("difference", "d = Conv<pads = [1, 1, 1, 1]>(x, d.weight) m = Sub(c, d)", {"d.weight": normal(4, 3, 3, 3)}),
+        after_conv(
+            "product_of_maps",
+            "d = Conv<pads = [1, 1, 1, 1]>(x, d.weight) s = Sigmoid(d) m = Mul(c, s)",
+            {"d.weight": normal(4, 3, 3, 3)},
+        ),
+        after_conv(
+            "residual",
+            "d = Conv<pads = [1, 1, 1, 1]>(x, d.weight) a = Add(c, d) m = Relu(a)",
+            {"d.weight": normal(4, 3, 3, 3)},
+        ),
+        after_conv(
+            "residual_of_a_shared_map",
+            "d = Conv(c, d.weight) e = Relu(d) m = Add(e, c)",
+            {"d.weight": normal(4, 4, 1, 1)},
+        ),
+        after_conv(
+            "difference", "d = Conv<pads = [1, 1, 1, 1]>(x, d.weight) m = Sub(c, d)", {"d.weight": normal(4, 3, 3, 3)}
+        ),
         after_conv("twice", "m = Add(c, c)"),
     ]
 
@@ -202,25 +242,79 @@ def windows() -> list[Case]:
     pads = {"pads": ints(0, 0, 0, 0, 0, 0, 1, 1), "lowest": number(-np.inf), "all": ints(0, 0, 1, 1, 0, 0, 1, 1)}
     depthwise = {"d.weight": normal(4, 1, 3, 3)}
     return [
-        Case("pad_before_conv", f"b = Pad(x, pads) m = Conv<strides = [2, 2]>(b, conv.weight, conv.bias) {HEAD}", {**conv(), **fc(4), **pads}),
-        Case("pad_of_attributes", f"b = Pad<pads = [0, 0, 1, 0, 0, 0, 1, 2]>(x) m = Conv(b, conv.weight, conv.bias) {HEAD}", {**conv(), **fc(4)}, opset=10),
-        after_conv("pad_before_max_pool_of_relu", "r = Relu(c) b = Pad(r, pads) m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(b)", pads),
-        after_conv("pad_before_max_pool_of_any_sign", "b = Pad(c, all) m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(b)", pads),
-        after_conv("pad_of_the_lowest", "b = Pad(c, all, lowest) m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(b)", pads),
-        after_conv("pad_before_average_pool", "b = Pad(c, all) m = AveragePool<kernel_shape = [3, 3], strides = [2, 2]>(b)", pads),
+        Case(
+            "pad_before_conv",
+            f"b = Pad(x, pads) m = Conv<strides = [2, 2]>(b, conv.weight, conv.bias) {HEAD}",
+            {**conv(), **fc(4), **pads},
+        ),
+        Case(
+            "pad_of_attributes",
+            f"b = Pad<pads = [0, 0, 1, 0, 0, 0, 1, 2]>(x) m = Conv(b, conv.weight, conv.bias) {HEAD}",
+            {**conv(), **fc(4)},
+            opset=10,
+        ),
+        after_conv(
+            "pad_before_max_pool_of_relu",
+            "r = Relu(c) b = Pad(r, pads) m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(b)",
+            pads,
+        ),
+        after_conv(
+            "pad_before_max_pool_of_any_sign",
+            "b = Pad(c, all) m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(b)",
+            pads,
+        ),
+        after_conv(
+            "pad_of_the_lowest", "b = Pad(c, all, lowest) m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(b)", pads
+        ),
+        after_conv(
+            "pad_before_average_pool",
+            "b = Pad(c, all) m = AveragePool<kernel_shape = [3, 3], strides = [2, 2]>(b)",
+            pads,
+        ),
         after_conv("pad_before_sigmoid", "b = Pad(c, all) m = Sigmoid(b)", pads),
-        Case("same_upper", f"m = Conv<auto_pad = \"SAME_UPPER\", strides = [2, 2]>(x, conv.weight, conv.bias) {HEAD}", {**conv(), **fc(4)}),
-        Case("same_lower", f"m = Conv<auto_pad = \"SAME_LOWER\", strides = [2, 2]>(x, conv.weight, conv.bias) {HEAD}", {**conv(), **fc(4)}),
-        after_conv("average_pool_same", "m = AveragePool<auto_pad = \"SAME_UPPER\", kernel_shape = [3, 3], strides = [2, 2]>(c)"),
-        after_conv("average_pool_counts_padding", "m = AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1>(c)"),
+        Case(
+            "same_upper",
+            f'm = Conv<auto_pad = "SAME_UPPER", strides = [2, 2]>(x, conv.weight, conv.bias) {HEAD}',
+            {**conv(), **fc(4)},
+        ),
+        Case(
+            "same_lower",
+            f'm = Conv<auto_pad = "SAME_LOWER", strides = [2, 2]>(x, conv.weight, conv.bias) {HEAD}',
+            {**conv(), **fc(4)},
+        ),
+        after_conv(
+            "average_pool_same", 'm = AveragePool<auto_pad = "SAME_UPPER", kernel_shape = [3, 3], strides = [2, 2]>(c)'
+        ),
+        after_conv(
+            "average_pool_counts_padding",
+            "m = AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1>(c)",
+        ),
         after_conv("ceil_mode", "m = MaxPool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(c)"),
-        after_conv("ceil_mode_that_changes_nothing", "m = MaxPool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(c)"),
-        after_conv("ceil_mode_of_an_average", "m = AveragePool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(c)"),
+        after_conv(
+            "ceil_mode_that_changes_nothing", "m = MaxPool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(c)"
+        ),
+        after_conv(
+            "ceil_mode_of_an_average", "m = AveragePool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(c)"
+        ),
         after_conv("average_over_all", "m = AveragePool<kernel_shape = [8, 8]>(c)"),
         after_conv("global_max_pool", "m = GlobalMaxPool(c)"),
-        after_conv("means_one_after_another", "w = ReduceMean<axes = [3], keepdims = 0>(c) m = ReduceMean<axes = [2], keepdims = 0>(w) y = Gemm<transB = 1>(m, fc.weight, fc.bias)").without_head(),
-        after_conv("reduce_mean_of_inputs", "g = ReduceMean<keepdims = 0>(c, axes) y = Gemm<transB = 1>(g, fc.weight, fc.bias)", {"axes": ints(-1, -2)}, opset=18).without_head(),
-        Case("grouped_and_dilated", f"c = Conv<group = 2, dilations = [2, 2], kernel_shape = [3, 3]>(a, conv.weight) m = Relu(c) {HEAD}".replace("c = Conv", "a = Conv(x, a.weight) c = Conv", 1), {"a.weight": normal(4, 3, 1, 1), "conv.weight": normal(4, 2, 3, 3), **fc(4)}),
+        after_conv(
+            "means_one_after_another",
+            "w = ReduceMean<axes = [3], keepdims = 0>(c) m = ReduceMean<axes = [2], keepdims = 0>(w) y = Gemm<transB = 1>(m, fc.weight, fc.bias)",
+        ).without_head(),
+        after_conv(
+            "reduce_mean_of_inputs",
+            "g = ReduceMean<keepdims = 0>(c, axes) y = Gemm<transB = 1>(g, fc.weight, fc.bias)",
+            {"axes": ints(-1, -2)},
+            opset=18,
+        ).without_head(),
+        Case(
+            "grouped_and_dilated",
+            f"c = Conv<group = 2, dilations = [2, 2], kernel_shape = [3, 3]>(a, conv.weight) m = Relu(c) {HEAD}".replace(
+                "c = Conv", "a = Conv(x, a.weight) c = Conv", 1
+            ),
+            {"a.weight": normal(4, 3, 1, 1), "conv.weight": normal(4, 2, 3, 3), **fc(4)},
+        ),
         after_conv("depthwise", "d = Conv<group = 4, pads = [1, 1, 1, 1]>(c, d.weight) m = Relu(d)", depthwise),
     ]
 
@@ -232,23 +326,80 @@ def rearrangements() -> list[Case]:
     split = {"d.weight": normal(2, 2, 1, 1), "sizes": ints(2, 2)}
     return [
         after_conv("shuffle_before_conv", f"{shuffle} m = Conv(s, d.weight)", {**shapes, **one}, channels=5),
-        after_conv("shuffle_before_depthwise", f"{shuffle} d = Conv<group = 4>(s, w.weight, w.bias) m = Relu(d)", {**shapes, "w.weight": normal(4, 1, 3, 3), "w.bias": normal(4)}),
+        after_conv(
+            "shuffle_before_depthwise",
+            f"{shuffle} d = Conv<group = 4>(s, w.weight, w.bias) m = Relu(d)",
+            {**shapes, "w.weight": normal(4, 1, 3, 3), "w.bias": normal(4)},
+        ),
         after_conv("shuffle_before_pool", f"{shuffle} m = MaxPool<kernel_shape = [2, 2]>(s)", shapes),
         after_conv("shuffle_before_sum", f"{shuffle} m = Add(s, c)", shapes),
-        after_conv("shuffle_of_a_batch_of_any_size", "h = Shape(c) i = Gather(h, zero) u = Unsqueeze(i, first) k = Concat<axis = 0>(u, rest) r1 = Reshape(c, k) t1 = Transpose<perm = [0, 2, 1, 3, 4]>(r1) k2 = Concat<axis = 0>(u, rest2) m = Reshape(t1, k2)", {"zero": np.array(0), "first": ints(0), "rest": ints(2, 2, 8, 8), "rest2": ints(-1, 8, 8)}),
-        after_conv("halves", "a, b = Split<axis = 1>(c, sizes) d = Conv(b, d.weight) e = Relu(d) m = Concat<axis = 1>(a, e)", split),
-        after_conv("slice_of_channels", "m = Slice(c, from, to, axes)", {"from": ints(1), "to": ints(3), "axes": ints(1)}, channels=2),
-        after_conv("every_second_pixel", "m = Slice(c, from, to, axes, steps)", {"from": ints(0, 0), "to": ints(8, 2**62), "axes": ints(2, 3), "steps": ints(2, 2)}),
-        Case("image_turned_to_bgr", f"t = Gather<axis = 1>(x, order) m = Conv(t, conv.weight, conv.bias) {HEAD}", {**conv(), **fc(4), "order": ints(2, 1, 0)}),
-        after_conv("concat", "d = MaxPool<kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1]>(c) m = Concat<axis = 1>(c, d, c)", channels=12),
-        after_conv("resize", "m = Resize<coordinate_transformation_mode = \"asymmetric\", nearest_mode = \"floor\">(c, , scales)", {"scales": np.array([1, 1, 2, 3], np.float32)}),
-        after_conv("resize_of_half_pixels", "m = Resize<coordinate_transformation_mode = \"half_pixel\">(c, , , sizes)", {"sizes": ints(1, 4, 16, 16)}),
+        after_conv(
+            "shuffle_of_a_batch_of_any_size",
+            "h = Shape(c) i = Gather(h, zero) u = Unsqueeze(i, first) k = Concat<axis = 0>(u, rest) r1 = Reshape(c, k) t1 = Transpose<perm = [0, 2, 1, 3, 4]>(r1) k2 = Concat<axis = 0>(u, rest2) m = Reshape(t1, k2)",
+            {"zero": np.array(0), "first": ints(0), "rest": ints(2, 2, 8, 8), "rest2": ints(-1, 8, 8)},
+        ),
+        after_conv(
+            "halves",
+            "a, b = Split<axis = 1>(c, sizes) d = Conv(b, d.weight) e = Relu(d) m = Concat<axis = 1>(a, e)",
+            split,
+        ),
+        after_conv(
+            "slice_of_channels",
+            "m = Slice(c, from, to, axes)",
+            {"from": ints(1), "to": ints(3), "axes": ints(1)},
+            channels=2,
+        ),
+        after_conv(
+            "every_second_pixel",
+            "m = Slice(c, from, to, axes, steps)",
+            {"from": ints(0, 0), "to": ints(8, 2**62), "axes": ints(2, 3), "steps": ints(2, 2)},
+        ),
+        Case(
+            "image_turned_to_bgr",
+            f"t = Gather<axis = 1>(x, order) m = Conv(t, conv.weight, conv.bias) {HEAD}",
+            {**conv(), **fc(4), "order": ints(2, 1, 0)},
+        ),
+        after_conv(
+            "concat",
+            "d = MaxPool<kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1]>(c) m = Concat<axis = 1>(c, d, c)",
+            channels=12,
+        ),
+        after_conv(
+            "resize",
+            'm = Resize<coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(c, , scales)',
+            {"scales": np.array([1, 1, 2, 3], np.float32)},
+        ),
+        after_conv(
+            "resize_of_half_pixels",
+            'm = Resize<coordinate_transformation_mode = "half_pixel">(c, , , sizes)',
+            {"sizes": ints(1, 4, 16, 16)},
+        ),
         after_conv("upsample", "m = Upsample(c, scales)", {"scales": np.array([1, 1, 2, 2], np.float32)}, opset=9),
-        after_conv("tile", "u = Unsqueeze(c, axes) t = Tile(u, times) m = Reshape(t, shape)", {"axes": ints(3, 5), "times": ints(1, 1, 1, 2, 1, 2), "shape": ints(1, 4, 16, 16)}),
-        Case("flatten", "f = Flatten(x) g = Gemm(f, w, b) r = Relu(g) y = MatMul(r, v)", {"w": normal(192, 6, scale=0.1), "b": normal(6), "v": normal(6, 3)}),
-        after_conv("flatten_channels_last", "t = Transpose<perm = [0, 2, 3, 1]>(c) f = Reshape(t, flat) y = MatMul(f, w)", {"flat": ints(-1, 256), "w": normal(256, 3, scale=0.1)}).without_head(),
-        Case("gemm_of_factors", "p = GlobalAveragePool(x) f = Squeeze(p, axes) y = Gemm<alpha = 0.5, beta = 2.0>(f, w, b)", {"axes": ints(2, 3), "w": normal(3, 4), "b": normal(1, 4)}),
-        Case("reshape_by_the_image", "p = GlobalAveragePool(x) h = Shape(p) i = Gather(h, zero) u = Unsqueeze(i, axes) k = Concat<axis = 0>(u, minus) f = Reshape(p, k) y = Gemm(f, w)", {"zero": np.array(0), "axes": ints(0), "minus": ints(-1), "w": normal(3, 4)}),
+        after_conv(
+            "tile",
+            "u = Unsqueeze(c, axes) t = Tile(u, times) m = Reshape(t, shape)",
+            {"axes": ints(3, 5), "times": ints(1, 1, 1, 2, 1, 2), "shape": ints(1, 4, 16, 16)},
+        ),
+        Case(
+            "flatten",
+            "f = Flatten(x) g = Gemm(f, w, b) r = Relu(g) y = MatMul(r, v)",
+            {"w": normal(192, 6, scale=0.1), "b": normal(6), "v": normal(6, 3)},
+        ),
+        after_conv(
+            "flatten_channels_last",
+            "t = Transpose<perm = [0, 2, 3, 1]>(c) f = Reshape(t, flat) y = MatMul(f, w)",
+            {"flat": ints(-1, 256), "w": normal(256, 3, scale=0.1)},
+        ).without_head(),
+        Case(
+            "gemm_of_factors",
+            "p = GlobalAveragePool(x) f = Squeeze(p, axes) y = Gemm<alpha = 0.5, beta = 2.0>(f, w, b)",
+            {"axes": ints(2, 3), "w": normal(3, 4), "b": normal(1, 4)},
+        ),
+        Case(
+            "reshape_by_the_image",
+            "p = GlobalAveragePool(x) h = Shape(p) i = Gather(h, zero) u = Unsqueeze(i, axes) k = Concat<axis = 0>(u, minus) f = Reshape(p, k) y = Gemm(f, w)",
+            {"zero": np.array(0), "axes": ints(0), "minus": ints(-1), "w": normal(3, 4)},
+        ),
         Case(
             "channels_last",
             "t = Transpose<perm = [0, 3, 1, 2]>(x) c = Conv(t, conv.weight, conv.bias) u = Transpose<perm = [0, 2, 3, 1]>(c) r = Relu(u) k = Add(r, bias) n = MatMul(k, w) "
@@ -260,16 +411,25 @@ def rearrangements() -> list[Case]:
 
 
 def ends() -> list[Case]:
-    head = "f = Flatten(p) g = Gemm<transB = 1>(f, fc.weight, fc.bias)"
-    pool = f"p = GlobalAveragePool(x) {head}"
+    scores = {"fc.weight": normal(3, 3), "fc.bias": normal(3)}
+    pool = "p = GlobalAveragePool(x) f = Flatten(p) g = Gemm<transB = 1>(f, fc.weight, fc.bias)"
     return [
-        Case("softmax", f"{pool} y = Softmax(g)", fc(3)),
-        Case("softmax_of_version_11", f"{pool} y = Softmax(g)", fc(3), opset=11),
-        Case("log_softmax", f"{pool} y = LogSoftmax<axis = 1>(g)", fc(3)),
-        Case("sigmoid", f"{pool} y = Sigmoid(g)", fc(3)),
-        Case("convolution_as_head", "p = GlobalAveragePool(x) c = Conv(p, h.weight, h.bias) y = Flatten(c)", {"h.weight": normal(4, 3, 1, 1), "h.bias": normal(4)}),
+        Case("softmax", f"{pool} y = Softmax(g)", scores),
+        Case("softmax_of_version_11", f"{pool} y = Softmax(g)", scores, opset=11),
+        Case("log_softmax", f"{pool} y = LogSoftmax<axis = 1>(g)", scores),
+        Case("sigmoid", f"{pool} y = Sigmoid(g)", scores),
+        Case(
+            "convolution_as_head",
+            "p = GlobalAveragePool(x) c = Conv(p, h.weight, h.bias) y = Flatten(c)",
+            {"h.weight": normal(4, 3, 1, 1), "h.bias": normal(4)},
+        ),
         after_conv("mean_as_head", "r = Relu(c) p = GlobalAveragePool(r) y = Flatten(p)").without_head(),
-        Case("grey", f"c = Conv(x, conv.weight, conv.bias) m = Relu(c) {HEAD}", {**conv(4, 1), **fc(4)}, image="float[N,1,8,8]"),
+        Case(
+            "grey",
+            f"c = Conv(x, conv.weight, conv.bias) m = Relu(c) {HEAD}",
+            {**conv(4, 1), **fc(4)},
+            image="float[N,1,8,8]",
+        ),
         Case("any_size", f"{CONV} m = Relu(c) {HEAD}", {**conv(), **fc(4)}, image="float[N,3,H,W]"),
     ]
 
@@ -278,9 +438,18 @@ def storage() -> list[Case]:
     body = f"{CONV} m = Relu(c) {HEAD}"
     return [
         Case("constants_among_inputs", body, {**conv(), **fc(4)}, listed=True),
-        Case("half_floats", f"h = Cast<to = 10>(x) {body.replace('(x,', '(h,').replace('y =', 'z =')} y = Cast<to = 1>(z)", {**conv(), **fc(4)}, half=True),
+        Case(
+            "half_floats",
+            f"h = Cast<to = 10>(x) {body.replace('(x,', '(h,').replace('y =', 'z =')} y = Cast<to = 1>(z)",
+            {**conv(), **fc(4)},
+            half=True,
+        ),
         Case("external_data", body, {**conv(), **fc(4)}, external=True),
-        Case("constant_nodes", "k = Constant<value = float[1] {2.0}>() s = Mul(x, k) i = Identity(s) p = GlobalAveragePool(i) d = Dropout(p) f = Flatten(d) y = Gemm(f, w)", {"w": normal(3, 4)}),
+        Case(
+            "constant_nodes",
+            "k = Constant<value = float[1] {2.0}>() s = Mul(x, k) i = Identity(s) p = GlobalAveragePool(i) d = Dropout(p) f = Flatten(d) y = Gemm(f, w)",
+            {"w": normal(3, 4)},
+        ),
     ]
 
 
@@ -292,8 +461,16 @@ def pairs() -> list[Case]:
     return [
         Case("pair_a", f"{CONV} m = Relu(c) {HEAD}", {**conv(), **fc(4)}),
         # The same network by another exporter: a batch norm that is not folded, a MatMul and an Add.
-        Case("pair_b", f"{CONV} n = {NORM}(c, n.weight, n.bias, n.mean, n.var) m = Relu(n) g = ReduceMean<axes = [2, 3], keepdims = 0>(m) k = MatMul(g, w) y = Add(k, b)", {**conv(), **norm(4), "w": normal(4, 5), "b": normal(5)}),
-        Case("pair_of_another_kernel", f"c = Conv<pads = [2, 2, 2, 2]>(x, conv.weight, conv.bias) m = Relu(c) {HEAD}", {**conv(4, 3, 5), **fc(4)}),
+        Case(
+            "pair_b",
+            f"{CONV} n = {NORM}(c, n.weight, n.bias, n.mean, n.var) m = Relu(n) near = Conv<pads = [1, 1, 1, 1]>(m, near.weight) bent = Relu(near) g = ReduceMean<axes = [2, 3], keepdims = 0>(bent) k = MatMul(g, w) y = Add(k, b)",
+            {**conv(), **norm(4), **fc(4), "w": normal(4, 5), "b": normal(5)},
+        ),
+        Case(
+            "pair_of_another_kernel",
+            f"c = Conv<pads = [2, 2, 2, 2]>(x, conv.weight, conv.bias) m = Relu(c) {HEAD}",
+            {**conv(4, 3, 5), **fc(4)},
+        ),
         Case("pair_squeezed_a", squeezed, squeeze(3)),
         Case("pair_squeezed_b", squeezed, squeeze(5)),
     ]
@@ -308,10 +485,22 @@ def refused() -> list[Case]:
         after_conv("instance_norm", "m = InstanceNormalization(c, one, one)", {"one": between(0.5, 1, 4)}),
         after_conv("layer_norm", "a = ReduceMean<axes = [1]>(c) m = Sub(c, a)"),
         after_conv("transposed_convolution", "m = ConvTranspose(c, t.weight)", {"t.weight": normal(4, 4, 2, 2)}),
-        after_conv("reflected_padding", "b = Pad<mode = \"reflect\">(c, pads) m = Relu(b)", {"pads": ints(0, 0, 1, 1, 0, 0, 1, 1)}),
-        after_conv("padding_of_ones", "b = Pad(c, pads, one) m = Relu(b)", {"pads": ints(0, 0, 1, 1, 0, 0, 1, 1), "one": number(1)}),
-        after_conv("linear_resize", "m = Resize<mode = \"linear\">(c, , scales)", {"scales": np.array([1, 1, 2, 2], np.float32)}),
-        after_conv("resize_by_a_fraction", "m = Resize(c, , scales)", {"scales": np.array([1, 1, 1.5, 1.5], np.float32)}),
+        after_conv(
+            "reflected_padding",
+            'b = Pad<mode = "reflect">(c, pads) m = Relu(b)',
+            {"pads": ints(0, 0, 1, 1, 0, 0, 1, 1)},
+        ),
+        after_conv(
+            "padding_of_ones",
+            "b = Pad(c, pads, one) m = Relu(b)",
+            {"pads": ints(0, 0, 1, 1, 0, 0, 1, 1), "one": number(1)},
+        ),
+        after_conv(
+            "linear_resize", 'm = Resize<mode = "linear">(c, , scales)', {"scales": np.array([1, 1, 2, 2], np.float32)}
+        ),
+        after_conv(
+            "resize_by_a_fraction", "m = Resize(c, , scales)", {"scales": np.array([1, 1, 1.5, 1.5], np.float32)}
+        ),
         after_conv("dilated_max_pool", "m = MaxPool<kernel_shape = [2, 2], dilations = [2, 2]>(c)"),
         after_conv("quotient_of_maps", "s = Sigmoid(c) r = Relu(s) m = Div(c, r)"),
         after_conv("spatial_gate", "g = Conv(c, g.weight) s = Sigmoid(g) m = Mul(c, s)", gate),
@@ -322,13 +511,24 @@ def refused() -> list[Case]:
         after_conv("weights_that_are_computed", "m = Conv(c, c)"),
         after_conv("unknown_attribute", "m = Relu<consumed_inputs = [0]>(c)"),
         after_conv("another_domain", "m = my.Relu(c)", domain="my"),
-        Case("two_outputs", f"{CONV} m = Relu(c) {HEAD}", {**conv(), **fc(4)}, outputs="float[N,M] y, float[N,4,8,8] m"),
-        Case("two_inputs", f"{CONV} a = Add(c, other) m = Relu(a) {HEAD}", {**conv(), **fc(4)}, inputs=", float[N,4,8,8] other"),
+        Case(
+            "two_outputs", f"{CONV} m = Relu(c) {HEAD}", {**conv(), **fc(4)}, outputs="float[N,M] y, float[N,4,8,8] m"
+        ),
+        Case(
+            "two_inputs",
+            f"{CONV} a = Add(c, other) m = Relu(a) {HEAD}",
+            {**conv(), **fc(4)},
+            inputs=", float[N,4,8,8] other",
+        ),
         Case("four_channels", f"{CONV} m = Relu(c) {HEAD}", {**conv(4, 4), **fc(4)}, image="float[N,4,8,8]"),
         Case("batch_of_two", f"{CONV} m = Relu(c) {HEAD}", {**conv(), **fc(4)}, image="float[2,3,8,8]"),
         Case("old_operators", f"{CONV} m = Relu(c) {HEAD}", {**conv(), **fc(4)}, opset=6),
         Case("constant_scores", "y = Identity(k)", {"k": normal(1, 3)}),
-        Case("hardsigmoid_at_the_end", "p = GlobalAveragePool(x) f = Flatten(p) g = Gemm(f, w) y = HardSigmoid<alpha = 0.1666666716>(g)", {"w": normal(3, 4)}),
+        Case(
+            "hardsigmoid_at_the_end",
+            "p = GlobalAveragePool(x) f = Flatten(p) g = Gemm(f, w) y = HardSigmoid<alpha = 0.1666666716>(g)",
+            {"w": normal(3, 4)},
+        ),
     ]
 
 

@@ -101,8 +101,11 @@ fn map_dims(x: &Array) -> Result<[usize; 3]> {
     }
 }
 
-/// Columns of the input that are multiplied at a time, in floats.
+/// About how many floats of the input's columns are multiplied at a time: what stays in a cache.
 const TILE_FLOATS: usize = 1 << 16;
+
+/// Output channels, and positions, that are summed up side by side.
+const BLOCK: [usize; 2] = [4, 8];
 
 pub(super) fn conv(node: &Node, x: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
     let [channels, height, width] = map_dims(x)?;
@@ -120,17 +123,12 @@ pub(super) fn conv(node: &Node, x: &Array, weight: &Array, bias: Option<&Array>)
     let dims = vec![1, out_channels, out_height, out_width];
     let mut output = vec![0.0; elements(&dims)?];
     let (x, weight) = (x.as_floats()?, weight.as_floats()?);
-    if let Some(bias) = bias {
-        let bias = bias.as_floats()?;
-        if bias.len() != out_channels {
-            return Err(fault(format!("{out_channels} biases"), bias.len().to_string()));
-        }
-        for (plane, &value) in output.chunks_exact_mut(positions).zip(bias) {
-            plane.fill(value);
-        }
+    let bias = bias.map(Array::as_floats).transpose()?;
+    if bias.is_some_and(|bias| bias.len() != out_channels) {
+        return Err(fault(format!("{out_channels} biases"), "another number"));
     }
     let (rows, out_group) = (in_group * kh * kw, out_channels / groups);
-    let tile = (TILE_FLOATS / rows.max(1)).clamp(16, positions);
+    let tile = (TILE_FLOATS / rows.max(1)).min(positions).next_multiple_of(BLOCK[1]).max(BLOCK[1]);
     let mut columns = vec![0.0; rows * tile];
     for group in 0..groups {
         for start in (0..positions).step_by(tile) {
@@ -150,12 +148,26 @@ pub(super) fn conv(node: &Node, x: &Array, weight: &Array, bias: Option<&Array>)
                     };
                 }
             }
-            for out in group * out_group..(group + 1) * out_group {
-                let sums = &mut output[out * positions + start..][..len];
-                let taps = &weight[out * rows..][..rows];
-                for (&factor, column) in taps.iter().zip(columns.chunks_exact(tile)) {
-                    for (sum, &value) in sums.iter_mut().zip(&column[..len]) {
-                        *sum += factor * value;
+            let last = (group + 1) * out_group;
+            for out in (group * out_group..last).step_by(BLOCK[0]) {
+                // Rows beyond the last are computed and dropped.
+                let taps: [&[f32]; BLOCK[0]] =
+                    std::array::from_fn(|row| &weight[(out + row).min(last - 1) * rows..][..rows]);
+                for from in (0..len).step_by(BLOCK[1]) {
+                    let mut sums = [[0.0; BLOCK[1]]; BLOCK[0]];
+                    for (row, column) in columns.chunks_exact(tile).enumerate() {
+                        let Some(values) = column[from..].first_chunk::<{ BLOCK[1] }>() else { continue };
+                        for (sums, taps) in sums.iter_mut().zip(taps) {
+                            for (sum, value) in sums.iter_mut().zip(values) {
+                                *sum += taps[row] * value;
+                            }
+                        }
+                    }
+                    let count = (len - from).min(BLOCK[1]);
+                    for (row, sums) in sums.iter().enumerate().take(last - out) {
+                        let bias = bias.map_or(0.0, |bias| bias[out + row]);
+                        let to = &mut output[(out + row) * positions + start + from..][..count];
+                        to.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum + bias);
                     }
                 }
             }
