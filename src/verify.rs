@@ -135,7 +135,8 @@ pub fn layers(
                 Work::Heads { heads, pooled } => {
                     let mut features = Bounded::exact(read(node.inputs[0])?);
                     if let Some(layer) = pooled {
-                        features = layer_bounds(&[&model.layers()[*layer]], &[features.value], None, None, None);
+                        features =
+                            layer_bounds(&[&model.layers()[*layer]], &[features.value], None, None, None);
                     }
                     for &head in heads {
                         let branch = model.heads()[head].branch();

@@ -94,6 +94,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("image", &["error", "float_environment", "file", "model", "pixels"]),
+    ("onnx", &["error", "file", "tensor", "model", "device", "plan", "engine"]),
     ("__tests", &["model", "graph", "plan", "reference", "cpu", "cuda"]),
 ];
 

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use awsnet::__tests::reference::{self, Map};
 use awsnet::model::{AwsUnit, Source};
 use awsnet::{
-    Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Session,
-    Target, WinogradTile, verify,
+    Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Session, Target,
+    WinogradTile, verify,
 };
 use common::{Network, Numbers, Rng};
 use isas::isas;
@@ -42,7 +42,9 @@ fn session_of(model: &Model, options: PlanOptions, threads: usize) -> Session {
 
 /// So many networks of each version, with their seeds, and how messages name them.
 fn networks(count: u64) -> impl Iterator<Item = (u64, String, Model)> {
-    let of = |version, seed, file: common::ModelFile| (seed, format!("seed {seed} of version {version}"), file.model());
+    let of = |version, seed, file: common::ModelFile| {
+        (seed, format!("seed {seed} of version {version}"), file.model())
+    };
     let first = (0..count).map(move |seed| of(1, seed, network(seed, Numbers::Real)));
     first.chain((0..count).map(move |seed| of(2, seed, network_of_version_2(seed))))
 }
@@ -134,7 +136,8 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
                 let undecided = |distance: f64| distance.abs() < 1e-3;
                 for (head, logits) in found.heads().zip(expected) {
                     if let Some(winner) = head.winner() {
-                        let (top, best) = (logits[winner.index], logits.iter().copied().fold(f64::MIN, f64::max));
+                        let (top, best) =
+                            (logits[winner.index], logits.iter().copied().fold(f64::MIN, f64::max));
                         assert!(top == best || undecided(top - best), "{place} on {isa}");
                     }
                     let active: Vec<usize> = head.active().map(|unit| unit.index).collect();

@@ -126,7 +126,9 @@ fn the_cases_run_every_kernel_that_the_architectures_run() {
         let of_cases: BTreeSet<String> =
             cases::all().iter().flat_map(|case| kernels(case.model(true), isa)).collect();
         let units = [None, Some(AwsKind::Layer), Some(AwsKind::Dense), Some(AwsKind::Gate(Gate::Softmax))];
-        for &architecture in Architecture::ALL.iter().filter(|&&architecture| architecture != Architecture::Vgg11) {
+        for &architecture in
+            Architecture::ALL.iter().filter(|&&architecture| architecture != Architecture::Vgg11)
+        {
             for aws in units {
                 let options = InitOptions::new().architecture(architecture).aws(aws).size(64);
                 let model = Model::from_bytes(&init(&options).expect("a file")).expect("a model");

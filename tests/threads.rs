@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::{
-    Affinity, Device, Engine, EngineOptions, ErrorKind, Executor, Help, Model, Plan, PlanOptions,
-    Pool, PoolOptions, Session,
+    Affinity, Device, Engine, EngineOptions, ErrorKind, Executor, Help, Model, Plan, PlanOptions, Pool,
+    PoolOptions, Session,
 };
 
 fn model(architecture: Architecture, size: usize) -> Model {

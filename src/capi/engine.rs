@@ -292,7 +292,8 @@ pub unsafe extern "C" fn awsnet_engine_find_head(
         // SAFETY: by the caller's word.
         let name = unsafe { string(name, "name") }?;
         let found = engine.heads.iter().position(|head| head.name.as_c_str() == name).ok_or_else(|| {
-            let names: Vec<String> = engine.heads.iter().map(|head| head.name.to_string_lossy().into()).collect();
+            let names: Vec<String> =
+                engine.heads.iter().map(|head| head.name.to_string_lossy().into()).collect();
             let expected = format!("one of {}", names.join(", "));
             Failure::argument("name", &expected, &name.to_string_lossy())
         })?;
@@ -490,12 +491,7 @@ impl awsnet_engine {
         if let Some(note) = plan.note() {
             sink::info(&format!("running on {}: {note}", plan.target()));
         }
-        Ok(awsnet_engine {
-            poison: Poison::default(),
-            engine,
-            heads,
-            description: OnceLock::new(),
-        })
+        Ok(awsnet_engine { poison: Poison::default(), engine, heads, description: OnceLock::new() })
     }
 
     /// Numbers that each head gives.

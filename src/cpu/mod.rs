@@ -36,8 +36,8 @@ use crate::pixels::Pixels;
 use crate::predictions::PredictionBuffers;
 use crate::tensor::Shape;
 use kernels::dispatch::{self, Kernels};
-use plan::{CpuPlan, HeadOutput};
 use plan::value::Value;
+use plan::{CpuPlan, HeadOutput};
 use run::Run;
 use schedule::Schedule;
 use scratch::Scratches;
@@ -180,7 +180,13 @@ impl CpuSession {
             for (head, &HeadOutput { value, branch }) in plan.heads.iter().enumerate() {
                 let value = &plan.values[value];
                 for index in 0..pass {
-                    read_map(value, index, branch, self.arena.as_slice(), predictions.logits_mut(head, first + index));
+                    read_map(
+                        value,
+                        index,
+                        branch,
+                        self.arena.as_slice(),
+                        predictions.logits_mut(head, first + index),
+                    );
                 }
             }
         }

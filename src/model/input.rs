@@ -220,7 +220,8 @@ fn parse_points(value: Json) -> Result<FaceCrop> {
     }
     let apart = points.iter().any(|(_, at)| *at != points[0].1);
     if points.len() < 2 || !apart {
-        let found = format!("{} of them, {}", points.len(), if apart { "too few" } else { "all in one place" });
+        let found =
+            format!("{} of them, {}", points.len(), if apart { "too few" } else { "all in one place" });
         return Err(object.error("left_eye", "at least two points, in two places", found));
     }
     object.finish()?;

@@ -95,7 +95,11 @@ impl Layer {
 
     /// The largest magnitude of all slopes of a PReLU.
     pub(crate) fn steepest(&self) -> f32 {
-        self.slopes.iter().flatten().flat_map(|slopes| slopes.iter()).fold(0.0, |most, slope| slope.abs().max(most))
+        self.slopes
+            .iter()
+            .flatten()
+            .flat_map(|slopes| slopes.iter())
+            .fold(0.0, |most, slope| slope.abs().max(most))
     }
 
     /// The AWS-Unit that mixes the two branches, where there is one.
@@ -286,7 +290,8 @@ impl Model {
     pub(crate) fn rounded(&self, dtype: DType) -> Self {
         let mut model = self.clone();
         for layer in &mut model.layers {
-            layer.weights = layer.weights.take().map(|all| all.iter().map(|weights| weights.rounded(dtype)).collect());
+            layer.weights =
+                layer.weights.take().map(|all| all.iter().map(|weights| weights.rounded(dtype)).collect());
             layer.aws = layer.aws.take().map(|unit| unit.rounded(dtype));
         }
         model

@@ -234,7 +234,8 @@ pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifes
         }
         let slopes = match &layer.stages.prelu {
             Some(prefix) => {
-                let slopes = |branch: &String| claim_slopes(file, &format!("{branch}.{prefix}.weight"), output);
+                let slopes =
+                    |branch: &String| claim_slopes(file, &format!("{branch}.{prefix}.weight"), output);
                 Some(branches.iter().map(slopes).collect::<Result<_>>()?)
             }
             None => None,
@@ -266,9 +267,8 @@ fn claim_operator<R: Read + Seek>(
         None => Ok(None),
     };
     if layer.op == Op::BatchNorm {
-        let alone = |branch| {
-            Ok(WeightClaims { weight: None, bias: None, norm: norm(file, branch, input.channels)? })
-        };
+        let alone =
+            |branch| Ok(WeightClaims { weight: None, bias: None, norm: norm(file, branch, input.channels)? });
         let claims = branches.iter().map(alone).collect::<Result<_>>()?;
         return Ok((layer.op.output_shape(&place, inputs, 0)?, Some(claims)));
     }
@@ -413,7 +413,11 @@ pub(super) fn assemble(manifest: Manifest, claims: &Claims, tensors: &Tensors) -
             scale: stages.scale,
             residual: stages.residual,
             activation: stages.activation,
-            slopes: claims.slopes.as_ref().map(|slopes| slopes.iter().map(|&s| of(tensors, s)).collect()).transpose()?,
+            slopes: claims
+                .slopes
+                .as_ref()
+                .map(|slopes| slopes.iter().map(|&s| of(tensors, s)).collect())
+                .transpose()?,
             aws: claims.aws.as_ref().map(|aws| aws_unit(tensors, aws)).transpose()?,
             weights: claims.weights.as_ref().map(of_branches).transpose()?,
             input_shape: claims.input,
@@ -467,7 +471,8 @@ fn weights(tensors: &Tensors, claims: &WeightClaims) -> Result<Weights> {
     let weight = match (claims.weight, &claims.norm) {
         (Some(weight), _) => Arc::clone(tensors.get(weight)?),
         (None, norm) => {
-            let channels = norm.as_ref().map(|norm| tensors.get(norm.gamma)).transpose()?.map_or(0, |t| t.len());
+            let channels =
+                norm.as_ref().map(|norm| tensors.get(norm.gamma)).transpose()?.map_or(0, |t| t.len());
             Arc::new(Tensor::with_dims(&[channels], vec![1.0; channels]))
         }
     };

@@ -180,8 +180,14 @@ fn every_head_is_in_the_results_under_its_name() {
     let file = safetensors::SafeTensors::deserialize(&file).expect("a file");
     let mut names = file.names();
     names.sort();
-    let expected =
-        ["body.logits", "body.probabilities", "mood.logits", "pixels.logits", "units.logits", "units.probabilities"];
+    let expected = [
+        "body.logits",
+        "body.probabilities",
+        "mood.logits",
+        "pixels.logits",
+        "units.logits",
+        "units.probabilities",
+    ];
     assert_eq!(names, expected);
 }
 

@@ -187,7 +187,9 @@ pub fn all() -> Vec<OpCase> {
     let norm = json!({"op": "identity", "batch_norm": "norm", "activation": "relu"});
     second("batch_norm", "relu,", [256, 14, 14], norm);
     second("identity", "* scale,", [64, 56, 56], json!({"op": "identity", "scale": "source"}));
-    for activation in ["relu6", "prelu", "elu", "sigmoid", "hardsigmoid", "silu", "hardswish", "tanh", "gelu", "gelu_tanh"] {
+    for activation in
+        ["relu6", "prelu", "elu", "sigmoid", "hardsigmoid", "silu", "hardswish", "tanh", "gelu", "gelu_tanh"]
+    {
         let mut layer = json!({"op": "identity", "activation": activation});
         if activation == "prelu" {
             layer["prelu"] = json!("slopes");

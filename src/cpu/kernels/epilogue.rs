@@ -233,7 +233,10 @@ pub(super) unsafe fn finish_tile<S: Simd>(
                     let mut u = S::load(sums.add(((row * columns + column) * blocks + block) * S::LANES));
                     if !sink.scale.is_null() {
                         let [rows, columns, blocks] = sink.scale_steps;
-                        u = S::mul(u, S::load(sink.scale.add(row * rows + column * columns + block * blocks)));
+                        u = S::mul(
+                            u,
+                            S::load(sink.scale.add(row * rows + column * columns + block * blocks)),
+                        );
                     }
                     if !sink.residual.is_null() {
                         let at = row * sink.residual_row + column * S::LANES + block * sink.residual_block;
