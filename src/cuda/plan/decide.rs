@@ -319,6 +319,8 @@ struct Emit<'a> {
     flop: u64,
     /// Bytes of the constants before those of this launch.
     constants_before: usize,
+    /// All that the operator reads, where this launch reads a part of it.
+    inputs: Option<Vec<ValueId>>,
 }
 
 impl<'a> Decider<'a> {
@@ -335,7 +337,7 @@ impl<'a> Decider<'a> {
     /// A launch with nothing behind its operator; its constants are those from here on.
     fn plain<'n>(&self, name: &'n str, work: Work, flop: u64) -> Emit<'n> {
         let constants_before = self.decided.constants.bytes();
-        Emit { name, work, epilogue: CudaEpilogue::default(), flop, constants_before }
+        Emit { name, work, epilogue: CudaEpilogue::default(), flop, constants_before, inputs: None }
     }
 
     /// A new value with `len` elements of `element` an image and branch.
@@ -413,7 +415,7 @@ impl<'a> Decider<'a> {
     }
 
     fn push(&mut self, emit: Emit, operation: Operation, input: ValueId, output: Option<ValueId>) {
-        let Emit { name, work, epilogue, flop, constants_before } = emit;
+        let Emit { name, work, epilogue, flop, constants_before, inputs: all_inputs } = emit;
         let values = &self.decided.values;
         let map_bytes = |id: ValueId| {
             let value = &values[id];
@@ -422,9 +424,9 @@ impl<'a> Decider<'a> {
         };
         let projected = operation.projection().map(|projection| projection.input);
         let residual = epilogue.residual.or(projected);
-        let inputs = match &operation {
-            Operation::Concat(copies) => copies.inputs.iter().map(|(value, _)| *value).collect(),
-            _ => vec![input],
+        let inputs = match operation.copied() {
+            [] => vec![input],
+            copied => copied.iter().map(|(value, _)| *value).collect(),
         };
         let added = residual
             .map(|id| format!("{}{}", if projected.is_some() { "1x1 of " } else { "" }, values[id].name));
@@ -447,7 +449,7 @@ impl<'a> Decider<'a> {
                 None,
             ),
             winograd: None,
-            inputs,
+            inputs: all_inputs.unwrap_or(inputs),
             scale: epilogue.scale,
             residual,
             output: output.unwrap_or(input),
@@ -620,13 +622,15 @@ impl<'a> Decider<'a> {
         let layer = step.last();
         let output = self.concatenation(layer)?;
         let mut first = 0;
-        let mut copies: Vec<(ValueId, usize)> = Vec::new();
+        let (mut all, mut copies) = (Vec::new(), Vec::<(ValueId, usize)>::new());
         let mut end = 0;
         for &source in &step.inputs {
             let channels = model.shape(source).channels;
             let in_place = matches!(source, Source::Layer(part) if self.places[part] == Some((layer, first)));
+            let value = self.mapped(source)?;
+            all.push(value);
             if !in_place {
-                copies.push((self.mapped(source)?, first));
+                copies.push((value, first));
                 end = first + channels;
             }
             first += channels;
@@ -639,7 +643,8 @@ impl<'a> Decider<'a> {
             let kept = (!whole).then_some((output, 0));
             let channels = [begin / VECTOR * VECTOR, later.first().map_or(end, |(_, begin)| *begin)];
             let inputs: Vec<(ValueId, usize)> = kept.into_iter().chain(now.iter().copied()).collect();
-            let emit = self.plain(&model.layers[layer].name, Work::Layers(step.layers.clone()), 0);
+            let mut emit = self.plain(&model.layers[layer].name, Work::Layers(step.layers.clone()), 0);
+            emit.inputs = Some(all.clone());
             let input = inputs[0].0;
             self.push(emit, Operation::Concat(Copies { inputs, channels }), input, Some(output));
             rest = later;

@@ -397,18 +397,14 @@ pub(crate) enum Algorithm {
 
 impl Uses for CudaNode {
     fn reads(&self) -> impl Iterator<Item = ValueId> {
-        let mut copied: &[(ValueId, usize)] = &[];
         let of_operation = match &self.operation {
             Operation::Conv2d { projection, .. } => projection.map(|projection| projection.input),
             Operation::AwsUnitGateMix { coefficients } => Some(*coefficients),
-            Operation::Concat(copies) => {
-                copied = &copies.inputs;
-                None
-            }
             Operation::MaxPool2d(_)
             | Operation::AvgPool2d(_)
             | Operation::AdaptiveAvgPool2d
             | Operation::Upsample2d(_)
+            | Operation::Concat(_)
             | Operation::SqueezeExcite { .. }
             | Operation::Identity
             | Operation::AwsUnitDense { .. }
@@ -419,7 +415,7 @@ impl Uses for CudaNode {
             | Operation::ImageToNhwc => None,
         };
         let single = [Some(self.input), self.epilogue.scale, self.epilogue.residual, of_operation];
-        single.into_iter().flatten().chain(copied.iter().map(|(value, _)| *value))
+        single.into_iter().flatten().chain(self.operation.copied().iter().map(|(value, _)| *value))
     }
 
     fn writes(&self) -> Option<ValueId> {
@@ -447,6 +443,11 @@ impl Operation {
             | Operation::HeadScore { .. }
             | Operation::ImageToNhwc => None,
         }
+    }
+
+    /// The maps that a concatenation copies, and where to; nothing of another operation.
+    pub fn copied(&self) -> &[(ValueId, usize)] {
+        if let Operation::Concat(copies) = self { &copies.inputs } else { &[] }
     }
 
     /// The kernel's name, which is that of its file.
