@@ -92,6 +92,13 @@ pub(crate) struct LayerEntry {
     pub stages: Stages,
 }
 
+impl LayerEntry {
+    /// The name that the manifest has for it; that of the first of two has the operator's behind it.
+    pub fn stated_name(&self) -> &str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
+}
+
 /// What is behind a layer's operator.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Stages {
@@ -561,8 +568,9 @@ fn parse_head_input(object: &mut Object, names: &HashMap<String, usize>) -> Resu
 }
 
 fn require_labels(object: &mut Object) -> Result<Vec<String>> {
-    take_labels(object)?
-        .ok_or_else(|| object.error("labels", "an array of strings", "nothing: the key is missing"))
+    let is_null = object.is_null("labels");
+    let found = if is_null { "null" } else { "nothing: the key is missing" };
+    take_labels(object)?.ok_or_else(|| object.error("labels", "an array of strings", found))
 }
 
 /// Labels, where there are any; none for `null`.

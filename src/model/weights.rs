@@ -210,6 +210,9 @@ pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifes
     for layer in &manifest.layers {
         let inputs: Vec<Shape> =
             layer.inputs.iter().map(|&source| source_shape(source, image, &layers)).collect();
+        if layer.op == Op::Concat {
+            check_sizes(manifest, layer, &inputs)?;
+        }
         let (output, weights) = claim_operator(file, branches, layer, &inputs)?;
         let meets = |key: &str, other: usize, spreads: bool| {
             let found = layers[other].output;
@@ -254,6 +257,23 @@ pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifes
     Ok(Claims { layers, heads })
 }
 
+/// Refuses a concatenation of maps of several sizes, by the name of the first that differs.
+fn check_sizes(manifest: &Manifest, layer: &LayerEntry, inputs: &[Shape]) -> Result<()> {
+    let size = |shape: &Shape| (shape.height, shape.width);
+    for (source, shape) in layer.inputs.iter().zip(inputs) {
+        if let Source::Layer(index) = *source
+            && size(shape) != size(&inputs[0])
+        {
+            let place = format!("layer {}: `inputs`", quoted(layer.stated_name()));
+            let (height, width) = size(&inputs[0]);
+            let expected = format!("maps of {height}x{width} pixels, as the first of them has");
+            let found = format!("{}, which gives {shape}", quoted(manifest.layers[index].stated_name()));
+            return Err(Error::new(ErrorKind::Model, place, expected, found));
+        }
+    }
+    Ok(())
+}
+
 /// Claims the weights of all branches of a layer, where its operator has them; gives the output's shape too.
 fn claim_operator<R: Read + Seek>(
     file: &mut TensorFile<R>,
@@ -261,7 +281,7 @@ fn claim_operator<R: Read + Seek>(
     layer: &LayerEntry,
     inputs: &[Shape],
 ) -> Result<(Shape, Option<Vec<WeightClaims>>)> {
-    let (place, input) = (format!("layer {}", quoted(&layer.name)), inputs[0]);
+    let (place, input) = (format!("layer {}", quoted(layer.stated_name())), inputs[0]);
     let norm = |file: &mut TensorFile<R>, branch: &String, channels| match &layer.batch_norm {
         Some(norm) => Ok(Some(claim_norm(file, norm, branch, channels)?)),
         None => Ok(None),
