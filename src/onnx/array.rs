@@ -5,8 +5,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The most elements an array may have: what no network of this kind reaches, and no allocation fails at.
-const MAX_ELEMENTS: usize = 1 << 29;
+/// The most elements an array may have: VGG's first linear layer, the largest of the field, has 1e8.
+const MAX_ELEMENTS: usize = 1 << 27;
 
 /// The elements of an array.
 #[derive(Clone, Debug, PartialEq)]

@@ -20,7 +20,7 @@ use super::graph::{Graph, Node};
 use super::network::{Id, Kind, Network, Weights};
 use super::pointwise::Function;
 use super::view::{LEAST, Maker, Map, ZERO};
-use crate::error::Result;
+use crate::error::{Result, quoted};
 
 /// A value of the graph.
 #[derive(Clone)]
@@ -71,6 +71,13 @@ pub(super) fn lower(graph: &Graph, image: [usize; 3], channels_last: bool) -> Re
             })
             .collect();
         let outputs = lowering.node(node, &values).map_err(|e| e.at(node.place()))?;
+        // A second output that only training has.
+        if let Some(missing) =
+            node.outputs.iter().skip(outputs.len()).find(|&name| all_readers.contains_key(name.as_str()))
+            && !missing.is_empty()
+        {
+            return Err(fault("an output that inference has", quoted(missing)).at(node.place()));
+        }
         for (name, mut value) in node.outputs.iter().zip(outputs) {
             if let Value::Map(map) = &mut value
                 && !map.function.is_identity()

@@ -70,6 +70,9 @@ impl Map {
 
     /// Elements by their indices in a map of `len` elements.
     pub fn of_indices(id: Id, indices: Array, len: usize, function: Function) -> Result<Self> {
+        if indices.len() == 0 {
+            return Err(fault("a value with elements", format!("one of {:?}", indices.dims)));
+        }
         let in_order = indices.as_ints()?.iter().copied().eq(0..len as i64);
         let dims = indices.dims.clone();
         Ok(Map { id, dims, index: (!in_order).then(|| Rc::new(indices)), function, maker: None })

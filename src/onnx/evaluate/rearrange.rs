@@ -333,7 +333,10 @@ fn slice(node: &Node, inputs: &Inputs) -> Result<Array> {
         let (start, end) = match by {
             0 => return Err(fault("a step other than 0", "0")),
             1.. => (from_start(starts[index]).clamp(0, size), from_start(ends[index]).clamp(0, size)),
-            _ => (from_start(starts[index]).clamp(0, size - 1), from_start(ends[index]).clamp(-1, size - 1)),
+            _ => (
+                from_start(starts[index]).clamp(0, (size - 1).max(0)),
+                from_start(ends[index]).clamp(-1, size - 1),
+            ),
         };
         let span = if by > 0 { end - start } else { start - end };
         dims[at] = usize::try_from(span.max(0)).unwrap_or(0).div_ceil(by.unsigned_abs() as usize);

@@ -40,14 +40,17 @@ impl Window {
     }
 }
 
+/// More than any kernel, stride, pad or dilation: what keeps a file from asking for work without end.
+const MOST: usize = 1 << 12;
+
 /// The window of a node over a map of this height and width; `kernel` is that of its weights, where it has them.
 pub(in super::super) fn window(node: &Node, size: [usize; 2], kernel: Option<[usize; 2]>) -> Result<Window> {
     let pair = |name: &str, least: usize| -> Result<Option<[usize; 2]>> {
         let Some(values) = node.ints(name)? else { return Ok(None) };
         let values: Option<Vec<usize>> = values.iter().map(|&v| usize::try_from(v).ok()).collect();
         match values.as_deref() {
-            Some(&[h, w]) if h >= least && w >= least && h.max(w) < 1 << 31 => Ok(Some([h, w])),
-            _ => Err(fault(format!("two numbers of at least {least} as `{name}`"), "others")),
+            Some(&[h, w]) if h >= least && w >= least && h.max(w) < MOST => Ok(Some([h, w])),
+            _ => Err(fault(format!("two numbers from {least} to {} as `{name}`", MOST - 1), "others")),
         }
     };
     let stated = pair("kernel_shape", 1)?;
@@ -70,9 +73,9 @@ pub(in super::super) fn window(node: &Node, size: [usize; 2], kernel: Option<[us
         "NOTSET" => {
             if let Some(pads) = node.ints("pads")? {
                 let pads: Option<Vec<usize>> =
-                    pads.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v < 1 << 31)).collect();
+                    pads.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v < MOST)).collect();
                 let Some(&[top, left, bottom, right]) = pads.as_deref() else {
-                    return Err(fault("four pads of at least 0", "others"));
+                    return Err(fault(format!("four pads from 0 to {}", MOST - 1), "others"));
                 };
                 window.pads = [[top, bottom], [left, right]];
             }
