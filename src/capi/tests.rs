@@ -442,7 +442,14 @@ fn layouts() -> String {
     }
     layout! {
         awsnet_error { struct_size, status, message }
-        awsnet_engine_options { struct_size, device, device_index, precision, batch, threads, graphs }
+        awsnet_engine_options {
+            struct_size, device, device_index, precision, batch, threads, graphs, spin_us, affinity, reserved, processors,
+            processor_count, thread_start, thread_start_user_data, pool, executor, executor_user_data,
+        }
+        awsnet_pool_options {
+            struct_size, threads, spin_us, affinity, processors, processor_count, thread_start, thread_start_user_data,
+        }
+        awsnet_run_options { struct_size, reserved, timeout_us, cancel }
         awsnet_engine_info {
             struct_size, device, device_index, precision, batch, threads, channels, height, width, label_count, mean, std,
         }
@@ -458,7 +465,7 @@ fn structs_are_laid_out_alike_in_c_and_rust() {
     let header = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("include/awsnet.h"))
         .expect("the header");
     assert_eq!(
-        header.matches("typedef struct awsnet_").count() - 3, // the handles
+        header.matches("typedef struct awsnet_").count() - 5, // the handles
         rust.lines().filter(|line| !line.contains('.')).count(),
         "a struct that is not compared"
     );
