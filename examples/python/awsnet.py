@@ -313,8 +313,8 @@ class Pool(_Handle):
     ) -> None:
         """Make the threads.
 
-        threads: those that help whoever runs a session; 0 is one for each processor of the process, but one. The rest is
-        as for `Engine`.
+        threads: those that help whoever runs a session; 0 is one for each processor of the process, but one. The rest
+        is as for `Engine`.
         """
         options, handle = _PoolOptions(), c_void_p()
         options.threads = threads
@@ -347,9 +347,9 @@ class Engine(_Handle):
         that one run takes. threads: of each session, the caller's included; 0 is as many as the network can use.
 
         spin_us: how long a thread that waits keeps its processor before it sleeps, or SPIN_NONE or SPIN_ALWAYS; 0 is
-        the default. affinity: where the threads of sessions run besides the caller's, one of `AFFINITIES`, or the number
-        of a processor for each. thread_start: what each of them calls first, with its number, while `session` waits; no
-        exception may leave it. pool: threads that sessions share, instead of their own.
+        the default. affinity: where the threads of sessions run besides the caller's, one of `AFFINITIES`, or the
+        number of a processor for each. thread_start: what each of them calls first, with its number, while `session`
+        waits; no exception may leave it. pool: threads that sessions share, instead of their own.
         """
         name, _, index = device.partition(":")
         options, handle = _EngineOptions(), c_void_p()
