@@ -146,7 +146,7 @@ fn a_run_whose_deadline_has_passed_is_given_up_and_the_next_is_right() {
         for images in [Images::Staged(BATCH), Images::U8(u8), Images::F32(&floats)] {
             for late in [Duration::ZERO, Duration::from_secs(1)] {
                 let deadline = Instant::now() - late;
-                let run = session.run_with(images.clone(), RunOptions::new().deadline(deadline));
+                let run = session.run_with(images, RunOptions::new().deadline(deadline));
                 let error = run.expect_err("a deadline that has passed");
                 assert_eq!((error.kind(), error.place()), (ErrorKind::Deadline, "run"), "{target}: {error}");
             }

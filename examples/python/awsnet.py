@@ -313,8 +313,8 @@ class Pool(_Handle):
     ) -> None:
         """Make the threads.
 
-        threads: those that help whoever runs a session; 0 is one for each processor of the process, but one. The others:
-        as for `Engine`.
+        threads: those that help whoever runs a session; 0 is one for each processor of the process, but one. The rest
+        is as for `Engine`.
         """
         options, handle = _PoolOptions(), c_void_p()
         options.threads = threads
@@ -346,10 +346,10 @@ class Engine(_Handle):
         device: one of `DEVICES`; "cuda:1" is the second GPU. precision: one of `PRECISIONS`. batch: the most images
         that one run takes. threads: of each session, the caller's included; 0 is as many as the network can use.
 
-        spin_us: how long a thread that waits keeps its processor before it sleeps, or SPIN_NONE or SPIN_ALWAYS; 0 is the
-        default. affinity: where the threads of sessions run besides the caller's, one of `AFFINITIES`, or the number of a
-        processor for each. thread_start: what each of them calls first, with its number, while `session` waits; no
-        exception may leave it. pool: threads that sessions share, instead of their own.
+        spin_us: how long a thread that waits keeps its processor before it sleeps, or SPIN_NONE or SPIN_ALWAYS; 0 is
+        the default. affinity: where the threads of sessions run besides the caller's, one of `AFFINITIES`, or the
+        number of a processor for each. thread_start: what each of them calls first, with its number, while `session`
+        waits; no exception may leave it. pool: threads that sessions share, instead of their own.
         """
         name, _, index = device.partition(":")
         options, handle = _EngineOptions(), c_void_p()
@@ -445,8 +445,8 @@ class Session(_Handle):
 
         images: uint8 [N, H, W, C], which the library normalises, with anything between rows and between images; or
         float32 [N, C, H, W], normalised already. out: arrays to fill, as `Engine.scores` makes them; else new ones.
-        timeout_us: give up after as many microseconds, 1 at least; a GPU is poisoned by that. cancel: give up when it is
-        set.
+        timeout_us: give up after as many microseconds, 1 at least; a GPU is poisoned by that. cancel: give up when it
+        is set.
         """
         out = self.engine.scores(len(images)) if out is None else out
         predictions, options = self._predictions(out, len(images)), _RunOptions()

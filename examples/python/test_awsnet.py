@@ -206,9 +206,13 @@ def test_a_run_is_given_up_and_the_next_is_right(tmp_path: Path, threads: int, u
     cancel = awsnet.Cancel()
     timer = threading.Timer(whole / 8, cancel.set)
     timer.start()
-    with pytest.raises(Error, match="not cancelled") as failure:
+
+    def run_until_cancelled() -> None:
         while True:
             session.run(images, cancel=cancel)
+
+    with pytest.raises(Error, match="not cancelled") as failure:
+        run_until_cancelled()
     assert failure.value.status == 12
     with pytest.raises(Error, match="not cancelled"):
         session.run(images, cancel=cancel)

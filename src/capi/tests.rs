@@ -393,6 +393,16 @@ fn a_struct_may_be_newer_but_not_ask_for_what_is_unknown() {
     assert_eq!(read(first, 9), Ok((1, 2, 3, 4, 0)));
     assert_eq!(read(known, 9), Ok((1, 2, 3, 4, 6)));
     assert_eq!(read(known + 4, 0), Ok((1, 2, 3, 4, 6)));
+    // As an older program has it: no pointers in it yet, so aligned to 4 bytes.
+    #[repr(C, align(8))]
+    struct Older([u32; 8]);
+    let older = Older([0, 28, 1, 0, 2, 3, 4, 5]);
+    // SAFETY: 28 bytes from the second number on.
+    let options = unsafe { read_struct(older.0[1..].as_ptr().cast::<awsnet_engine_options>(), "options") };
+    assert_eq!(
+        options.map(|options| (options.threads, options.graphs, options.spin_us)).ok(),
+        Some((4, 5, 0))
+    );
     let refused = |message: &str| Err((AWSNET_STATUS_INVALID_ARGUMENT, message.to_owned()));
     let beyond = format!(
         "options: expected fields up to {known} bytes, all that this version knows, found one set beyond them"
@@ -531,8 +541,11 @@ fn the_first_sizes_are_those_of_version_1() {
     assert_eq!(awsnet_engine_info::FIRST_SIZE, 68);
     assert_eq!(size_of::<awsnet_error>(), 512);
     assert_eq!(awsnet_engine_options::FIRST_SIZE, 28);
+    assert_eq!(offset_of!(awsnet_engine_options, spin_us), 28);
     assert_eq!(size_of::<awsnet_head_info>(), awsnet_head_info::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_images_u8>(), awsnet_images_u8::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_device_images>(), awsnet_device_images::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_predictions>(), awsnet_predictions::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_pool_options>(), awsnet_pool_options::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_run_options>(), awsnet_run_options::FIRST_SIZE);
 }

@@ -228,7 +228,8 @@ impl Threads {
         }
         let available = match &helpers {
             Helpers::Pool(pool) => pool.threads() + 1,
-            Helpers::Own if threads == 1 => 1,
+            // What is asked for is had, wherever threads need not be pinned.
+            _ if threads > 0 && !matches!(life.affinity, Affinity::Pinned(_)) => threads,
             Helpers::Own | Helpers::Executor(_) => processors::available(&life.affinity)?,
         };
         let members = match threads {
