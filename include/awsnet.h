@@ -598,6 +598,7 @@ awsnet_status awsnet_session_scores(struct awsnet_session *session,
                                     size_t capacity,
                                     size_t *count,
                                     struct awsnet_error *error);
+
 // As awsnet_session_run_u8, with options, as awsnet_session_run_with.
 awsnet_status awsnet_session_run_u8_with(struct awsnet_session *session,
                                          const struct awsnet_images_u8 *images,

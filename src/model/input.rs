@@ -195,9 +195,9 @@ fn parse_face(value: Json) -> Result<FaceCrop> {
 
 fn parse_box(value: Json) -> Result<FaceCrop> {
     let mut object = Object::new("manifest: `face`: `box`", value)?;
-    let scale = object.take_f32("scale")?.ok_or_else(|| {
-        object.error("scale", "a number greater than 0", "nothing: the key is missing")
-    })?;
+    let scale = object
+        .take_f32("scale")?
+        .ok_or_else(|| object.error("scale", "a number greater than 0", "nothing: the key is missing"))?;
     if scale <= 0.0 {
         return Err(object.error("scale", "a number greater than 0", scale.to_string()));
     }

@@ -11,7 +11,11 @@ fn network(name: &str, stated: &Value) -> ModelFile {
         Some(1) => Network::new(2, Numbers::Real, image),
         Some(2) => {
             let branches = manifest["branches"].as_array().expect("branches").iter();
-            Network::version_2(2, image, &branches.map(|name| name.as_str().expect("a name")).collect::<Vec<_>>())
+            Network::version_2(
+                2,
+                image,
+                &branches.map(|name| name.as_str().expect("a name")).collect::<Vec<_>>(),
+            )
         }
         other => panic!("{name}: version {other:?}"),
     };
@@ -84,7 +88,9 @@ fn every_fault_of_the_table_is_refused_at_its_place() {
             && error.expected().contains(expected)
             && error.found().contains(found);
         if !right {
-            wrong.push(format!("{what}: not at {place:?}, expected {expected:?}, found {found:?}, but {error}"));
+            wrong.push(format!(
+                "{what}: not at {place:?}, expected {expected:?}, found {found:?}, but {error}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -291,7 +291,7 @@ mod tests {
             (
                 changed("splits", "split"),
                 "entry 0: expected the keys gpu, multiprocessors, kernel, precision, \
-                 positions, channels, reduction, tile, splits, network_us, found the unknown key `split`",
+                 positions, channels, reduction, branches, tile, splits, network_us, found the unknown key `split`",
             ),
             (
                 file(&format!("{ENTRY}, {ENTRY}")),
