@@ -324,6 +324,7 @@ mod linux {
             if begun.elapsed() > Duration::from_secs(20) {
                 // SAFETY: as above.
                 unsafe { libc::kill(process, libc::SIGKILL) };
+                // SAFETY: as above.
                 unsafe { libc::waitpid(process, &mut status, 0) };
                 return None;
             }

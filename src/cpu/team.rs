@@ -524,11 +524,13 @@ mod tests {
                 let pool = Pool::new(members - 1, spin, std::sync::Arc::new(|_| {}));
                 Team::with_pool(members, Arc::new(pool.expect("a few threads")), spin)
             }
-            _ => Team::with_executor(members, std::sync::Arc::new(Spawner(kind, Mutex::default())), spin),
+            Kind::Threads | Kind::Inline | Kind::Late | Kind::Refuses | Kind::Panics => {
+                Team::with_executor(members, std::sync::Arc::new(Spawner(kind, Mutex::default())), spin)
+            }
         }
     }
 
-    fn teams(members: &[usize]) -> impl Iterator<Item = Team> {
+    fn teams<const N: usize>(members: [usize; N]) -> impl Iterator<Item = Team> {
         let of = |members: usize| {
             let spins = [Duration::ZERO, Duration::from_micros(200), Duration::MAX];
             let spins = spins.into_iter().filter(move |&spin| spin != Duration::MAX || members < 3);
@@ -539,12 +541,12 @@ mod tests {
                 kinds.map(move |kind| team(kind, members, spin))
             })
         };
-        members.to_vec().into_iter().flat_map(of)
+        members.into_iter().flat_map(of)
     }
 
     #[test]
     fn every_task_runs_once_and_steps_follow_one_another() {
-        for mut team in teams(&[1, 2, 5]) {
+        for mut team in teams([1, 2, 5]) {
             for round in 0..50 {
                 let job = Sums::new(&[7, 0, 1, round], Fault::None);
                 assert_eq!(team.run(&job).expect("no task panics"), Ending::Done);
@@ -557,7 +559,7 @@ mod tests {
     #[test]
     fn a_panic_ends_in_an_error_and_no_step_behind_it_is_run() {
         for fault in [Fault::Task(1, 4), Fault::Tasks(1)] {
-            for mut team in teams(&[1, 3]) {
+            for mut team in teams([1, 3]) {
                 let job = Sums::new(&[2, 9, 5], fault);
                 assert_eq!(team.run(&job).expect_err("the fault is reported").kind(), ErrorKind::Internal);
                 assert_eq!((job.done()[0], job.done()[2]), (3, 0));
@@ -570,7 +572,7 @@ mod tests {
 
     #[test]
     fn a_job_that_is_over_is_given_up_between_two_tasks_and_the_next_is_done() {
-        for mut team in teams(&[1, 3]) {
+        for mut team in teams([1, 3]) {
             let begun = Sums::new(&[5, 5], Fault::None);
             begun.over.store(true, Ordering::Relaxed);
             assert_eq!(team.run(&begun).expect("no panic"), Ending::GivenUp);

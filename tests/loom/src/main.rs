@@ -8,6 +8,7 @@
 //! ```text
 //! the job's cells      written by the caller before and after each run, and gone with it: a member must see them, and must
 //!                      not look at them without a task
+//! a member's cell      written by each task that the member does: a member is one thread
 //! a task's cell        written once a run, by whoever takes the task: each task is taken once
 //! all cells of a step  read by every task of the next step: the steps follow one another
 //! ```

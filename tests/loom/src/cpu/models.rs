@@ -15,6 +15,8 @@ struct Counts {
     tasks: Vec<UnsafeCell<usize>>,
     /// For each task, how often it has run.
     counts: Vec<Vec<UnsafeCell<usize>>>,
+    /// What each member has for itself.
+    scratch: [UnsafeCell<usize>; 3],
     fault: Fault,
     /// Orders nothing.
     over: AtomicBool,
@@ -56,7 +58,8 @@ impl Job for Counts {
         self.over.load(Ordering::Relaxed)
     }
 
-    unsafe fn run_task(&self, step: usize, task: usize, _: usize) {
+    unsafe fn run_task(&self, step: usize, task: usize, member: usize) {
+        set(&self.scratch[member], task);
         if self.fault == Fault::Panic(step, task) {
             std::panic::resume_unwind(Box::new("a seeded fault"));
         }
@@ -76,6 +79,7 @@ impl Counts {
         Counts {
             tasks: tasks.iter().map(|&tasks| UnsafeCell::new(tasks)).collect(),
             counts: tasks.iter().map(|&tasks| (0..tasks).map(|_| UnsafeCell::new(0)).collect()).collect(),
+            scratch: [(); 3].map(|()| UnsafeCell::new(0)),
             fault,
             over: AtomicBool::new(false),
         }
@@ -192,11 +196,11 @@ pub(crate) fn all() {
     check("2 members, 2 runs of a step", Some(2), || runs(&mut team(2), &[2], 2));
     check("2 members, a panic", Some(2), || panic(2));
     check("2 members, a job that is over", Some(2), || over(2));
+    check("an executor, a step", Some(4), || executor(2, &[2], 1));
+    check("an executor, 2 runs", Some(2), || executor(2, &[2], 2));
+    check("an executor, 3 members", Some(2), || executor(3, &[3], 1));
     check("3 members, a step", Some(1), || runs(&mut team(3), &[3], 1));
     check("3 members, 2 runs of a step", Some(1), || runs(&mut team(3), &[2], 2));
     check("3 members, 2 steps", Some(1), || runs(&mut team(3), &[2, 2], 1));
     check("2 sessions and a thread", Some(1), || shared(1, &[2]));
-    check("an executor, a step", Some(4), || executor(2, &[2], 1));
-    check("an executor, 2 runs", Some(2), || executor(2, &[2], 2));
-    check("an executor, 3 members", Some(1), || executor(3, &[3], 1));
 }
