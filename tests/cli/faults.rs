@@ -411,7 +411,7 @@ fn an_import_that_fails_is_one_line_and_writes_nothing() {
         (call!("import", &*MODEL, "-o", &path), 1, "an ONNX file"),
         (call!("import", &a, "--labels", "x,y", "-o", &path), 1, "expected 3"),
         (call!("import", onnx("any_size.onnx"), "-o", &path), 1, "--size"),
-        (call!("import", &a, "--au-labels", "x", "-o", &path), 2, "EMOTION"),
+        (call!("import", &a, "--au-labels", "x", "-o", &path), 2, "AU.onnx"),
         (call!("import", &a, "--size", "0", "-o", &path), 2, "N or HxW"),
         (call!("import", &a, &a, "--names", "x", "-o", &path), 2, "--names"),
         (call!("import", &a, "-o", &a), 2, "apart from the inputs"),
