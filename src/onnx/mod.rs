@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result, quoted};
-use crate::model::{ChannelOrder, HeadKind};
+use crate::model::{ChannelOrder, HeadKind, Model};
 use array::fault;
 use file::{HeadChoice, Normalisation};
 use graph::Graph;
@@ -222,7 +222,9 @@ pub fn import(files: &[impl AsRef<Path>], options: &ImportOptions) -> Result<Imp
     let stem = files[0].as_ref().file_stem().unwrap_or_default().to_string_lossy();
     let title = options.name.as_deref().unwrap_or(&stem);
     let bytes = file::write(&sources, &normalisation, options, title)?;
-    let error = if options.check { Some(check::check(&bytes, &mut sources)?) } else { None };
+    // What the format refuses (a weight that is no number, a name that is none) is refused before the file is there.
+    let model = Model::from_bytes(&bytes)?;
+    let error = if options.check { Some(check::check(model, &mut sources)?) } else { None };
     Ok(Imported { bytes, notes, error })
 }
 
