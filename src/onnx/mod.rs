@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What exporters write differently for one network comes to the same layers: transposes are followed through arrays of
-//! indices ([`view`]), activations are known by what they compute ([`pointwise`]), a batch norm goes into the weights before it
-//! ([`layers`]). What a model file cannot hold is an error that names the node, its operator and why.
+//! indices (`view`), activations are known by what they compute (`pointwise`), a batch norm goes into the weights before it
+//! (`layers`). What a model file cannot hold is an error that names the node, its operator and why.
 //!
 //! In the end the graph is run as it stands on a random image, in naive loops, and compared with the CPU backend's run of the
 //! model file: what differs is not handed out.
