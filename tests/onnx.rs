@@ -359,6 +359,7 @@ fn options_say_what_a_graph_does_not() {
         (new().kind(0, HeadKind::Units).thresholds(0, vec![0.5; 2]), "pair_a", "expected 3, one a score"),
         (new().kind(0, HeadKind::Units), "softmax", "no softmax"),
         (new().kind(0, HeadKind::Classes), "sigmoid", "no sigmoid"),
+        (new().labels(1, text(&["x"])), "pair_a", "some of file 1"),
         (new().size(9, 9), "pair_a", "the file's size, 8"),
         (new(), "any_size", "--size"),
         (new().std(&[0.0]), "pair_a", "std"),

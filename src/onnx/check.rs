@@ -14,8 +14,7 @@ use crate::plan::{Conv2dAlgorithm, Plan, PlanOptions};
 const TOLERANCE: f64 = 2e-4;
 
 /// The largest difference between the logits of the model file and those of the graphs.
-pub(super) fn check(bytes: &[u8], sources: &mut [Source]) -> Result<f64> {
-    let model = Model::from_bytes(bytes)?;
+pub(super) fn check(model: Model, sources: &mut [Source]) -> Result<f64> {
     let options = PlanOptions::new().device(Device::Cpu).conv2d(Conv2dAlgorithm::Direct);
     let engine = Engine::new(Plan::build(model, &options)?, &EngineOptions::new())?;
     let mut session = engine.session()?;

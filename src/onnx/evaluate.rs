@@ -394,7 +394,7 @@ fn softmax(node: &Node, x: &Array) -> Result<Array> {
     let len = if single { x.dims[axis] } else { x.dims[axis..].iter().product() };
     let step: usize = if single { x.dims[axis + 1..].iter().product() } else { 1 };
     let mut values = x.as_floats()?.to_vec();
-    for start in (0..values.len()).filter(|i| i / step.max(1) % len.max(1) == 0) {
+    for start in (0..values.len()).filter(|i| (i / step.max(1)).is_multiple_of(len.max(1))) {
         let places = || (0..len).map(|i| start + i * step);
         let most = places().map(|place| f64::from(values[place])).fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = places().map(|place| (f64::from(values[place]) - most).exp()).sum();

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What exporters write differently for one network comes to the same layers: transposes are followed through arrays of
-//! indices ([`view`]), activations are known by what they compute ([`pointwise`]), a batch norm goes into the weights before it
-//! ([`layers`]). What a model file cannot hold is an error that names the node, its operator and why.
+//! indices (`view`), activations are known by what they compute (`pointwise`), a batch norm goes into the weights before it
+//! (`layers`). What a model file cannot hold is an error that names the node, its operator and why.
 //!
 //! In the end the graph is run as it stands on a random image, in naive loops, and compared with the CPU backend's run of the
 //! model file: what differs is not handed out.
@@ -34,10 +34,11 @@ mod pointwise;
 mod view;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result, quoted};
-use crate::model::{ChannelOrder, HeadKind};
+use crate::model::{ChannelOrder, HeadKind, Model};
 use array::fault;
 use file::{HeadChoice, Normalisation};
 use graph::Graph;
@@ -54,9 +55,10 @@ pub struct ImportOptions {
     mean: Option<Vec<f32>>,
     std: Option<Vec<f32>>,
     order: ChannelOrder,
-    kinds: [Option<HeadKind>; 2],
-    labels: [Option<Vec<String>>; 2],
-    thresholds: [Option<Vec<f32>>; 2],
+    /// By the index of the file, as the two below.
+    kinds: BTreeMap<usize, HeadKind>,
+    labels: BTreeMap<usize, Vec<String>>,
+    thresholds: BTreeMap<usize, Vec<f32>>,
     check: bool,
 }
 
@@ -76,9 +78,9 @@ impl ImportOptions {
             mean: None,
             std: None,
             order: ChannelOrder::Rgb,
-            kinds: [None; 2],
-            labels: [None, None],
-            thresholds: [None, None],
+            kinds: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            thresholds: BTreeMap::new(),
             check: true,
         }
     }
@@ -123,19 +125,19 @@ impl ImportOptions {
     /// What the scores of file `index` are, 0 or 1. By default a last sigmoid makes units and a last softmax classes; without
     /// either the first file's are classes and the second's units.
     pub fn kind(mut self, index: usize, kind: HeadKind) -> Self {
-        self.kinds[index] = Some(kind);
+        self.kinds.insert(index, kind);
         self
     }
 
     /// The labels of file `index`, in the order of its scores: by default `class0` and so on, or `unit0`.
     pub fn labels(mut self, index: usize, labels: Vec<String>) -> Self {
-        self.labels[index] = Some(labels);
+        self.labels.insert(index, labels);
         self
     }
 
     /// From which probability on each unit of file `index` is active: one for all, or one each.
     pub fn thresholds(mut self, index: usize, thresholds: Vec<f32>) -> Self {
-        self.thresholds[index] = Some(thresholds);
+        self.thresholds.insert(index, thresholds);
         self
     }
 
@@ -191,6 +193,16 @@ pub fn import(files: &[impl AsRef<Path>], options: &ImportOptions) -> Result<Imp
     if files.is_empty() || files.len() > 2 {
         return Err(Error::new(ErrorKind::Input, "files", "one or two", files.len().to_string()));
     }
+    let heads = options.kinds.keys().chain(options.labels.keys()).chain(options.thresholds.keys());
+    if let Some(index) = heads.max().filter(|&&index| index >= files.len()) {
+        let expected = format!("kinds, labels and thresholds of {} files", files.len());
+        return Err(Error::new(
+            ErrorKind::Input,
+            "options",
+            expected,
+            format!("some of file {index}, counted from 0"),
+        ));
+    }
     let mut sources = Vec::new();
     for (index, file) in files.iter().enumerate() {
         let path = file.as_ref();
@@ -210,7 +222,9 @@ pub fn import(files: &[impl AsRef<Path>], options: &ImportOptions) -> Result<Imp
     let stem = files[0].as_ref().file_stem().unwrap_or_default().to_string_lossy();
     let title = options.name.as_deref().unwrap_or(&stem);
     let bytes = file::write(&sources, &normalisation, options, title)?;
-    let error = if options.check { Some(check::check(&bytes, &mut sources)?) } else { None };
+    // What the format refuses (a weight that is no number, a name that is none) is refused before the file is there.
+    let model = Model::from_bytes(&bytes)?;
+    let error = if options.check { Some(check::check(model, &mut sources)?) } else { None };
     Ok(Imported { bytes, notes, error })
 }
 
@@ -219,7 +233,7 @@ fn read(path: &Path, index: usize, options: &ImportOptions) -> Result<Source> {
     let graph = Graph::load(path)?;
     let (image, channels_last) = image_shape(&graph, options.size)?;
     let mut lowered = lower::lower(&graph, image, channels_last)?;
-    let (kind, function, strips_sigmoid) = head_kind(&lowered, options.kinds[index], index)?;
+    let (kind, function, strips_sigmoid) = head_kind(&lowered, options.kinds.get(&index).copied(), index)?;
     let output = lowered.finish(&function)?;
     if kind != HeadKind::Values
         && matches!(
@@ -236,8 +250,8 @@ fn read(path: &Path, index: usize, options: &ImportOptions) -> Result<Source> {
     let branch = layers::layers(lowered.network, output).map_err(|e| e.at("output".to_owned()))?;
     let head = HeadChoice {
         kind,
-        labels: options.labels[index].clone(),
-        thresholds: options.thresholds[index].clone(),
+        labels: options.labels.get(&index).cloned(),
+        thresholds: options.thresholds.get(&index).cloned(),
     };
     Ok(Source { graph, image, channels_last, branch, head, strips_sigmoid })
 }

@@ -438,7 +438,7 @@ mod tests {
     fn what_differs_by_channel_is_affine_or_a_slope() {
         let channels = Function::constant(vec![0.1, 0.2, 0.3]);
         let scaled = two("Sub", &two("Mul", &x(), &channels), &number(1.0));
-        let expected = Part::Affine { factor: vec![0.1, 0.2, 0.3], term: vec![-1.0; 1] };
+        let expected = Part::Affine { factor: vec![0.1, 0.2, 0.3], term: vec![-1.0; 3] };
         assert_eq!(scaled.parts(), Some(vec![expected]));
         // relu(x) - slope * relu(-x), as Keras computes a PReLU.
         let relu = |f: &Function| one("Relu", f, |x| x.max(0.0));

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::call;
-use crate::harness::{GATED, MODEL, SIZE, awsnet, image, keys, names, write_tensor};
+use crate::harness::{GATED, MODEL, SIZE, awsnet, image, keys, names, onnx, write_tensor};
 
 #[test]
 fn help_and_version_go_to_stdout() {
-    for command in ["predict", "run", "info", "plan", "verify", "bench", "init", "doctor"] {
+    for command in ["predict", "run", "info", "plan", "verify", "bench", "init", "import", "doctor"] {
         let help = call!(command, "--help");
         assert!(help.lines().len() > 3 && help.stderr.is_empty(), "{command}");
         assert!(call!("--help").stdout.contains(command));
@@ -412,6 +412,53 @@ fn init_writes_models_that_load() {
             model.layers().iter().find_map(|layer| layer.aws()).map_or("none", |unit| unit.kind().name());
         assert_eq!(kind, aws);
     }
+}
+
+#[test]
+fn import_writes_models_that_load() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("m.safetensors");
+    let labels = folder.path().join("labels.txt");
+    std::fs::write(&labels, "calm\n happy\n\nsad\n").expect("a file");
+    let call = call!(
+        "import",
+        onnx("pair_a.onnx"),
+        onnx("pair_b.onnx"),
+        "-o",
+        &path,
+        "--labels",
+        &labels,
+        "--au-labels",
+        "a,b,c,d,e",
+        "--thresholds",
+        "0.3",
+        "--mean",
+        "0.5",
+        "--std",
+        "0.25,0.5,1"
+    );
+    assert!(call.lines().is_empty());
+    assert!(call.stderr.contains("differ from the graphs'"), "{}", call.stderr);
+    let model = Model::load(&path).expect("a valid model");
+    assert_eq!(model.input().std, [0.25, 0.5, 1.0]);
+    assert_eq!(model.heads()[0].labels(), ["calm", "happy", "sad"]);
+    assert_eq!(model.heads()[1].thresholds(), [0.3; 5]);
+    let one = call!(
+        "import",
+        onnx("any_size.onnx"),
+        "--size",
+        "9x10",
+        "--names",
+        "mood",
+        "--kind",
+        "values",
+        "-o",
+        &path
+    );
+    // What is taken for granted is said.
+    assert!(one.lines().is_empty() && one.stderr.contains("neither mean nor std"), "{}", one.stderr);
+    let model = Model::load(&path).expect("a valid model");
+    assert_eq!((model.branches(), model.input().shape.width), (&["mood".to_owned()][..], 10));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::json;
 use tempfile::tempdir;
 
 use crate::call;
-use crate::harness::{Call, INPUT, MODEL, SIZE, awsnet, image, names, parse, write_tensor};
+use crate::harness::{Call, INPUT, MODEL, SIZE, awsnet, image, names, onnx, parse, write_tensor};
 
 #[test]
 fn a_wrong_call_is_one_line_and_exit_code_2() {
@@ -223,6 +223,7 @@ fn writers(path: &Path) -> Vec<Vec<std::ffi::OsString>> {
         vec!["run".into(), model.into(), "--input".into(), input.into(), "--output".into(), path.into()],
         vec!["info".into(), model.into(), "--svg".into(), path.into()],
         vec!["init".into(), "--arch".into(), "tiny".into(), "-o".into(), path.into()],
+        vec!["import".into(), onnx("pair_a.onnx").into(), "-o".into(), path.into()],
     ]
 }
 
@@ -395,4 +396,27 @@ impl Call {
         assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
         parse(&self.stdout.lines().collect::<Vec<_>>())
     }
+}
+
+#[test]
+fn an_import_that_fails_is_one_line_and_writes_nothing() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("m.safetensors");
+    let (a, other) = (onnx("pair_a.onnx"), onnx("pair_of_another_kernel.onnx"));
+    let (mish, missing) = (onnx("refused/mish.onnx"), folder.path().join("missing.onnx"));
+    for (call, code, part) in [
+        (call!("import", &mish, "-o", &path), 1, "node `Mul_m` (Mul)"),
+        (call!("import", &a, &other, "-o", &path), 1, "kernel 5"),
+        (call!("import", &missing, "-o", &path), 1, "missing.onnx"),
+        (call!("import", &*MODEL, "-o", &path), 1, "an ONNX file"),
+        (call!("import", &a, "--labels", "x,y", "-o", &path), 1, "expected 3"),
+        (call!("import", onnx("any_size.onnx"), "-o", &path), 1, "--size"),
+        (call!("import", &a, "--au-labels", "x", "-o", &path), 2, "AU.onnx"),
+        (call!("import", &a, "--size", "0", "-o", &path), 2, "N or HxW"),
+        (call!("import", &a, &a, "--names", "x", "-o", &path), 2, "--names"),
+        (call!("import", &a, "-o", &a), 2, "apart from the inputs"),
+    ] {
+        assert!(call.fails(code).contains(part), "{}", call.stderr);
+    }
+    assert!(names(folder.path()).is_empty());
 }

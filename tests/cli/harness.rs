@@ -39,6 +39,11 @@ pub fn image() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/rgb.png")
 }
 
+/// A file of tests/onnx.
+pub fn onnx(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx").join(name)
+}
+
 /// The binary with arguments; Rust's backtraces would only hide a panic's one line.
 pub fn awsnet<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_awsnet"));

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
-
-import onnx
 from onnx import TensorProto, numpy_helper
+from safetensors.numpy import save_file
 
 Array = NDArray[Any]
 

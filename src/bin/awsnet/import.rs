@@ -161,6 +161,7 @@ pub fn main(args: &Args) -> Outcome {
     }
     let file = OutputFile::create(&args.output, &files)?;
     let imported = import(&files, &options)?;
+    file.write(imported.bytes())?;
     for text in imported.notes() {
         output::note(&one_line(text));
     }
@@ -170,5 +171,5 @@ pub fn main(args: &Args) -> Outcome {
         }
         None => output::note("the model is not compared with the graphs"),
     }
-    file.write(imported.bytes())
+    Ok(())
 }

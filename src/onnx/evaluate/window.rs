@@ -82,11 +82,11 @@ pub(in super::super) fn window(node: &Node, size: [usize; 2], kernel: Option<[us
         }
         "VALID" => {}
         "SAME_UPPER" | "SAME_LOWER" => {
-            for axis in 0..2 {
-                let count = size[axis].div_ceil(window.stride[axis]);
+            for (axis, size) in size.into_iter().enumerate() {
+                let count = size.div_ceil(window.stride[axis]);
                 let span = window.span(axis).ok_or_else(|| fault("a window", "one too large"))?;
                 let reach = (count.saturating_sub(1)) * window.stride[axis] + span;
-                let total = reach.saturating_sub(size[axis]);
+                let total = reach.saturating_sub(size);
                 let (less, more) = (total / 2, total - total / 2);
                 window.pads[axis] = if auto_pad == "SAME_UPPER" { [less, more] } else { [more, less] };
             }

@@ -161,9 +161,8 @@ impl Lowering<'_> {
             shape == [full_shape[0], 1, 1] && gate.iter().zip(full).all(|(&gate, &full)| gate == full / plane)
         };
         let (ints_a, ints_b) = (spread_a.as_ints()?, spread_b.as_ints()?);
-        let (inputs, indices) = if shape_a == shape_b && ints_a == ints_b {
-            (vec![a.id, b.id], spread_a.clone())
-        } else if is_product && gates(ints_b, shape_b, ints_a, shape_a) {
+        let same = shape_a == shape_b && ints_a == ints_b;
+        let (inputs, indices) = if same || is_product && gates(ints_b, shape_b, ints_a, shape_a) {
             (vec![a.id, b.id], spread_a.clone())
         } else if is_product && gates(ints_a, shape_a, ints_b, shape_b) {
             (vec![b.id, a.id], spread_b.clone())

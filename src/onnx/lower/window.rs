@@ -213,8 +213,13 @@ impl Lowering<'_> {
         }
         let mut found = self.reduced(&map, axes);
         if found.is_none() && map.dims.len() == 4 {
-            map = self.whole(&map, node)?;
-            found = self.reduced(&map, axes);
+            // As an operation's own map, where it can be that.
+            if let Ok(whole) = self.whole(&map, node)
+                && whole.dims == map.dims
+            {
+                found = self.reduced(&whole, axes);
+                map = whole;
+            }
         }
         let Some((extent, outputs)) = found else {
             let found = format!("axes {axes:?} of {:?}", map.dims);
