@@ -877,7 +877,7 @@ impl<'a> Decider<'a> {
             let content = Content::HeadWeight { head: index, channels, positions };
             let weight = self.f32s(content, labels * positions * pitch(channels))?;
             let bias = self.f32s(Content::HeadBias(index), labels)?;
-            let scored = labels <= variants::LABELS_PER_BLOCK;
+            let scored = labels <= variants::LABELS_PER_BLOCK || head.kind() == HeadKind::Values;
             linear.push(LinearHead { head: index, branch: head.branch(), weight, bias, scored });
         }
         let operation = Operation::Heads { heads: linear, pooled: pooled.is_some() };
