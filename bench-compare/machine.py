@@ -42,11 +42,19 @@ def _versions(awsnet: Path) -> dict[str, str]:
     locked = {package["name"]: package["version"] for package in lock["package"]}
     return {
         "awsnet": f"{_output(awsnet, '--version').removeprefix('awsnet ')} ({commit.stdout.strip() or 'no git'})",
-        "onnxruntime": importlib.metadata.version("onnxruntime"),
-        "openvino": importlib.metadata.version("openvino"),
-        "pytorch": importlib.metadata.version("torch"),
+        "onnxruntime": _installed("onnxruntime"),
+        "openvino": _installed("openvino"),
+        "pytorch": _installed("torch"),
         "tract": locked["tract-onnx"],
         "candle": locked["candle-core"],
         "rustc": _output("rustc", "--version").split()[1],
         "python": platform.python_version(),
     }
+
+
+def _installed(package: str) -> str:
+    """Give the version of a package; a comparison of some libraries needs no others."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

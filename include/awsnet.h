@@ -30,12 +30,16 @@
 #ifndef AWSNET_H
 #define AWSNET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* First values: awsnet_error error = AWSNET_ERROR_INIT; */
 #define AWSNET_ERROR_INIT {sizeof(awsnet_error), 0, {0}}
-#define AWSNET_ENGINE_OPTIONS_INIT {sizeof(awsnet_engine_options), 0, 0, 0, 0, 0, 0}
+#define AWSNET_ENGINE_OPTIONS_INIT \
+    {sizeof(awsnet_engine_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define AWSNET_POOL_OPTIONS_INIT {sizeof(awsnet_pool_options), 0, 0, 0, 0, 0, 0, 0}
+#define AWSNET_RUN_OPTIONS_INIT {sizeof(awsnet_run_options), 0, 0, 0}
 #define AWSNET_ENGINE_INFO_INIT \
     {sizeof(awsnet_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0, 0}, {0, 0, 0}, 0, 0}
 #define AWSNET_HEAD_INFO_INIT {sizeof(awsnet_head_info), 0, 0, 0, 0}
@@ -81,14 +85,33 @@
 // that device works again in a new process only.
 #define AWSNET_STATUS_POISONED 10
 
-// A run did not end in time. Its engine is poisoned.
+// A run did not end in time. On a GPU its engine is poisoned; elsewhere the session works on.
 #define AWSNET_STATUS_DEADLINE 11
+
+// A run was given up because the caller's flag was set. The session works on.
+#define AWSNET_STATUS_CANCELLED 12
 
 // A fault inside awsnet; the call returns AWSNET_STATUS_INTERNAL.
 #define AWSNET_LOG_ERROR 1
 
 // A choice that was made, as where AWSNET_DEVICE_AUTO has led.
 #define AWSNET_LOG_INFO 3
+
+// What the process may use, whatever the thread is pinned to that makes the session or the pool.
+#define AWSNET_AFFINITY_PROCESS 0
+
+// What the thread that makes the session or the pool may use.
+#define AWSNET_AFFINITY_INHERIT 1
+
+// A processor for each thread, from the array processors: the first thread is pinned to the first, and so on, from the
+// beginning again where there are fewer. Linux only.
+#define AWSNET_AFFINITY_PINNED 2
+
+// For spin_us: a thread that waits sleeps at once.
+#define AWSNET_SPIN_NONE -1
+
+// For spin_us: a thread that waits never sleeps.
+#define AWSNET_SPIN_ALWAYS -2
 
 // A GPU where one works, else the CPU; the log says which, and why.
 #define AWSNET_DEVICE_AUTO 0
@@ -145,8 +168,14 @@
 // A model made ready to run: weights, and every choice about how. Immutable: any number of threads may use one at once.
 typedef struct awsnet_engine awsnet_engine;
 
+// A place for a thread of the caller's in a run. Not to be kept: awsnet_help_run is called with it once.
+typedef struct awsnet_help awsnet_help;
+
 // A network as its file states it. Immutable: any number of threads may use one at once.
 typedef struct awsnet_model awsnet_model;
+
+// Threads that the sessions of several engines share. Any number of threads may use one at once.
+typedef struct awsnet_pool awsnet_pool;
 
 // One caller's memory and threads. Any thread may use it, one at a time.
 typedef struct awsnet_session awsnet_session;
@@ -175,6 +204,35 @@ typedef struct awsnet_error {
     char message[504];
 } awsnet_error;
 
+// Which processors the library's threads may use, one of AWSNET_AFFINITY_*. The caller's own thread stays where it is.
+typedef int32_t awsnet_affinity;
+
+// What each of the library's threads calls first, with its number from 0 on, on several threads at once. It must return.
+typedef void (*awsnet_thread_start_callback)(void *user_data,
+                                             uint32_t number);
+
+// How a pool is made. All zero but struct_size takes every default: awsnet_pool_options options =
+// AWSNET_POOL_OPTIONS_INIT;
+typedef struct awsnet_pool_options {
+    // sizeof(awsnet_pool_options)
+    uint32_t struct_size;
+    // Threads that help those that run sessions; 0 is one for each processor that the process may use, but one.
+    uint32_t threads;
+    // Microseconds that a thread that waits keeps its processor before it sleeps; 0 is the default, 200. Or
+    // AWSNET_SPIN_NONE or AWSNET_SPIN_ALWAYS.
+    int32_t spin_us;
+    // Where the threads run.
+    awsnet_affinity affinity;
+    // For AWSNET_AFFINITY_PINNED, the numbers of processors; else NULL.
+    const uint32_t *processors;
+    // How many there are.
+    size_t processor_count;
+    // What each thread calls first; NULL for nothing.
+    awsnet_thread_start_callback thread_start;
+    // For thread_start.
+    void *thread_start_user_data;
+} awsnet_pool_options;
+
 // Where to run: one of AWSNET_DEVICE_*.
 typedef int32_t awsnet_device;
 
@@ -183,6 +241,12 @@ typedef int32_t awsnet_precision;
 
 // When a session on a GPU captures the CUDA graphs that its runs replay: one of AWSNET_GRAPHS_*.
 typedef int32_t awsnet_graphs;
+
+// Threads of the caller's own: has awsnet_help_run called with this help on one of them, soon or late, and returns at once.
+// It is called within runs, on any of their threads, and must return (no longjmp, no exception). A run never waits for a
+// help that has not begun.
+typedef void (*awsnet_executor_callback)(void *user_data,
+                                         struct awsnet_help *help);
 
 // How to run a model. All zero but struct_size takes every default: awsnet_engine_options options =
 // AWSNET_ENGINE_OPTIONS_INIT;
@@ -197,11 +261,33 @@ typedef struct awsnet_engine_options {
     awsnet_precision precision;
     // The most images that one run takes; 0 is 1.
     uint32_t batch;
-    // Threads of each session, the caller's included; 0 is one a processor. Results are the same bits with any number. A
-    // GPU needs the caller's only.
+    // Threads of each session, the caller's included; 0 is as many as the network can use, up to the processors that the
+    // process may use. Results are the same bits with any number. A GPU needs the caller's only, and what follows about
+    // threads is not for it.
     uint32_t threads;
     // When a session on a GPU captures its graphs.
     awsnet_graphs graphs;
+    // Microseconds that a thread that waits, for more to do or for others, keeps its processor before it sleeps; 0 is the
+    // default, 200. Or AWSNET_SPIN_NONE or AWSNET_SPIN_ALWAYS.
+    int32_t spin_us;
+    // Where the threads of sessions run, besides the caller's.
+    awsnet_affinity affinity;
+    // 0
+    uint32_t reserved;
+    // For AWSNET_AFFINITY_PINNED, the numbers of processors; else NULL.
+    const uint32_t *processors;
+    // How many there are.
+    size_t processor_count;
+    // What each thread of a session calls first; NULL for nothing. The session is made when all have returned.
+    awsnet_thread_start_callback thread_start;
+    // For thread_start.
+    void *thread_start_user_data;
+    // Threads that sessions share, instead of their own; NULL for none. It may be destroyed before the engine.
+    const struct awsnet_pool *pool;
+    // The caller's own threads, instead; NULL for none.
+    awsnet_executor_callback executor;
+    // For executor.
+    void *executor_user_data;
 } awsnet_engine_options;
 
 // What an engine has come to: awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;
@@ -273,6 +359,19 @@ typedef struct awsnet_predictions {
     // Floats that each buffer of the head has room for.
     size_t capacity[2];
 } awsnet_predictions;
+
+// What a run keeps to: awsnet_run_options options = AWSNET_RUN_OPTIONS_INIT;
+typedef struct awsnet_run_options {
+    // sizeof(awsnet_run_options)
+    uint32_t struct_size;
+    // 0
+    uint32_t reserved;
+    // Microseconds after the call when the run gives up with AWSNET_STATUS_DEADLINE; 0 for never.
+    uint64_t timeout_us;
+    // A flag by which another thread ends the run with AWSNET_STATUS_CANCELLED; NULL for none. It is read atomically, and
+    // stays as it is: the caller clears it for the next run. On a GPU it is read before the work is queued, and not again.
+    const bool *cancel;
+} awsnet_run_options;
 
 // 8-bit images as a camera or a decoder gives them, [count][height][width][channels]: awsnet_images_u8 images =
 // AWSNET_IMAGES_U8_INIT;
@@ -364,6 +463,20 @@ awsnet_status awsnet_model_load_bytes(const void *bytes,
 // Frees a model; NULL is none. Engines made from it go on.
 awsnet_status awsnet_model_destroy(struct awsnet_model *model);
 
+// Makes a pool, for awsnet_engine_options. options: NULL takes every default.
+//
+// AWSNET_STATUS_MEMORY: a thread cannot be had.
+awsnet_status awsnet_pool_create(const struct awsnet_pool_options *options,
+                                 struct awsnet_pool **pool,
+                                 struct awsnet_error *error);
+
+// Frees a pool; NULL is none. Its threads end with the last engine and session that use it.
+awsnet_status awsnet_pool_destroy(struct awsnet_pool *pool);
+
+// Works on a run until there is nothing to do for as long as the engine's threads spin, and frees the help; NULL is none.
+// Too late it returns at once. It may be called after the session is destroyed.
+awsnet_status awsnet_help_run(struct awsnet_help *help);
+
 // Makes a model ready to run. The engine needs the model no longer: it can be destroyed at once, which frees its weights.
 // options: NULL takes every default.
 //
@@ -443,14 +556,26 @@ awsnet_status awsnet_session_run(struct awsnet_session *session,
 
 // As awsnet_session_run, and gives up timeout_us microseconds after the call.
 //
-// AWSNET_STATUS_DEADLINE: work on a GPU cannot be taken back, so the engine is poisoned, and what the device may still
-// use is never freed. A run on the CPU always ends and is not interrupted.
+// AWSNET_STATUS_DEADLINE: a CPU has looked at the clock between pieces of work of a fraction of a millisecond, and the
+// session works on. Work on a GPU cannot be taken back, so the engine is poisoned, and what the device may still use is
+// never freed.
 awsnet_status awsnet_session_run_within(struct awsnet_session *session,
                                         const float *images,
                                         size_t len,
                                         uint64_t timeout_us,
                                         const struct awsnet_predictions *predictions,
                                         struct awsnet_error *error);
+
+// As awsnet_session_run, with options; NULL for none.
+//
+// AWSNET_STATUS_DEADLINE: as for awsnet_session_run_within.
+// AWSNET_STATUS_CANCELLED: the flag was set; the session works on.
+awsnet_status awsnet_session_run_with(struct awsnet_session *session,
+                                      const float *images,
+                                      size_t len,
+                                      const struct awsnet_run_options *options,
+                                      const struct awsnet_predictions *predictions,
+                                      struct awsnet_error *error);
 
 // Runs the network on 8-bit images, which it normalises. Returns when the results are there; else as awsnet_session_run.
 awsnet_status awsnet_session_run_u8(struct awsnet_session *session,
@@ -473,6 +598,12 @@ awsnet_status awsnet_session_scores(struct awsnet_session *session,
                                     size_t capacity,
                                     size_t *count,
                                     struct awsnet_error *error);
+// As awsnet_session_run_u8, with options, as awsnet_session_run_with.
+awsnet_status awsnet_session_run_u8_with(struct awsnet_session *session,
+                                         const struct awsnet_images_u8 *images,
+                                         const struct awsnet_run_options *options,
+                                         const struct awsnet_predictions *predictions,
+                                         struct awsnet_error *error);
 
 // Queues a run on a CUDA stream and returns at once; for an engine on AWSNET_DEVICE_CUDA. It does not wait for the
 // device. It allocates where format, count and addresses are none of the last 16 that the session has seen, and nothing

@@ -1,35 +1,78 @@
 //! A plan made ready to run: what all its sessions share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cpu::plan::CpuPlan;
-use crate::cpu::{self, CpuSession};
+use crate::cpu::{Affinity, CpuSession, Executor, Helpers, Pool, ThreadOptions, Threads};
 #[cfg(feature = "cuda")]
 use crate::cuda::{CudaEngine, CudaSession};
 use crate::error::{Error, ErrorKind, Result};
+use crate::float_environment::FloatEnvironment;
 use crate::model::Model;
 use crate::plan::{BackendPlan, Plan, Target};
 use crate::session::{Running, Session};
 
-/// How an engine runs: with a thread a processor, and all graphs captured at the start, unless a setter says otherwise.
+/// How an engine runs: with as many threads as the network can use, and all graphs captured at the start, unless a setter
+/// says otherwise. What concerns threads is a CPU's; a GPU and the reference need the caller's only.
+///
+/// `docs/latency.md` is about choosing.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct EngineOptions {
-    threads: usize,
+    threads: ThreadOptions,
     graphs: Graphs,
 }
 
 impl EngineOptions {
-    /// A thread a processor; all graphs at the start.
+    /// As many threads as the network can use; all graphs at the start.
     pub fn new() -> Self {
         EngineOptions::default()
     }
 
-    /// Threads of each session, the caller's included; 0, the default, takes one a processor.
+    /// Threads of each session, the caller's included; 0, the default, takes as many as make a run of a whole batch
+    /// faster, up to the processors that the process may use and a container's quota.
     ///
-    /// The results are the same bits whatever the number. A GPU needs the caller's only.
+    /// The results are the same bits whatever the number.
     pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = threads;
+        self.threads.threads = threads;
+        self
+    }
+
+    /// How long a thread that waits, for more to do or for others to be done, keeps its processor before it sleeps; 200 us
+    /// unless this says otherwise. Behind the first 50 us it gives the processor to any other thread that wants it.
+    ///
+    /// Zero never spins: each wait then ends with a wake-up by the system. [`Duration::MAX`] never sleeps, which is for
+    /// processors that nothing else is to use.
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.threads.life.spin = spin;
+        self
+    }
+
+    /// Where the threads of sessions run, besides the caller's, which stays where it is.
+    pub fn affinity(mut self, affinity: Affinity) -> Self {
+        self.threads.life.affinity = affinity;
+        self
+    }
+
+    /// What each thread of a session calls first, with its number from 0 on: to take a name, a priority, a place in
+    /// somebody's accounting. The session is made when all have returned; one that panics is an error of it.
+    pub fn thread_start(mut self, start: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.threads.life.set_thread_start(start);
+        self
+    }
+
+    /// Sessions have no threads of their own, but those of a pool, as many of them as are free and no more than
+    /// [`threads`](Self::threads) says. Where those run and begin is the pool's to say.
+    pub fn pool(mut self, pool: &Pool) -> Self {
+        self.threads.helpers = Helpers::Pool(pool.clone());
+        self
+    }
+
+    /// Sessions have no threads of their own, but ask an executor of the caller's for help. Takes the place of a
+    /// [`pool`](Self::pool).
+    pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
+        self.threads.helpers = Helpers::Executor(executor);
         self
     }
 
@@ -57,14 +100,13 @@ pub enum Graphs {
 pub struct Engine {
     plan: Arc<Plan>,
     backend: Backend,
-    threads: usize,
 }
 
 /// What runs, weights and all; each has taken its part out of the plan.
 #[derive(Clone, Debug)]
 enum Backend {
     Reference(Arc<Model>),
-    Cpu(Arc<CpuPlan>),
+    Cpu(Arc<CpuPlan>, Threads),
     #[cfg(feature = "cuda")]
     Cuda {
         engine: Arc<CudaEngine>,
@@ -76,7 +118,8 @@ impl Engine {
     /// Makes a plan ready to run.
     ///
     /// On a GPU, loads the kernels and uploads the weights. Errors: an instruction set that this processor does not
-    /// have, more than 1024 threads; a GPU that is not there, does not have the memory or refuses to work.
+    /// have, more than 1024 threads, processors that cannot be had, where threads run and begin beside a pool or an executor;
+    /// a GPU that is not there, does not have the memory or refuses to work.
     pub fn new(mut plan: Plan, options: &EngineOptions) -> Result<Self> {
         if let Target::Cpu(isa) = plan.target()
             && !isa.is_available()
@@ -84,17 +127,12 @@ impl Engine {
             let expected = format!("a processor with {isa}, for which the plan was made");
             return Err(Error::new(ErrorKind::Device, "cpu", expected, "one without"));
         }
-        let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from).min(cpu::MAX_THREADS),
-            threads => threads,
-        };
-        if threads > cpu::MAX_THREADS {
-            let expected = format!("from 1 to {}", cpu::MAX_THREADS);
-            return Err(Error::new(ErrorKind::Input, "threads", expected, threads.to_string()));
-        }
         let backend = match plan.take_backend() {
             Some(BackendPlan::Reference(model)) => Backend::Reference(Arc::new(*model)),
-            Some(BackendPlan::Cpu(plan)) => Backend::Cpu(Arc::new(plan)),
+            Some(BackendPlan::Cpu(cpu)) => {
+                let threads = Threads::new(&options.threads, plan.nodes(), cpu.pass, cpu.isa)?;
+                Backend::Cpu(Arc::new(cpu), threads)
+            }
             #[cfg(feature = "cuda")]
             Some(BackendPlan::Cuda(plan)) => {
                 Backend::Cuda { engine: Arc::new(CudaEngine::new(*plan)?), graphs: options.graphs }
@@ -108,7 +146,7 @@ impl Engine {
                 return Err(Error::new(ErrorKind::Plan, "plan", "a plan with its weights", "one without"));
             }
         };
-        Ok(Engine { plan: Arc::new(plan), backend, threads })
+        Ok(Engine { plan: Arc::new(plan), backend })
     }
 
     /// The plan that the engine runs.
@@ -118,18 +156,25 @@ impl Engine {
 
     /// Threads of each session, the caller's included.
     pub fn threads(&self) -> usize {
-        self.threads
+        match &self.backend {
+            Backend::Cpu(_, threads) => threads.members,
+            Backend::Reference(_) => 1,
+            #[cfg(feature = "cuda")]
+            Backend::Cuda { .. } => 1,
+        }
     }
 
     /// A session: one caller's memory and threads.
     ///
-    /// Errors: not enough memory for the arena, no thread to be had, a device that refuses to work.
+    /// Errors: not enough memory for the arena, no thread to be had, one whose start panics; a pool of the process that this
+    /// one was forked from; a device that refuses to work.
     pub fn session(&self) -> Result<Session> {
+        let _environment = FloatEnvironment::enter();
         let running = match &self.backend {
             Backend::Reference(model) => Running::Reference(Arc::clone(model)),
-            Backend::Cpu(plan) => {
+            Backend::Cpu(plan, threads) => {
                 self.check_memory()?;
-                Running::Cpu(Box::new(CpuSession::new(Arc::clone(plan), self.threads)?))
+                Running::Cpu(Box::new(CpuSession::new(Arc::clone(plan), threads)?))
             }
             #[cfg(feature = "cuda")]
             Backend::Cuda { engine, graphs } => {

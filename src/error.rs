@@ -27,10 +27,13 @@ pub enum ErrorKind {
     /// The device asked for is missing or refused to work.
     Device,
     /// A fault of the device that it does not recover from: this engine is of no use any more, and every later call of
-    /// it says so. Start a new process; engines on other devices are not affected.
+    /// it says so. Start a new process; engines on other devices are not affected. Or a session, or pool, of the process
+    /// that this one was forked from, whose threads have stayed there; make another.
     Poisoned,
-    /// A run did not end by its deadline; its engine is poisoned.
+    /// A run did not end by its deadline. On a GPU its engine is poisoned; elsewhere the session works on.
     Deadline,
+    /// A run was given up because its caller's flag was set; the session works on.
+    Cancelled,
     /// More memory would be needed than there is.
     Memory,
     /// A run was broken off by a fault of this library; the session must not be used again.

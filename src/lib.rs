@@ -51,7 +51,7 @@
 //!
 //! On by default: `cuda`, the CUDA backend. Off by default: `image`, as above; `ndarray`, images from arrays and scores as
 //! arrays; `serde`, `Serialize` for predictions, shapes, branches and kinds of errors; `log`, plans and captured graphs in
-//! the application's log; `capi`, the C interface; `cli`, the command line, which brings `image`.
+//! the application's log; `capi`, the C interface; `onnx`, model files from ONNX files; `cli`, the command line, which brings `image` and `onnx`.
 
 #![warn(missing_docs)]
 
@@ -67,12 +67,16 @@ mod engine;
 mod error;
 #[doc(hidden)]
 pub mod file;
+mod float_environment;
 mod graph;
 #[cfg(feature = "image")]
 pub mod image;
+mod limits;
 mod log;
 mod memory;
 pub mod model;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod op;
 mod parallel;
 mod pixels;
@@ -84,6 +88,7 @@ mod tensor;
 pub mod tune;
 pub mod verify;
 
+pub use cpu::{Affinity, Executor, Help, Pool, PoolOptions};
 pub use device::{Device, Resolved};
 pub use engine::{Engine, EngineOptions, Graphs};
 pub use error::{Error, ErrorKind, Result};
@@ -92,6 +97,8 @@ pub use pixels::{Images, ImagesU8};
 pub use plan::{
     Conv2dAlgorithm, Gpu, Isa, Node, Plan, PlanOptions, Precision, Target, Tuning, WinogradTile, Work,
 };
-pub use predictions::{HeadPrediction, OwnedPrediction, Prediction, Predictions, PredictionsIter, Score, Scores};
+pub use predictions::{
+    HeadPrediction, OwnedPrediction, Prediction, Predictions, PredictionsIter, Score, Scores,
+};
 pub use session::{RunOptions, Session};
 pub use tensor::{DType, Shape, Tensor};

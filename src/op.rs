@@ -277,7 +277,10 @@ impl Op {
                 for shape in inputs {
                     if (shape.height, shape.width) != (input.height, input.width) {
                         return Err(error(
-                            format!("maps of {}x{} pixels, as the first of them has", input.height, input.width),
+                            format!(
+                                "maps of {}x{} pixels, as the first of them has",
+                                input.height, input.width
+                            ),
                             shape.to_string(),
                         ));
                     }
@@ -405,14 +408,16 @@ impl Activation {
     /// slopes.
     pub(crate) fn lipschitz(&self, steepest: f32) -> f64 {
         match self {
-            Activation::None | Activation::Relu | Activation::Relu6 | Activation::Elu | Activation::Tanh => 1.0,
+            Activation::None | Activation::Relu | Activation::Relu6 | Activation::Elu | Activation::Tanh => {
+                1.0
+            }
             Activation::LeakyRelu { negative_slope } => f64::from(negative_slope.abs()).max(1.0),
             Activation::Prelu => f64::from(steepest).max(1.0),
             Activation::Sigmoid => 0.25,
             Activation::HardSigmoid => 1.0 / 6.0,
-            Activation::Silu => 1.1,      // the maximum of silu' is 1.0998..., at x = 2.3994
+            Activation::Silu => 1.1, // the maximum of silu' is 1.0998..., at x = 2.3994
             Activation::HardSwish => 1.5, // at x = 3
-            Activation::Gelu => 1.13,     // the maximum of gelu' is 1.1289..., at x = sqrt(2)
+            Activation::Gelu => 1.13, // the maximum of gelu' is 1.1289..., at x = sqrt(2)
             Activation::GeluTanh => 1.13,
         }
     }

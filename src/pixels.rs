@@ -186,7 +186,8 @@ pub(crate) fn byte_of(input: &Input, channel: usize) -> usize {
 
 /// How each channel is made.
 pub(crate) fn normalised(input: &Input) -> Vec<Normalised> {
-    let of_channel = |(channel, (&mean, &std))| Normalised { table: table(mean, std), byte: byte_of(input, channel) };
+    let of_channel =
+        |(channel, (&mean, &std))| Normalised { table: table(mean, std), byte: byte_of(input, channel) };
     input.mean.iter().zip(&input.std).enumerate().map(of_channel).collect()
 }
 

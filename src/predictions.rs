@@ -103,7 +103,9 @@ impl PredictionBuffers {
 
     /// Computes the probabilities of the first `len` images from their logits.
     pub(crate) fn score(&mut self, len: usize) {
-        for ((head, logits), probabilities) in self.heads.iter().zip(&self.logits).zip(&mut self.probabilities) {
+        for ((head, logits), probabilities) in
+            self.heads.iter().zip(&self.logits).zip(&mut self.probabilities)
+        {
             let logits = logits.chunks_exact(head.len);
             let images = logits.zip(probabilities.chunks_exact_mut(head.len)).take(len);
             match head.kind {
@@ -550,10 +552,9 @@ mod tests {
             predictions.get(0).expect("an image").into_owned()
         });
         let copy = owned.clone();
-        let label =
-            std::thread::spawn(move || copy.view().emotion().map(|emotion| emotion.label.to_owned()))
-                .join()
-                .expect("a thread");
+        let label = std::thread::spawn(move || copy.view().emotion().map(|emotion| emotion.label.to_owned()))
+            .join()
+            .expect("a thread");
         assert_eq!(label.as_deref(), Some("joy"));
         assert_eq!(owned.view().head("au").expect("a head").logits, [3.0, -3.0]);
         assert_eq!(owned.view().active().count(), 1);
@@ -565,7 +566,10 @@ mod tests {
             let names: Vec<&str> = predictions.heads().map(|head| head.name).collect();
             assert_eq!(names, ["mood", "emotion", "au", "raw"]);
             let raw = predictions.head("raw").expect("a head");
-            assert_eq!((raw.logits, raw.probabilities), (&[0.0, 7.0, 1.0, 7.0][..], &[0.0, 7.0, 1.0, 7.0][..]));
+            assert_eq!(
+                (raw.logits, raw.probabilities),
+                (&[0.0, 7.0, 1.0, 7.0][..], &[0.0, 7.0, 1.0, 7.0][..])
+            );
             assert!(raw.labels.is_empty() && predictions.head("none").is_none());
             let prediction = predictions.get(1).expect("an image");
             let mood = prediction.head("mood").expect("a head");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::cpu::CpuSession;
@@ -9,7 +10,9 @@ use crate::cuda;
 #[cfg(feature = "cuda")]
 use crate::cuda::CudaSession;
 use crate::error::{Error, ErrorKind, Result};
+use crate::float_environment::FloatEnvironment;
 use crate::graph::node::{ValueId, Work};
+use crate::limits::Limits;
 use crate::model::Model;
 use crate::pixels::{self, Images, Normalised, Pixels, Rows, check_count, check_stride_sizes};
 use crate::plan::Plan;
@@ -21,22 +24,49 @@ use crate::tensor::Shape;
 #[derive(Debug, Default)]
 #[must_use]
 pub struct RunOptions<'a> {
-    deadline: Option<Instant>,
+    limits: Limits<'a>,
     times: Option<&'a mut [Duration]>,
 }
 
 impl<'a> RunOptions<'a> {
-    /// Neither a deadline nor times.
+    /// Neither a deadline, nor a flag, nor times.
     pub fn new() -> Self {
         RunOptions::default()
     }
 
     /// When the run gives up with [`ErrorKind::Deadline`].
     ///
-    /// Work on a GPU cannot be taken back: a missed deadline poisons the engine, and what the device may still use is
-    /// never freed. A run on the CPU always ends and is not interrupted.
+    /// A CPU looks at the clock before every task of every node, a fraction of a millisecond each, and before it returns:
+    /// results that are there are in time. The session works on. The reference looks between images. Work on a GPU cannot
+    /// be taken back: a missed deadline poisons the engine, and what the device may still use is never freed.
     pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
+        self.limits.deadline = Some(deadline);
+        self
+    }
+
+    /// A flag by which another thread ends the run with [`ErrorKind::Cancelled`]. The caller clears it for the next.
+    ///
+    /// Looked at where the clock is for a deadline; the session works on. On a GPU it is looked at before the work is
+    /// queued, and not again.
+    ///
+    /// ```
+    /// # fn run(session: &mut awsnet::Session, image: &[f32]) -> awsnet::Result<()> {
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// use awsnet::{ErrorKind, RunOptions};
+    ///
+    /// let cancel = AtomicBool::new(false);
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| cancel.store(true, Ordering::Relaxed));
+    ///     match session.run_with(image, RunOptions::new().cancel(&cancel)) {
+    ///         Err(error) if error.kind() == ErrorKind::Cancelled => Ok(()),
+    ///         other => other.map(|_| ()),
+    ///     }
+    /// })
+    /// # }
+    /// ```
+    pub fn cancel(mut self, cancel: &'a AtomicBool) -> Self {
+        self.limits.cancel = Some(cancel);
         self
     }
 
@@ -103,9 +133,9 @@ impl Session {
         self.run_checked(images.into(), RunOptions::new())
     }
 
-    /// As [`run`](Self::run), with a deadline, or the times of nodes.
+    /// As [`run`](Self::run), with a deadline, a flag that cancels, or the times of nodes.
     ///
-    /// Errors: as [`run`](Self::run); [`ErrorKind::Deadline`]; another number of times than nodes, times on a backend
+    /// Errors: as [`run`](Self::run); [`ErrorKind::Deadline`]; [`ErrorKind::Cancelled`]; another number of times than nodes, times on a backend
     /// other than the CPU.
     ///
     /// ```
@@ -169,8 +199,9 @@ impl Session {
     }
 
     fn run_checked(&mut self, images: Images<'_>, options: RunOptions<'_>) -> Result<Predictions<'_>> {
+        let _environment = FloatEnvironment::enter();
         let (images, count) = self.check(images)?;
-        let RunOptions { deadline, times } = options;
+        let RunOptions { limits, times } = options;
         if let Some(times) = &times {
             self.check_times(times)?;
         }
@@ -180,7 +211,8 @@ impl Session {
             #[cfg(feature = "cuda")]
             Running::Cuda(session) => {
                 let is_u8 = stage(&images, count, self.plan.input().shape, session.staging()?);
-                session.run(is_u8, count, deadline, &mut self.predictions)?;
+                Limits { deadline: None, ..limits }.check()?;
+                session.run(is_u8, count, limits.deadline, &mut self.predictions)?;
             }
             Running::Cpu(session) => {
                 if self.broken {
@@ -189,13 +221,14 @@ impl Session {
                     return Err(Error::new(ErrorKind::Internal, "session", expected, found));
                 }
                 let images = images.pixels(&self.staging, &self.normalised);
-                let result = session.run(images, count, &mut self.predictions, times);
-                self.broken = result.is_err();
+                let result = session.run(images, count, &mut self.predictions, limits, times);
+                self.broken = matches!(&result, Err(error) if error.kind() == ErrorKind::Internal);
                 result?;
             }
             Running::Reference(model) => {
                 let images = images.pixels(&self.staging, &self.normalised);
                 for index in 0..count {
+                    limits.check()?;
                     let evaluation = reference::evaluate(model, &images.image(model.input().shape, index));
                     for (head, logits) in evaluation.logits.iter().enumerate() {
                         let out = self.predictions.logits_mut(head, index);
@@ -203,9 +236,9 @@ impl Session {
                     }
                 }
                 self.predictions.score(count);
+                limits.check()?;
             }
         }
-        let _ = deadline; // of a GPU's runs
         self.predicted = count;
         Ok(self.predictions.first(count))
     }

@@ -21,6 +21,7 @@ mod winograd;
 
 use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::float_environment::FloatEnvironment;
 use crate::graph::node::ValueId;
 use crate::model::init::Random;
 use crate::model::{AwsUnit, Gate, Layer, Model, Weights};
@@ -45,6 +46,7 @@ fn storing(precision: Precision) -> (f64, f64) {
 /// Images to compare on: `count` of them, [N, C, H, W], uniform from -2 to 2, about what normalised pixels are. The same
 /// seed gives the same images.
 pub fn random_images(model: &Model, count: usize, seed: u64) -> Vec<f32> {
+    let _environment = FloatEnvironment::enter();
     let mut random = Random::new(seed);
     (0..count.saturating_mul(model.input().shape.len())).map(|_| random.between(-2.0, 2.0)).collect()
 }
@@ -77,6 +79,7 @@ pub fn layers(
     threads: usize,
     images: &[f32],
 ) -> Result<Vec<NodeAgreement>> {
+    let _environment = FloatEnvironment::enter();
     let target = options.resolve()?.target;
     if target == Target::Reference {
         let expected = "a backend to compare with the reference";
@@ -132,7 +135,8 @@ pub fn layers(
                 Work::Heads { heads, pooled } => {
                     let mut features = Bounded::exact(read(node.inputs[0])?);
                     if let Some(layer) = pooled {
-                        features = layer_bounds(&[&model.layers()[*layer]], &[features.value], None, None, None);
+                        features =
+                            layer_bounds(&[&model.layers()[*layer]], &[features.value], None, None, None);
                     }
                     for &head in heads {
                         let branch = model.heads()[head].branch();

@@ -56,7 +56,8 @@ fn engine(case: &str, isa: Isa, threads: usize) -> Engine {
 
 /// Reads everything that predictions offer.
 fn read(predictions: Predictions) -> f32 {
-    let scores = predictions.iter().flat_map(|p| p.heads().map(|head| head.logits[0] + head.probabilities[0]));
+    let scores =
+        predictions.iter().flat_map(|p| p.heads().map(|head| head.logits[0] + head.probabilities[0]));
     let label = |p: awsnet::Prediction| p.emotion().map_or(0, |emotion| emotion.label.len());
     let labels: usize = predictions.iter().map(|p| label(p) + p.active().count()).sum();
     scores.sum::<f32>() + labels as f32

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 use std::thread::{self, ThreadId};
 
-use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::HeadKind;
+use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::{
     Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Predictions, Session, Shape,
 };

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use awsnet::model::ChannelOrder;
 use awsnet::image::{self, FaceBox, Fit, Limits, Picture};
+use awsnet::model::ChannelOrder;
 use awsnet::{Error, ErrorKind};
 
 fn file(name: &str) -> PathBuf {

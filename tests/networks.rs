@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use awsnet::__tests::reference::{self, Map};
 use awsnet::model::{AwsUnit, Source};
 use awsnet::{
-    Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Session,
-    Target, WinogradTile, verify,
+    Conv2dAlgorithm, Device, Engine, EngineOptions, ErrorKind, Model, Plan, PlanOptions, Session, Target,
+    WinogradTile, verify,
 };
 use common::{Network, Numbers, Rng};
 use isas::isas;
@@ -42,7 +42,9 @@ fn session_of(model: &Model, options: PlanOptions, threads: usize) -> Session {
 
 /// So many networks of each version, with their seeds, and how messages name them.
 fn networks(count: u64) -> impl Iterator<Item = (u64, String, Model)> {
-    let of = |version, seed, file: common::ModelFile| (seed, format!("seed {seed} of version {version}"), file.model());
+    let of = |version, seed, file: common::ModelFile| {
+        (seed, format!("seed {seed} of version {version}"), file.model())
+    };
     let first = (0..count).map(move |seed| of(1, seed, network(seed, Numbers::Real)));
     first.chain((0..count).map(move |seed| of(2, seed, network_of_version_2(seed))))
 }
@@ -134,7 +136,8 @@ fn logits_and_decisions_agree_with_the_reference_end_to_end() {
                 let undecided = |distance: f64| distance.abs() < 1e-3;
                 for (head, logits) in found.heads().zip(expected) {
                     if let Some(winner) = head.winner() {
-                        let (top, best) = (logits[winner.index], logits.iter().copied().fold(f64::MIN, f64::max));
+                        let (top, best) =
+                            (logits[winner.index], logits.iter().copied().fold(f64::MIN, f64::max));
                         assert!(top == best || undecided(top - best), "{place} on {isa}");
                     }
                     let active: Vec<usize> = head.active().map(|unit| unit.index).collect();
@@ -589,6 +592,154 @@ fn what_fuses_and_what_does_not() {
             }
         }
         logits_agree(&model, &images, what);
+    }
+}
+
+/// A convolution of version 2's cases, with so many channels.
+fn conv_of(name: &str, input: &str, channels: usize) -> (Value, usize) {
+    (with(conv(name), json!({"input": input})), channels)
+}
+
+/// Small graphs of version 2, and the nodes that their plans have before that of the head, which reads the last layer.
+fn fusions_of_version_2() -> Vec<(&'static str, Vec<(Value, usize)>, &'static [&'static str])> {
+    let concat = |name: &str, inputs: &[&str]| (json!({"name": name, "op": "concat", "inputs": inputs}), 0);
+    let layer = |entry: Value| (entry, 0);
+    vec![
+        (
+            "scale, residual and activation of three identities",
+            vec![
+                conv_of("s", "image", 4),
+                conv_of("r", "image", 4),
+                conv_of("a", "image", 4),
+                layer(identity("b", json!({"scale": "s"}))),
+                layer(identity("c", json!({"residual": "r"}))),
+                layer(identity("d", json!({"activation": "hardswish"}))),
+            ],
+            &["s", "r", "d"],
+        ),
+        (
+            "not: a scale behind a residual",
+            vec![
+                conv_of("s", "image", 4),
+                conv_of("a", "image", 4),
+                layer(identity("b", json!({"residual": "s"}))),
+                layer(identity("c", json!({"scale": "s"}))),
+            ],
+            &["s", "b", "c"],
+        ),
+        (
+            "not: squeeze-and-excitation, whose factors come from the map that they scale",
+            vec![
+                conv_of("a", "image", 4),
+                layer(json!({"name": "mean", "op": "global_avg_pool2d"})),
+                (json!({"name": "fc1", "op": "conv2d", "kernel": 1, "activation": "silu"}), 2),
+                (json!({"name": "fc2", "op": "conv2d", "kernel": 1, "activation": "sigmoid"}), 4),
+                layer(identity("b", json!({"input": "a", "scale": "fc2"}))),
+            ],
+            &["a", "mean", "fc1", "fc2", "b"],
+        ),
+        (
+            "a batch norm alone is a node, and what is behind it joins",
+            vec![
+                conv_of("a", "image", 4),
+                layer(identity("b", json!({"batch_norm": "b.norm"}))),
+                layer(identity("c", json!({"activation": "prelu", "prelu": "c.slopes"}))),
+            ],
+            &["a", "c"],
+        ),
+        (
+            "a pooling and the batch norm behind it are two",
+            vec![conv_of("a", "image", 4), layer(with(max_pool("b"), json!({"batch_norm": "b.norm"})))],
+            &["b max_pool2d", "b"],
+        ),
+        (
+            "a concatenation of whole blocks of channels moves nothing",
+            vec![
+                conv_of("a", "image", 16),
+                conv_of("b", "image", 32),
+                conv_of("c", "b", 5),
+                concat("d", &["a", "b", "c"]),
+                conv_of("e", "d", 4),
+            ],
+            &["a", "b", "c", "e"],
+        ),
+        (
+            "concatenations that grow, as in a DenseNet, move nothing",
+            vec![
+                conv_of("a", "image", 16),
+                conv_of("b", "a", 16),
+                concat("ab", &["a", "b"]),
+                conv_of("c", "ab", 16),
+                concat("abc", &["a", "b", "c"]),
+                layer(identity("norm", json!({"batch_norm": "norm", "activation": "relu"}))),
+                conv_of("d", "norm", 16),
+                concat("abcd", &["a", "b", "c", "d"]),
+                conv_of("e", "abcd", 4),
+            ],
+            &["a", "b", "c", "norm", "d", "e"],
+        ),
+        (
+            "a concatenation inside another moves nothing",
+            vec![
+                conv_of("a", "image", 16),
+                conv_of("b", "image", 16),
+                concat("ab", &["a", "b"]),
+                conv_of("c", "ab", 16),
+                concat("cab", &["c", "ab"]),
+                conv_of("d", "cab", 4),
+            ],
+            &["a", "b", "c", "d"],
+        ),
+        (
+            "not: channels that are no whole blocks are copied",
+            vec![
+                conv_of("a", "image", 4),
+                conv_of("b", "image", 16),
+                concat("c", &["a", "b"]),
+                conv_of("d", "c", 4),
+            ],
+            &["a", "b", "c", "d"],
+        ),
+        (
+            "not: a map in two places, and the image, are copied",
+            vec![conv_of("a", "image", 16), concat("b", &["a", "a"]), conv_of("c", "b", 4)],
+            &["a", "b", "c"],
+        ),
+        (
+            "a concatenation with something behind it is two",
+            vec![
+                conv_of("a", "image", 16),
+                conv_of("b", "image", 16),
+                layer(json!({"name": "c", "op": "concat", "inputs": ["a", "b"], "activation": "tanh"})),
+            ],
+            &["a", "b", "c"],
+        ),
+    ]
+}
+
+#[test]
+fn what_fuses_in_version_2_and_what_moves_nothing() {
+    for branches in [&["one"][..], &["emotion", "au"]] {
+        for (what, layers, nodes) in fusions_of_version_2() {
+            let mut network = Network::version_2(1, [3, 5, 5], branches);
+            for (layer, channels) in &layers {
+                network.layer(layer.clone(), *channels);
+            }
+            let last = network.layers().last().cloned().expect("a layer");
+            let head = json!({"branch": branches[0], "kind": "values", "input": last, "tensor": "fc"});
+            let model = network.heads_of(&[("score", head, 3)]).model();
+            let images = images(&model, 3, 2);
+            for isa in isas() {
+                let options = PlanOptions::new().target(Target::Cpu(isa)).conv2d(Conv2dAlgorithm::Direct);
+                let plan = Plan::build(model.clone(), &options).expect("a plan");
+                let names: Vec<&str> = plan.nodes().iter().map(|node| node.name()).collect();
+                assert_eq!(names, [nodes, &["score head"]].concat(), "{what} on {isa}\n{plan}");
+                for node in verify::layers(model.clone(), &options, 1, &images).expect("a run") {
+                    assert!(node.worst <= 1.0, "{what} on {isa}: {node:?}");
+                }
+            }
+            logits_agree(&model, &images, what);
+        }
     }
 }
 

@@ -33,7 +33,8 @@ fn a_batch_in_passes_gives_the_bits_of_single_images() {
         assert!(batched.plan().arena_bytes() < BATCH as u64 * single.plan().arena_bytes());
 
         let bits = |logits: &[f32]| logits.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        let of = |prediction: Prediction| prediction.heads().map(|head| bits(head.logits)).collect::<Vec<_>>();
+        let of =
+            |prediction: Prediction| prediction.heads().map(|head| bits(head.logits)).collect::<Vec<_>>();
         let alone: Vec<Vec<Vec<u32>>> = images
             .chunks_exact(len)
             .map(|image| {

@@ -3,6 +3,7 @@
 #[path = "common/isas.rs"]
 mod isas;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use awsnet::model::init::{Architecture, InitOptions, init};
@@ -134,6 +135,91 @@ fn times_are_added_for_each_node_of_a_cpus_plan() {
 }
 
 #[test]
+fn a_run_whose_deadline_has_passed_is_given_up_and_the_next_is_right() {
+    for target in targets() {
+        let mut session = session(target);
+        let (bytes, floats) = images(&session);
+        let shape = session.plan().input().shape;
+        let u8 = ImagesU8::new(&bytes, shape.width, shape.height, shape.channels);
+        let expected = bits(session.run(&floats).expect("a run"));
+        session.input_mut().expect("memory").copy_from_slice(&floats);
+        for images in [Images::Staged(BATCH), Images::U8(u8), Images::F32(&floats)] {
+            for late in [Duration::ZERO, Duration::from_secs(1)] {
+                let deadline = Instant::now() - late;
+                let run = session.run_with(images, RunOptions::new().deadline(deadline));
+                let error = run.expect_err("a deadline that has passed");
+                assert_eq!((error.kind(), error.place()), (ErrorKind::Deadline, "run"), "{target}: {error}");
+            }
+            assert_eq!(bits(session.run(images).expect("a run")), expected, "{target}");
+        }
+    }
+}
+
+/// A network that takes a while, whose limits are reached in its midst.
+#[test]
+fn a_run_is_given_up_in_its_midst_and_the_next_is_right() {
+    let options = InitOptions::new().architecture(Architecture::ResNet18).size(64);
+    let model = Model::from_bytes(&init(&options).expect("a model file")).expect("a valid model");
+    for threads in [1, 2] {
+        let plan = PlanOptions::new().device(Device::Cpu).batch(4);
+        let plan = Plan::build(model.clone(), &plan).expect("a plan");
+        let engine = Engine::new(plan, &EngineOptions::new().threads(threads)).expect("an engine");
+        let mut session = engine.session().expect("a session");
+        let images = vec![0.5; 4 * session.plan().input().shape.len()];
+        let expected = bits(session.run(&images).expect("a run"));
+        let begun = Instant::now();
+        session.run(&images).expect("a run");
+        let whole = begun.elapsed();
+        let cancel = AtomicBool::new(false);
+        for (kind, cancelled) in [(ErrorKind::Deadline, false), (ErrorKind::Cancelled, true)] {
+            // Another process may have the processors for a while: the best of some.
+            let tried = (0..5).map(|_| {
+                let begun = Instant::now();
+                let error = std::thread::scope(|scope| {
+                    let mut options = RunOptions::new();
+                    if cancelled {
+                        let (cancel, wait) = (&cancel, whole / 8);
+                        scope.spawn(move || {
+                            std::thread::sleep(wait);
+                            cancel.store(true, Ordering::Relaxed);
+                        });
+                        options = options.cancel(cancel);
+                    } else {
+                        options = options.deadline(begun + whole / 8);
+                    }
+                    session.run_with(&images, options).map(|_| ()).expect_err("a limit in its midst")
+                });
+                let took = begun.elapsed();
+                assert_eq!((error.kind(), error.place()), (kind, "run"), "{error}");
+                assert!(cancel.swap(false, Ordering::Relaxed) == cancelled);
+                assert_eq!(bits(session.run(&images).expect("a run")), expected, "{threads} threads");
+                took
+            });
+            let took = tried.min().expect("some");
+            assert!(took < whole / 2, "{kind:?}: {took:?} of {whole:?} with {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn a_flag_that_is_set_cancels_until_it_is_cleared() {
+    for target in targets() {
+        let mut session = session(target);
+        let (_, floats) = images(&session);
+        let expected = bits(session.run(&floats).expect("a run"));
+        let cancel = AtomicBool::new(true);
+        // Beside a deadline that has passed, the flag is what is told.
+        for options in [RunOptions::new(), RunOptions::new().deadline(Instant::now())] {
+            let error = session.run_with(&floats, options.cancel(&cancel)).expect_err("a flag that is set");
+            assert_eq!((error.kind(), error.place()), (ErrorKind::Cancelled, "run"), "{target}: {error}");
+        }
+        cancel.store(false, Ordering::Relaxed);
+        let run = session.run_with(&floats, RunOptions::new().cancel(&cancel)).expect("a flag that is not");
+        assert_eq!(bits(run), expected, "{target}");
+    }
+}
+
+#[test]
 fn values_are_there_for_the_nodes_of_a_plan_that_keeps_them() {
     let mut kept = session(Target::Cpu(Isa::detect()));
     let (_, floats) = images(&kept);
@@ -183,7 +269,13 @@ fn an_outline_says_what_its_plan_says_and_no_engine_takes_it() {
     let gpu = Target::Cuda(Gpu::typical(90).expect("a known GPU"));
     let cpus = Isa::ALL.iter().copied().map(Target::Cpu);
     for target in cpus.chain([Target::Reference, gpu]) {
-        for architecture in [Architecture::Tiny, Architecture::MobileNet, Architecture::ResNet18] {
+        for architecture in [
+            Architecture::Tiny,
+            Architecture::MobileNet,
+            Architecture::MobileNetV3Small,
+            Architecture::DenseNet121,
+            Architecture::ResNet18,
+        ] {
             let gate = AwsKind::Gate(Gate::Softmax);
             let all = [None, Some(AwsKind::Channel), Some(AwsKind::Layer), Some(AwsKind::Dense), Some(gate)];
             // The largest has what the others lack, residuals and projections, and takes the time.

@@ -151,6 +151,20 @@ class Session {
         return end(len / image_len_);
     }
 
+    /// As run, with a deadline or a flag that cancels.
+    const Predictions &run(const float *images, std::size_t len, const awsnet_run_options &options) {
+        const awsnet_predictions buffers = begin();
+        detail::call(awsnet_session_run_with, handle_.get(), images, len, &options, &buffers);
+        return end(len / image_len_);
+    }
+
+    /// As run, with a deadline or a flag that cancels.
+    const Predictions &run(const awsnet_images_u8 &images, const awsnet_run_options &options) {
+        const awsnet_predictions buffers = begin();
+        detail::call(awsnet_session_run_u8_with, handle_.get(), &images, &options, &buffers);
+        return end(images.count);
+    }
+
     /// Runs the network on 8-bit images, which it normalises.
     const Predictions &run(const awsnet_images_u8 &images) {
         const awsnet_predictions buffers = begin();

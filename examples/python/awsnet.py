@@ -26,7 +26,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from ctypes import POINTER, byref, c_char, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_bool, c_char, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -44,6 +44,12 @@ DEVICES = ("auto", "cpu", "reference", "cuda")
 
 PRECISIONS = (None, "f32", "f16", "bf16")
 """By AWSNET_PRECISION_*; None is the device's own."""
+
+AFFINITIES = ("process", "inherit")
+"""By AWSNET_AFFINITY_*; a list of processors is AWSNET_AFFINITY_PINNED."""
+
+SPIN_NONE, SPIN_ALWAYS = -1, -2
+"""For `spin_us`: a thread that waits sleeps at once, or never."""
 
 Floats = NDArray[np.float32]
 
@@ -72,6 +78,9 @@ class _Error(_Sized):
     _fields_: ClassVar = [("struct_size", c_uint32), ("status", c_int32), ("message", c_char * 504)]
 
 
+_ThreadStart = ctypes.CFUNCTYPE(None, c_void_p, c_uint32)
+
+
 class _EngineOptions(_Sized):
     _fields_: ClassVar = [
         ("struct_size", c_uint32),
@@ -81,6 +90,38 @@ class _EngineOptions(_Sized):
         ("batch", c_uint32),
         ("threads", c_uint32),
         ("graphs", c_int32),
+        ("spin_us", c_int32),
+        ("affinity", c_int32),
+        ("reserved", c_uint32),
+        ("processors", c_void_p),
+        ("processor_count", c_size_t),
+        ("thread_start", _ThreadStart),
+        ("thread_start_user_data", c_void_p),
+        ("pool", c_void_p),
+        ("executor", c_void_p),
+        ("executor_user_data", c_void_p),
+    ]
+
+
+class _PoolOptions(_Sized):
+    _fields_: ClassVar = [
+        ("struct_size", c_uint32),
+        ("threads", c_uint32),
+        ("spin_us", c_int32),
+        ("affinity", c_int32),
+        ("processors", c_void_p),
+        ("processor_count", c_size_t),
+        ("thread_start", _ThreadStart),
+        ("thread_start_user_data", c_void_p),
+    ]
+
+
+class _RunOptions(_Sized):
+    _fields_: ClassVar = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("timeout_us", c_uint64),
+        ("cancel", c_void_p),
     ]
 
 
@@ -129,15 +170,15 @@ _PARAMETERS: dict[str, list[Any]] = {
     "awsnet_log_set": [_LogCallback, c_void_p],
     "awsnet_model_load": [c_char_p, POINTER(c_void_p)],
     "awsnet_model_load_bytes": [c_void_p, c_size_t, POINTER(c_void_p)],
+    "awsnet_pool_create": [POINTER(_PoolOptions), POINTER(c_void_p)],
     "awsnet_engine_create": [c_void_p, POINTER(_EngineOptions), POINTER(c_void_p)],
     "awsnet_engine_query": [c_void_p, POINTER(_EngineInfo)],
     "awsnet_engine_label": [c_void_p, c_int32, c_size_t, POINTER(c_char_p)],
     "awsnet_engine_threshold": [c_void_p, c_size_t, POINTER(c_float)],
     "awsnet_engine_describe": [c_void_p, POINTER(c_char_p)],
     "awsnet_session_create": [c_void_p, POINTER(c_void_p)],
-    "awsnet_session_run": [c_void_p, c_void_p, c_size_t, POINTER(_Predictions)],
-    "awsnet_session_run_within": [c_void_p, c_void_p, c_size_t, c_uint64, POINTER(_Predictions)],
-    "awsnet_session_run_u8": [c_void_p, POINTER(_ImagesU8), POINTER(_Predictions)],
+    "awsnet_session_run_with": [c_void_p, c_void_p, c_size_t, POINTER(_RunOptions), POINTER(_Predictions)],
+    "awsnet_session_run_u8_with": [c_void_p, POINTER(_ImagesU8), POINTER(_RunOptions), POINTER(_Predictions)],
 }
 """Every function that is called here and takes an error, which comes last."""
 
@@ -155,7 +196,7 @@ def _load() -> ctypes.CDLL:
     library.awsnet_version.restype = c_char_p
     for function, parameters in _PARAMETERS.items():
         getattr(library, function).argtypes = [*parameters, POINTER(_Error)]
-    for handle in ("model", "engine", "session"):
+    for handle in ("model", "pool", "engine", "session"):
         getattr(library, f"awsnet_{handle}_destroy").argtypes = [c_void_p]
     return library
 
@@ -237,6 +278,51 @@ class Scores(NamedTuple):
     au_probabilities: Floats
 
 
+def _say_of_threads(
+    options: _EngineOptions | _PoolOptions,
+    spin_us: int,
+    affinity: str | Sequence[int],
+    thread_start: Callable[[int], None] | None,
+) -> None:
+    """Set what the options of engines and of pools have in common."""
+    options.spin_us = spin_us
+    if isinstance(affinity, str):
+        options.affinity = AFFINITIES.index(affinity)
+    else:
+        options.affinity = len(AFFINITIES)
+        processors = (c_uint32 * max(1, len(affinity)))(*affinity)
+        options.processors, options.processor_count = ctypes.addressof(processors), len(affinity)
+        options._processors = processors  # lives as long as the options
+    if thread_start is not None:
+        start = thread_start
+        options.thread_start = _ThreadStart(lambda _, number: start(number))
+
+
+class Pool(_Handle):
+    """Threads that the sessions of several engines share."""
+
+    _kind = "pool"
+
+    def __init__(
+        self,
+        threads: int = 0,
+        *,
+        spin_us: int = 0,
+        affinity: str | Sequence[int] = "process",
+        thread_start: Callable[[int], None] | None = None,
+    ) -> None:
+        """Make the threads.
+
+        threads: those that help whoever runs a session; 0 is one for each processor of the process, but one. The rest
+        is as for `Engine`.
+        """
+        options, handle = _PoolOptions(), c_void_p()
+        options.threads = threads
+        _say_of_threads(options, spin_us, affinity, thread_start)
+        _call("awsnet_pool_create", byref(options), byref(handle))
+        super().__init__(handle)
+
+
 class Engine(_Handle):
     """A model made ready to run; any number of threads may use it at once."""
 
@@ -250,11 +336,20 @@ class Engine(_Handle):
         precision: str | None = None,
         batch: int = 1,
         threads: int = 0,
+        spin_us: int = 0,
+        affinity: str | Sequence[int] = "process",
+        thread_start: Callable[[int], None] | None = None,
+        pool: Pool | None = None,
     ) -> None:
         """Make a model ready to run; the model is needed no longer.
 
         device: one of `DEVICES`; "cuda:1" is the second GPU. precision: one of `PRECISIONS`. batch: the most images
-        that one run takes. threads: of each session, the caller's included; 0 is one a processor.
+        that one run takes. threads: of each session, the caller's included; 0 is as many as the network can use.
+
+        spin_us: how long a thread that waits keeps its processor before it sleeps, or SPIN_NONE or SPIN_ALWAYS; 0 is
+        the default. affinity: where the threads of sessions run besides the caller's, one of `AFFINITIES`, or the
+        number of a processor for each. thread_start: what each of them calls first, with its number, while `session`
+        waits; no exception may leave it. pool: threads that sessions share, instead of their own.
         """
         name, _, index = device.partition(":")
         options, handle = _EngineOptions(), c_void_p()
@@ -262,6 +357,9 @@ class Engine(_Handle):
         options.device_index = int(index or 0)
         options.precision = PRECISIONS.index(precision)
         options.batch, options.threads = batch, threads
+        _say_of_threads(options, spin_us, affinity, thread_start)
+        options.pool = None if pool is None else pool._handle
+        self._thread_start = options.thread_start  # lives as long as a session may be made
         _call("awsnet_engine_create", model._handle, byref(options), byref(handle))
         super().__init__(handle)
 
@@ -310,6 +408,22 @@ class Engine(_Handle):
         return Session(handle, self)
 
 
+class Cancel:
+    """A flag by which another thread ends runs, until it is cleared."""
+
+    def __init__(self) -> None:
+        """Make one that is not set."""
+        self._flag = c_bool(False)
+
+    def set(self) -> None:
+        """End the runs that have it: they fail with AWSNET_STATUS_CANCELLED, as later ones do."""
+        self._flag.value = True
+
+    def clear(self) -> None:
+        """Let later runs be."""
+        self._flag.value = False
+
+
 class Session(_Handle):
     """One caller's memory and threads; one thread at a time may use it."""
 
@@ -321,27 +435,36 @@ class Session(_Handle):
         self.engine = engine
 
     def run(
-        self, images: NDArray[np.uint8] | Floats, out: Scores | None = None, timeout_us: int | None = None
+        self,
+        images: NDArray[np.uint8] | Floats,
+        out: Scores | None = None,
+        timeout_us: int | None = None,
+        cancel: Cancel | None = None,
     ) -> Scores:
         """Run the network on N images, from 1 to the engine's batch.
 
         images: uint8 [N, H, W, C], which the library normalises, with anything between rows and between images; or
         float32 [N, C, H, W], normalised already. out: arrays to fill, as `Engine.scores` makes them; else new ones.
-        timeout_us: for floats, give up after as many microseconds (a GPU only).
+        timeout_us: give up after as many microseconds, 1 at least; a GPU is poisoned by that. cancel: give up when it
+        is set.
         """
         out = self.engine.scores(len(images)) if out is None else out
-        predictions = self._predictions(out, len(images))
-        if images.dtype == np.uint8 and timeout_us is None:
-            _call("awsnet_session_run_u8", self._handle, byref(self._images_u8(images)), byref(predictions))
+        predictions, options = self._predictions(out, len(images)), _RunOptions()
+        if timeout_us is not None:
+            if not 1 <= timeout_us < 1 << 64:
+                raise ValueError(f"timeout_us: expected at least 1 microsecond, found {timeout_us}")
+            options.timeout_us = timeout_us
+        if cancel is not None:
+            options.cancel = ctypes.addressof(cancel._flag)
+        if images.dtype == np.uint8:
+            arguments = (byref(self._images_u8(images)), byref(options), byref(predictions))
+            _call("awsnet_session_run_u8_with", self._handle, *arguments)
             return out
         engine = self.engine
         shape = (len(images), engine.channels, engine.height, engine.width)
         _check("images", images, np.float32, shape)
-        if timeout_us is None:
-            _call("awsnet_session_run", self._handle, images.ctypes.data, images.size, byref(predictions))
-        else:
-            arguments = (images.ctypes.data, images.size, timeout_us, byref(predictions))
-            _call("awsnet_session_run_within", self._handle, *arguments)
+        arguments = (images.ctypes.data, images.size, byref(options), byref(predictions))
+        _call("awsnet_session_run_with", self._handle, *arguments)
         return out
 
     def _predictions(self, out: Scores, count: int) -> _Predictions:

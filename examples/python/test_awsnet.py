@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,6 +185,106 @@ def test_threads_with_a_session_each_get_the_same_bits(engine: Engine, pixels: n
     assert not wrong
 
 
+@pytest.mark.parametrize("u8", [True, False])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_is_given_up_and_the_next_is_right(tmp_path: Path, threads: int, u8: bool) -> None:
+    path = tmp_path / "resnet18.safetensors"
+    subprocess.run([COMMAND, "init", "--arch", "resnet18", "--size", "64", "-o", path], check=True)
+    session = Engine(Model.load(path), device="cpu", batch=4, threads=threads).session()
+    pixels = np.random.default_rng(7).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    images = pixels if u8 else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32)
+    expected = session.run(images)
+    begun = time.monotonic()
+    session.run(images)
+    whole = time.monotonic() - begun
+
+    with pytest.raises(Error, match="by its deadline") as failure:
+        session.run(images, timeout_us=int(whole / 8 * 1e6) + 1)
+    assert failure.value.status == 11
+    assert same(session.run(images, timeout_us=60_000_000), expected)
+
+    cancel = awsnet.Cancel()
+    timer = threading.Timer(whole / 8, cancel.set)
+    timer.start()
+
+    def run_until_cancelled() -> None:
+        while True:
+            session.run(images, cancel=cancel)
+
+    with pytest.raises(Error, match="not cancelled") as failure:
+        run_until_cancelled()
+    assert failure.value.status == 12
+    with pytest.raises(Error, match="not cancelled"):
+        session.run(images, cancel=cancel)
+    cancel.clear()
+    assert same(session.run(images, cancel=cancel), expected)
+    for wrong in (0, -1, 1 << 64):
+        with pytest.raises(ValueError, match="timeout_us"):
+            session.run(images, timeout_us=wrong)
+
+
+def test_threads_begin_where_they_are_told(model_file: Path, engine: Engine, pixels: np.ndarray) -> None:
+    model, expected = Model.load(model_file), engine.session().run(pixels)
+    processors = os.sched_getaffinity(0)
+    seen: list[tuple[int, set[int]]] = []
+
+    def start(number: int) -> None:
+        seen.append((number, os.sched_getaffinity(0)))
+
+    os.sched_setaffinity(0, {min(processors)})
+    try:
+        for affinity, where in (
+            ("process", processors),
+            ("inherit", {min(processors)}),
+            ([max(processors)], {max(processors)}),
+        ):
+            others = Engine(model, device="cpu", batch=4, threads=3, affinity=affinity, thread_start=start)
+            assert same(others.session().run(pixels), expected)
+            pool = awsnet.Pool(2, affinity=affinity, thread_start=start, spin_us=awsnet.SPIN_NONE)
+            pooled = Engine(model, device="cpu", batch=4, threads=3, pool=pool)
+            pool.close()
+            assert same(pooled.session().run(pixels), expected)
+            assert sorted(number for number, _ in seen) == [0, 0, 1, 1]
+            assert all(found == where for _, found in seen), affinity
+            seen.clear()
+    finally:
+        os.sched_setaffinity(0, processors)
+    with pytest.raises(Error, match="processors to pin to"):
+        Engine(model, device="cpu", threads=2, affinity=[])
+
+
+FORKED = """
+import os, sys, awsnet, numpy as np
+engine = awsnet.Engine(awsnet.Model.load(sys.argv[2]), device="cpu", threads=int(sys.argv[3]))
+session = engine.session()
+pixels = np.zeros((1, engine.height, engine.width, 3), np.uint8)
+session.run(pixels)
+if (child := os.fork()) == 0:
+    if sys.argv[1] == "close":
+        session.close()
+    if sys.argv[1] == "run":
+        try:
+            session.run(pixels)
+        except awsnet.Error as problem:
+            sys.exit(problem.status)
+    if sys.argv[1] == "new":
+        engine.session().run(pixels)
+    sys.exit(0)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "threads", "code"),
+    [("exit", 3, 0), ("close", 3, 0), ("run", 3, 10), ("new", 3, 0), ("run", 1, 0), ("exit", 1, 0)],
+)
+def test_a_forked_process_ends_quietly(model_file: Path, what: str, threads: int, code: int) -> None:
+    command = [sys.executable, "-c", FORKED, what, model_file, str(threads)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parent)
+    assert (told.returncode, told.stdout, told.stderr) == (code, "", "")
+
+
 def test_the_log_reaches_its_listener(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[tuple[int, str]] = []
     model = Model.load(model_file)
@@ -196,11 +298,13 @@ def test_the_log_reaches_its_listener(model_file: Path, monkeypatch: pytest.Monk
 def test_the_structs_are_those_of_the_header() -> None:
     header = (ROOT / "include/awsnet.h").read_text()
     header = re.sub(r"//.*", "", header)
-    structs = {"error", "engine_options", "engine_info", "predictions", "images_u8"}
+    structs = {"error", "engine_options", "pool_options", "run_options", "engine_info", "predictions", "images_u8"}
     of_c = {
         "uint32_t": awsnet.c_uint32, "size_t": awsnet.c_size_t, "float": awsnet.c_float, "char": awsnet.c_char,
         "awsnet_status": awsnet.c_int32, "awsnet_device": awsnet.c_int32, "awsnet_precision": awsnet.c_int32,
-        "awsnet_graphs": awsnet.c_int32,
+        "awsnet_graphs": awsnet.c_int32, "awsnet_affinity": awsnet.c_int32, "int32_t": awsnet.c_int32,
+        "uint64_t": awsnet.c_uint64, "awsnet_thread_start_callback": awsnet._ThreadStart,
+        "awsnet_executor_callback": awsnet.c_void_p,
     }  # fmt: skip
     for name in structs:
         body = re.search(rf"typedef struct awsnet_{name} {{(.*?)}}", header, re.DOTALL)

@@ -1,12 +1,16 @@
 //! Engines: a model made ready to run, and what can be asked about it.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_void};
 use std::sync::OnceLock;
 
 use super::failure::{Failure, awsnet_error, awsnet_status};
 use super::guard::{Handle, Poison, destroy, guard_handle};
 use super::model::awsnet_model;
-use super::pointers::{Versioned, check, read_struct, string, write_struct};
+use super::pointers::{Versioned, check, read_struct, shared, string, write_struct};
+use super::pool::{
+    awsnet_affinity, awsnet_executor_callback, awsnet_pool, awsnet_thread_start_callback, to_affinity,
+    to_executor, to_spin, to_start,
+};
 use super::sink;
 use crate::model::{Head, HeadKind};
 use crate::{Device, Engine, EngineOptions, Graphs, Plan, PlanOptions, Precision, Target};
@@ -84,14 +88,36 @@ pub struct awsnet_engine_options {
     pub precision: awsnet_precision,
     /// The most images that one run takes; 0 is 1.
     pub batch: u32,
-    /// Threads of each session, the caller's included; 0 is one a processor. Results are the same bits with any number. A
-    /// GPU needs the caller's only.
+    /// Threads of each session, the caller's included; 0 is as many as the network can use, up to the processors that the
+    /// process may use. Results are the same bits with any number. A GPU needs the caller's only, and what follows about
+    /// threads is not for it.
     pub threads: u32,
     /// When a session on a GPU captures its graphs.
     pub graphs: awsnet_graphs,
+    /// Microseconds that a thread that waits, for more to do or for others, keeps its processor before it sleeps; 0 is the
+    /// default, 200. Or AWSNET_SPIN_NONE or AWSNET_SPIN_ALWAYS.
+    pub spin_us: i32,
+    /// Where the threads of sessions run, besides the caller's.
+    pub affinity: awsnet_affinity,
+    /// 0
+    pub reserved: u32,
+    /// For AWSNET_AFFINITY_PINNED, the numbers of processors; else NULL.
+    pub processors: *const u32,
+    /// How many there are.
+    pub processor_count: usize,
+    /// What each thread of a session calls first; NULL for nothing. The session is made when all have returned.
+    pub thread_start: awsnet_thread_start_callback,
+    /// For thread_start.
+    pub thread_start_user_data: *mut c_void,
+    /// Threads that sessions share, instead of their own; NULL for none. It may be destroyed before the engine.
+    pub pool: *const awsnet_pool,
+    /// The caller's own threads, instead; NULL for none.
+    pub executor: awsnet_executor_callback,
+    /// For executor.
+    pub executor_user_data: *mut c_void,
 }
 
-// SAFETY: `repr(C)`, integers only, the size first.
+// SAFETY: `repr(C)`, integers, pointers and functions that NULL is none of, the size first.
 unsafe impl Versioned for awsnet_engine_options {
     const FIRST_SIZE: usize = 28;
 }
@@ -212,7 +238,7 @@ pub unsafe extern "C" fn awsnet_engine_create(
         let options = match options.is_null() {
             true => Options::default(),
             // SAFETY: by the caller's word.
-            false => Options::new(unsafe { read_struct(options, "options") }?)?,
+            false => unsafe { Options::new(read_struct(options, "options")?) }?,
         };
         check(engine, "engine")?;
         let created = Box::new(awsnet_engine::new(model, &options)?);
@@ -266,7 +292,8 @@ pub unsafe extern "C" fn awsnet_engine_find_head(
         // SAFETY: by the caller's word.
         let name = unsafe { string(name, "name") }?;
         let found = engine.heads.iter().position(|head| head.name.as_c_str() == name).ok_or_else(|| {
-            let names: Vec<String> = engine.heads.iter().map(|head| head.name.to_string_lossy().into()).collect();
+            let names: Vec<String> =
+                engine.heads.iter().map(|head| head.name.to_string_lossy().into()).collect();
             let expected = format!("one of {}", names.join(", "));
             Failure::argument("name", &expected, &name.to_string_lossy())
         })?;
@@ -370,18 +397,20 @@ struct Options {
     device: Device,
     precision: Option<Precision>,
     batch: usize,
-    threads: usize,
-    graphs: Graphs,
+    engine: EngineOptions,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { device: Device::Auto, precision: None, batch: 1, threads: 0, graphs: Graphs::AtStart }
+        Options { device: Device::Auto, precision: None, batch: 1, engine: EngineOptions::new() }
     }
 }
 
 impl Options {
-    fn new(options: awsnet_engine_options) -> Result<Self, Failure> {
+    /// # Safety
+    ///
+    /// The array has as many elements as the struct says, the functions can be called on any thread, the pool is one.
+    unsafe fn new(options: awsnet_engine_options) -> Result<Self, Failure> {
         let device = match options.device {
             AWSNET_DEVICE_AUTO => Device::Auto,
             AWSNET_DEVICE_CPU => Device::Cpu,
@@ -417,8 +446,33 @@ impl Options {
                 return Err(Failure::argument("options.graphs", expected, &unknown.to_string()));
             }
         };
-        let (batch, threads) = (options.batch.max(1) as usize, options.threads as usize);
-        Ok(Options { device, precision, batch, threads, graphs })
+        if options.reserved != 0 {
+            return Err(Failure::argument("options.reserved", "0", &options.reserved.to_string()));
+        }
+        // SAFETY: passed on.
+        let affinity = unsafe { to_affinity(options.affinity, options.processors, options.processor_count) }?;
+        let threads = options.threads as usize;
+        let mut engine = EngineOptions::new().threads(threads).graphs(graphs).affinity(affinity);
+        if let Some(spin) = to_spin(options.spin_us)? {
+            engine = engine.spin(spin);
+        }
+        if let Some(start) = to_start(options.thread_start, options.thread_start_user_data) {
+            engine = engine.thread_start(start);
+        }
+        let executor = to_executor(options.executor, options.executor_user_data);
+        if !options.pool.is_null() {
+            if executor.is_some() {
+                return Err(Failure::argument("options", "a pool or an executor", "both"));
+            }
+            // SAFETY: passed on.
+            let pool = unsafe { shared(options.pool, "options.pool") }?;
+            pool.poison().check("options.pool")?;
+            engine = engine.pool(&pool.pool);
+        }
+        if let Some(executor) = executor {
+            engine = engine.executor(executor);
+        }
+        Ok(Options { device, precision, batch: options.batch.max(1) as usize, engine })
     }
 }
 
@@ -432,18 +486,12 @@ impl awsnet_engine {
             .batch(options.batch)
             .tuning(crate::tune::from_env()?);
         let plan = Plan::build(model, &plan_options)?;
-        let engine_options = EngineOptions::new().threads(options.threads).graphs(options.graphs);
-        let engine = Engine::new(plan, &engine_options)?;
+        let engine = Engine::new(plan, &options.engine)?;
         let plan = engine.plan();
         if let Some(note) = plan.note() {
             sink::info(&format!("running on {}: {note}", plan.target()));
         }
-        Ok(awsnet_engine {
-            poison: Poison::default(),
-            engine,
-            heads,
-            description: OnceLock::new(),
-        })
+        Ok(awsnet_engine { poison: Poison::default(), engine, heads, description: OnceLock::new() })
     }
 
     /// Numbers that each head gives.

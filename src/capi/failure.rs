@@ -32,8 +32,10 @@ pub const AWSNET_STATUS_INTERNAL: i32 = 9;
 /// An earlier fault, in awsnet or of the device, has left the handle unusable. Destroy it; after a fault of a device,
 /// that device works again in a new process only.
 pub const AWSNET_STATUS_POISONED: i32 = 10;
-/// A run did not end in time. Its engine is poisoned.
+/// A run did not end in time. On a GPU its engine is poisoned; elsewhere the session works on.
 pub const AWSNET_STATUS_DEADLINE: i32 = 11;
+/// A run was given up because the caller's flag was set. The session works on.
+pub const AWSNET_STATUS_CANCELLED: i32 = 12;
 
 /// A status in words.
 pub(super) fn name(status: awsnet_status) -> &'static CStr {
@@ -50,6 +52,7 @@ pub(super) fn name(status: awsnet_status) -> &'static CStr {
         AWSNET_STATUS_INTERNAL => c"internal",
         AWSNET_STATUS_POISONED => c"poisoned",
         AWSNET_STATUS_DEADLINE => c"deadline",
+        AWSNET_STATUS_CANCELLED => c"cancelled",
         _ => c"unknown status",
     }
 }
@@ -93,6 +96,7 @@ impl From<Error> for Failure {
             ErrorKind::Device => AWSNET_STATUS_DEVICE,
             ErrorKind::Poisoned => AWSNET_STATUS_POISONED,
             ErrorKind::Deadline => AWSNET_STATUS_DEADLINE,
+            ErrorKind::Cancelled => AWSNET_STATUS_CANCELLED,
             ErrorKind::Memory => AWSNET_STATUS_MEMORY,
             ErrorKind::Internal => AWSNET_STATUS_INTERNAL,
         };

@@ -11,7 +11,7 @@
 //! | `sink.rs` | the caller's callback for messages |
 //! | `guard.rs` | what every export runs in: panics caught, handles poisoned, the error delivered |
 //! | `pointers.rs` | from a caller's pointers and sized structs to references and values |
-//! | `model.rs`, `engine.rs`, `session.rs`, `status.rs`, `log.rs`, `version.rs` | the exports, an object each |
+//! | `model.rs`, `pool.rs`, `engine.rs`, `session.rs`, `status.rs`, `log.rs`, `version.rs` | the exports, an object each |
 //!
 //! Only the public interface of the crate is used here. The names are those of C.
 
@@ -27,6 +27,7 @@ mod guard;
 mod log;
 mod model;
 mod pointers;
+mod pool;
 mod session;
 mod sink;
 mod status;

@@ -73,9 +73,11 @@ const MAX_STRUCT_SIZE: usize = 4096;
 ///
 /// Unless it is NULL or unaligned, `pointer` points to a u32 at least.
 unsafe fn struct_size<T: Versioned>(pointer: *const T, name: &str) -> Result<usize, Failure> {
+    // A struct may have grown fields that are aligned to more than its first ones are: it is copied byte by byte.
+    let pointer = pointer.cast::<u32>();
     check(pointer, name)?;
     // SAFETY: a `T` begins with its size, by the trait's contract.
-    let size = unsafe { pointer.cast::<u32>().read() } as usize;
+    let size = unsafe { pointer.read() } as usize;
     if !(T::FIRST_SIZE..=MAX_STRUCT_SIZE).contains(&size) {
         let expected = format!("its size in bytes, at least {}", T::FIRST_SIZE);
         return Err(Failure::argument(&format!("{name}.struct_size"), &expected, &size.to_string()));

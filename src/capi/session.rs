@@ -64,6 +64,26 @@ unsafe impl Versioned for awsnet_images_u8 {
     const FIRST_SIZE: usize = 8 + 5 * size_of::<usize>();
 }
 
+/// What a run keeps to: awsnet_run_options options = AWSNET_RUN_OPTIONS_INIT;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awsnet_run_options {
+    /// sizeof(awsnet_run_options)
+    pub struct_size: u32,
+    /// 0
+    pub reserved: u32,
+    /// Microseconds after the call when the run gives up with AWSNET_STATUS_DEADLINE; 0 for never.
+    pub timeout_us: u64,
+    /// A flag by which another thread ends the run with AWSNET_STATUS_CANCELLED; NULL for none. It is read atomically, and
+    /// stays as it is: the caller clears it for the next run. On a GPU it is read before the work is queued, and not again.
+    pub cancel: *const bool,
+}
+
+// SAFETY: `repr(C)`, integers and a pointer only, the size first.
+unsafe impl Versioned for awsnet_run_options {
+    const FIRST_SIZE: usize = 16 + size_of::<usize>();
+}
+
 /// How pixels lie in device memory: one of AWSNET_PIXELS_*.
 pub type awsnet_pixels = i32;
 
@@ -166,12 +186,7 @@ pub unsafe extern "C" fn awsnet_session_run(
 ) -> awsnet_status {
     let body = |session: &awsnet_session| {
         // SAFETY: by the caller's word.
-        let images = unsafe { slice(images, len, "images") }?;
-        // SAFETY: by the caller's word.
-        let outputs = unsafe { Outputs::new(predictions, session, len / session.image_len()) }?;
-        let mut entered = session.enter()?;
-        outputs.write(&entered.session().run(images)?);
-        Ok(())
+        unsafe { run_floats(session, images, len, RunOptions::new(), predictions) }
     };
     // SAFETY: by the caller's word.
     unsafe { guard_handle(session, error, body) }
@@ -179,8 +194,9 @@ pub unsafe extern "C" fn awsnet_session_run(
 
 /// As awsnet_session_run, and gives up timeout_us microseconds after the call.
 ///
-/// AWSNET_STATUS_DEADLINE: work on a GPU cannot be taken back, so the engine is poisoned, and what the device may still
-/// use is never freed. A run on the CPU always ends and is not interrupted.
+/// AWSNET_STATUS_DEADLINE: a CPU has looked at the clock between pieces of work of a fraction of a millisecond, and the
+/// session works on. Work on a GPU cannot be taken back, so the engine is poisoned, and what the device may still use is
+/// never freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awsnet_session_run_within(
     session: *mut awsnet_session,
@@ -192,17 +208,28 @@ pub unsafe extern "C" fn awsnet_session_run_within(
 ) -> awsnet_status {
     let body = |session: &awsnet_session| {
         // SAFETY: by the caller's word.
-        let images = unsafe { slice(images, len, "images") }?;
+        unsafe { run_floats(session, images, len, within(timeout_us), predictions) }
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(session, error, body) }
+}
+
+/// As awsnet_session_run, with options; NULL for none.
+///
+/// AWSNET_STATUS_DEADLINE: as for awsnet_session_run_within.
+/// AWSNET_STATUS_CANCELLED: the flag was set; the session works on.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_session_run_with(
+    session: *mut awsnet_session,
+    images: *const f32,
+    len: usize,
+    options: *const awsnet_run_options,
+    predictions: *const awsnet_predictions,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |session: &awsnet_session| {
         // SAFETY: by the caller's word.
-        let outputs = unsafe { Outputs::new(predictions, session, len / session.image_len()) }?;
-        let mut entered = session.enter()?;
-        let session = entered.session();
-        let predictions = match Instant::now().checked_add(Duration::from_micros(timeout_us)) {
-            Some(deadline) => session.run_with(images, RunOptions::new().deadline(deadline))?,
-            None => session.run(images)?, // later than any clock goes
-        };
-        outputs.write(&predictions);
-        Ok(())
+        unsafe { run_floats(session, images, len, to_run_options(options)?, predictions) }
     };
     // SAFETY: by the caller's word.
     unsafe { guard_handle(session, error, body) }
@@ -218,21 +245,7 @@ pub unsafe extern "C" fn awsnet_session_run_u8(
 ) -> awsnet_status {
     let body = |session: &awsnet_session| {
         // SAFETY: by the caller's word.
-        let images = unsafe { read_struct(images, "images") }?;
-        check_reserved("images.reserved", images.reserved)?;
-        // SAFETY: by the caller's word.
-        let pixels = unsafe { slice(images.pixels, images.size, "images.pixels") }?;
-        let (row_stride, image_stride) = session.strides(images.row_stride, images.image_stride);
-        // SAFETY: by the caller's word.
-        let outputs = unsafe { Outputs::new(predictions, session, images.count) }?;
-        let mut entered = session.enter()?;
-        let Shape { channels, height, width } = session.input;
-        let images = ImagesU8::new(pixels, width, height, channels)
-            .count(images.count)
-            .row_stride(row_stride)
-            .image_stride(image_stride);
-        outputs.write(&entered.session().run(images)?);
-        Ok(())
+        unsafe { run_bytes(session, images, RunOptions::new(), predictions) }
     };
     // SAFETY: by the caller's word.
     unsafe { guard_handle(session, error, body) }
@@ -287,6 +300,98 @@ pub unsafe extern "C" fn awsnet_session_scores(
     };
     // SAFETY: by the caller's word.
     unsafe { guard_handle(session, error, body) }
+}
+
+/// As awsnet_session_run_u8, with options, as awsnet_session_run_with.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awsnet_session_run_u8_with(
+    session: *mut awsnet_session,
+    images: *const awsnet_images_u8,
+    options: *const awsnet_run_options,
+    predictions: *const awsnet_predictions,
+    error: *mut awsnet_error,
+) -> awsnet_status {
+    let body = |session: &awsnet_session| {
+        // SAFETY: by the caller's word.
+        unsafe { run_bytes(session, images, to_run_options(options)?, predictions) }
+    };
+    // SAFETY: by the caller's word.
+    unsafe { guard_handle(session, error, body) }
+}
+
+/// A run that gives up so long from now.
+fn within(timeout_us: u64) -> RunOptions<'static> {
+    let deadline = Instant::now().checked_add(Duration::from_micros(timeout_us));
+    // One that is none is later than any clock goes.
+    deadline.map_or_else(RunOptions::new, |deadline| RunOptions::new().deadline(deadline))
+}
+
+/// # Safety
+///
+/// As for [`read_struct`]; the flag is there until the run ends.
+unsafe fn to_run_options<'a>(options: *const awsnet_run_options) -> Result<RunOptions<'a>, Failure> {
+    if options.is_null() {
+        return Ok(RunOptions::new());
+    }
+    // SAFETY: passed on.
+    let options = unsafe { read_struct(options, "options") }?;
+    check_reserved("options.reserved", options.reserved)?;
+    let run = if options.timeout_us == 0 { RunOptions::new() } else { within(options.timeout_us) };
+    if options.cancel.is_null() {
+        return Ok(run);
+    }
+    // SAFETY: a byte, which the library reads as one; passed on.
+    Ok(run.cancel(unsafe { AtomicBool::from_ptr(options.cancel.cast_mut()) }))
+}
+
+/// Runs floats.
+///
+/// # Safety
+///
+/// Everything is as the caller of the export has promised.
+unsafe fn run_floats(
+    session: &awsnet_session,
+    images: *const f32,
+    len: usize,
+    options: RunOptions<'_>,
+    predictions: *const awsnet_predictions,
+) -> Result<(), Failure> {
+    // SAFETY: passed on.
+    let images = unsafe { slice(images, len, "images") }?;
+    // SAFETY: passed on.
+    let outputs = unsafe { Outputs::new(predictions, session, len / session.image_len()) }?;
+    let mut entered = session.enter()?;
+    outputs.write(&entered.session().run_with(images, options)?);
+    Ok(())
+}
+
+/// Runs bytes.
+///
+/// # Safety
+///
+/// As for [`run_floats`].
+unsafe fn run_bytes(
+    session: &awsnet_session,
+    images: *const awsnet_images_u8,
+    options: RunOptions<'_>,
+    predictions: *const awsnet_predictions,
+) -> Result<(), Failure> {
+    // SAFETY: passed on.
+    let images = unsafe { read_struct(images, "images") }?;
+    check_reserved("images.reserved", images.reserved)?;
+    // SAFETY: passed on.
+    let pixels = unsafe { slice(images.pixels, images.size, "images.pixels") }?;
+    let (row_stride, image_stride) = session.strides(images.row_stride, images.image_stride);
+    // SAFETY: passed on.
+    let outputs = unsafe { Outputs::new(predictions, session, images.count) }?;
+    let mut entered = session.enter()?;
+    let Shape { channels, height, width } = session.input;
+    let images = ImagesU8::new(pixels, width, height, channels)
+        .count(images.count)
+        .row_stride(row_stride)
+        .image_stride(image_stride);
+    outputs.write(&entered.session().run_with(images, options)?);
+    Ok(())
 }
 
 /// Queues a run on a CUDA stream and returns at once; for an engine on AWSNET_DEVICE_CUDA. It does not wait for the

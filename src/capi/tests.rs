@@ -15,6 +15,7 @@ use super::failure::*;
 use super::log::*;
 use super::model::*;
 use super::pointers::{Versioned, read_struct, write_struct};
+use super::pool::*;
 use super::session::*;
 use super::sink::*;
 use super::status::*;
@@ -56,6 +57,11 @@ fn no_predictions() -> awsnet_predictions {
     }
 }
 
+fn no_run_options() -> awsnet_run_options {
+    let struct_size = size_of::<awsnet_run_options>() as u32;
+    awsnet_run_options { struct_size, reserved: 0, timeout_us: 0, cancel: null() }
+}
+
 fn no_info() -> awsnet_engine_info {
     // SAFETY: numbers only.
     let mut info: awsnet_engine_info = unsafe { std::mem::zeroed() };
@@ -74,17 +80,11 @@ fn tiny_model() -> Vec<u8> {
 }
 
 fn on_the_cpu() -> awsnet_engine_options {
-    let struct_size = size_of::<awsnet_engine_options>() as u32;
-    let device = AWSNET_DEVICE_CPU;
-    awsnet_engine_options {
-        struct_size,
-        device,
-        device_index: 0,
-        precision: 0,
-        batch: 0,
-        threads: 0,
-        graphs: 0,
-    }
+    // SAFETY: integers, and pointers that may be NULL.
+    let mut options: awsnet_engine_options = unsafe { std::mem::zeroed() };
+    options.struct_size = size_of::<awsnet_engine_options>() as u32;
+    options.device = AWSNET_DEVICE_CPU;
+    options
 }
 
 /// A handle of each kind.
@@ -137,6 +137,15 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
     let mut calls: BTreeMap<&'static str, (Call, bool)> = BTreeMap::new();
     let mut add = |name, call: Call, on_handle| assert!(calls.insert(name, (call, on_handle)).is_none());
     let image = [0.5; 3 * 8 * 8];
+    let pool: Call = Box::new(|_, error| {
+        let mut pool = null_mut();
+        unsafe {
+            let status = awsnet_pool_create(null(), &mut pool, error);
+            awsnet_pool_destroy(pool);
+            status
+        }
+    });
+    add("awsnet_pool_create", pool, false);
     add("awsnet_log_set", Box::new(|_, error| unsafe { awsnet_log_set(None, null_mut(), error) }), false);
     let load: Call = Box::new(|_, error| {
         let path = c"tests/golden/conv2d.model.safetensors";
@@ -216,20 +225,30 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
         awsnet_session_scores(handles.session, head, nowhere, nowhere, 0, null_mut(), error)
     });
     add("awsnet_session_scores", scores, true);
-    let run_u8: Call = Box::new(|handles, error| {
-        let bytes = [7; 3 * 8 * 8];
-        let images = awsnet_images_u8 {
-            struct_size: size_of::<awsnet_images_u8>() as u32,
-            reserved: 0,
-            pixels: bytes.as_ptr(),
-            size: bytes.len(),
-            count: 1,
-            row_stride: 0,
-            image_stride: 0,
-        };
-        unsafe { awsnet_session_run_u8(handles.session, &images, &no_predictions(), error) }
+    let run_with: Call = Box::new(move |handles, error| unsafe {
+        let (images, len, options) = (image.as_ptr(), image.len(), no_run_options());
+        awsnet_session_run_with(handles.session, images, len, &options, &no_predictions(), error)
+    });
+    add("awsnet_session_run_with", run_with, true);
+    let bytes: &'static [u8] = &[7; 3 * 8 * 8];
+    let images = move || awsnet_images_u8 {
+        struct_size: size_of::<awsnet_images_u8>() as u32,
+        reserved: 0,
+        pixels: bytes.as_ptr(),
+        size: bytes.len(),
+        count: 1,
+        row_stride: 0,
+        image_stride: 0,
+    };
+    let run_u8: Call = Box::new(move |handles, error| unsafe {
+        awsnet_session_run_u8(handles.session, &images(), &no_predictions(), error)
     });
     add("awsnet_session_run_u8", run_u8, true);
+    let run_u8_with: Call = Box::new(move |handles, error| unsafe {
+        let options = no_run_options();
+        awsnet_session_run_u8_with(handles.session, &images(), &options, &no_predictions(), error)
+    });
+    add("awsnet_session_run_u8_with", run_u8_with, true);
     let enqueue: Call = Box::new(|handles, error| {
         let images = awsnet_device_images {
             struct_size: size_of::<awsnet_device_images>() as u32,
@@ -279,6 +298,8 @@ fn a_panic_in_any_export_is_a_status_and_poisons_its_handle() {
     unsafe {
         let last = || awsnet_error_last(null_mut(), 0, null_mut(), null_mut());
         assert_eq!(panicking(last), AWSNET_STATUS_INTERNAL);
+        assert_eq!(panicking(|| awsnet_help_run(null_mut())), AWSNET_STATUS_INTERNAL);
+        assert_eq!(panicking(|| awsnet_pool_destroy(null_mut())), AWSNET_STATUS_INTERNAL);
         assert_eq!(panicking(|| awsnet_session_destroy(handles.session)), AWSNET_STATUS_INTERNAL);
         assert_eq!(panicking(|| awsnet_engine_destroy(handles.engine)), AWSNET_STATUS_INTERNAL);
         assert_eq!(panicking(|| awsnet_model_destroy(handles.model)), AWSNET_STATUS_INTERNAL);
@@ -289,6 +310,8 @@ fn a_panic_in_any_export_is_a_status_and_poisons_its_handle() {
         "awsnet_version",
         "awsnet_status_name",
         "awsnet_error_last",
+        "awsnet_help_run",
+        "awsnet_pool_destroy",
         "awsnet_session_destroy",
         "awsnet_engine_destroy",
         "awsnet_model_destroy",
@@ -346,29 +369,45 @@ struct Newer {
 
 #[test]
 fn a_struct_may_be_newer_but_not_ask_for_what_is_unknown() {
-    let first = awsnet_engine_options::FIRST_SIZE as u32;
+    let (first, known) =
+        (awsnet_engine_options::FIRST_SIZE as u32, size_of::<awsnet_engine_options>() as u32);
     let read = |struct_size, added| {
         let options = awsnet_engine_options {
             struct_size,
             device: 1,
-            device_index: 0,
             precision: 2,
             batch: 3,
             threads: 4,
             graphs: 5,
+            spin_us: 6,
+            ..on_the_cpu()
         };
         let newer = Newer { options, added };
         // SAFETY: as many bytes as every size below that is let through.
         unsafe { read_struct((&raw const newer).cast::<awsnet_engine_options>(), "options") }
-            .map(|options| (options.device, options.precision, options.batch, options.threads))
+            .map(|options| {
+                (options.device, options.precision, options.batch, options.threads, options.spin_us)
+            })
             .map_err(|failure| (failure.status, failure.message))
     };
-    assert_eq!(read(first, 9), Ok((1, 2, 3, 4)));
-    assert_eq!(read(first + 4, 0), Ok((1, 2, 3, 4)));
+    assert_eq!(read(first, 9), Ok((1, 2, 3, 4, 0)));
+    assert_eq!(read(known, 9), Ok((1, 2, 3, 4, 6)));
+    assert_eq!(read(known + 4, 0), Ok((1, 2, 3, 4, 6)));
+    // As an older program has it: no pointers in it yet, so aligned to 4 bytes.
+    #[repr(C, align(8))]
+    struct Older([u32; 8]);
+    let older = Older([0, 28, 1, 0, 2, 3, 4, 5]);
+    // SAFETY: 28 bytes from the second number on.
+    let options = unsafe { read_struct(older.0[1..].as_ptr().cast::<awsnet_engine_options>(), "options") };
+    assert_eq!(
+        options.map(|options| (options.threads, options.graphs, options.spin_us)).ok(),
+        Some((4, 5, 0))
+    );
     let refused = |message: &str| Err((AWSNET_STATUS_INVALID_ARGUMENT, message.to_owned()));
-    let beyond =
-        "options: expected fields up to 28 bytes, all that this version knows, found one set beyond them";
-    assert_eq!(read(first + 4, 9), refused(beyond));
+    let beyond = format!(
+        "options: expected fields up to {known} bytes, all that this version knows, found one set beyond them"
+    );
+    assert_eq!(read(known + 4, 9), refused(&beyond));
     for size in [0, 1, first - 1, 4097, u32::MAX] {
         let message = format!("options.struct_size: expected its size in bytes, at least 28, found {size}");
         assert_eq!(read(size, 0), refused(&message));
@@ -436,7 +475,14 @@ fn layouts() -> String {
     }
     layout! {
         awsnet_error { struct_size, status, message }
-        awsnet_engine_options { struct_size, device, device_index, precision, batch, threads, graphs }
+        awsnet_engine_options {
+            struct_size, device, device_index, precision, batch, threads, graphs, spin_us, affinity, reserved, processors,
+            processor_count, thread_start, thread_start_user_data, pool, executor, executor_user_data,
+        }
+        awsnet_pool_options {
+            struct_size, threads, spin_us, affinity, processors, processor_count, thread_start, thread_start_user_data,
+        }
+        awsnet_run_options { struct_size, reserved, timeout_us, cancel }
         awsnet_engine_info {
             struct_size, device, device_index, precision, batch, threads, channels, height, width, label_count, mean, std,
             head_count, branch_count,
@@ -454,7 +500,7 @@ fn structs_are_laid_out_alike_in_c_and_rust() {
     let header = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("include/awsnet.h"))
         .expect("the header");
     assert_eq!(
-        header.matches("typedef struct awsnet_").count() - 3, // the handles
+        header.matches("typedef struct awsnet_").count() - 5, // the handles
         rust.lines().filter(|line| !line.contains('.')).count(),
         "a struct that is not compared"
     );
@@ -494,9 +540,12 @@ fn the_first_sizes_are_those_of_version_1() {
     // A field added at the end leaves these; a struct without additions is as long as it was.
     assert_eq!(awsnet_engine_info::FIRST_SIZE, 68);
     assert_eq!(size_of::<awsnet_error>(), 512);
-    assert_eq!(size_of::<awsnet_engine_options>(), awsnet_engine_options::FIRST_SIZE);
+    assert_eq!(awsnet_engine_options::FIRST_SIZE, 28);
+    assert_eq!(offset_of!(awsnet_engine_options, spin_us), 28);
     assert_eq!(size_of::<awsnet_head_info>(), awsnet_head_info::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_images_u8>(), awsnet_images_u8::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_device_images>(), awsnet_device_images::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_predictions>(), awsnet_predictions::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_pool_options>(), awsnet_pool_options::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_run_options>(), awsnet_run_options::FIRST_SIZE);
 }

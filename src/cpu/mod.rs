@@ -4,40 +4,48 @@
 //! Graph --plan--> CpuPlan --schedule--> tasks, functions --team--> kernels --simd--> instructions
 //! ```
 //!
-//! [`plan`] decides, places and packs; [`schedule`] cuts the nodes for a session's threads; [`team`] runs their tasks;
+//! [`plan`] decides, places and packs; [`schedule`] cuts the nodes for a session's threads; [`team`] runs their tasks, on
+//! the caller's thread and on those of a [`pool`]; [`threads`] says whose they are, [`processors`] where they run;
 //! [`kernels`] has a file an operator; [`simd`] holds what differs between instruction sets.
 
 // An operator or an instruction set that nobody handles is an error of the compiler.
 #![warn(clippy::wildcard_enum_match_arm)]
 #![allow(unsafe_code, reason = "vector instructions, and threads that share an arena")]
 
+mod bell;
 mod kernels;
 pub(crate) mod plan;
+mod pool;
+mod processors;
 mod run;
 mod schedule;
 mod scratch;
 mod simd;
 mod sync;
 mod team;
+mod threads;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::node::ValueId;
+use crate::limits::Limits;
 use crate::memory::AlignedBuffer;
 use crate::pixels::Pixels;
 use crate::predictions::PredictionBuffers;
 use crate::tensor::Shape;
 use kernels::dispatch::{self, Kernels};
-use plan::{CpuPlan, HeadOutput};
 use plan::value::Value;
+use plan::{CpuPlan, HeadOutput};
 use run::Run;
 use schedule::Schedule;
 use scratch::Scratches;
-use team::{Job, Team};
+use team::{Ending, Job, Team};
 
-pub(crate) use team::MAX_THREADS;
+pub use team::{Executor, Help};
+pub use threads::{Affinity, Pool, PoolOptions};
+pub(crate) use threads::{Helpers, ThreadOptions, Threads};
 
 /// The mutable part of one caller: arena, threads, and memory for each thread.
 pub(crate) struct CpuSession {
@@ -47,6 +55,9 @@ pub(crate) struct CpuSession {
     schedule: Schedule,
     scratches: Scratches,
     team: Team,
+    /// Whether the team has threads besides the caller's, and in which process.
+    helped: bool,
+    process: u32,
 }
 
 /// A run as a job for the team: a step a node.
@@ -55,6 +66,7 @@ struct NodeJob<'a> {
     kernels: &'static Kernels,
     schedule: &'a Schedule,
     scratches: &'a Scratches,
+    limits: Limits<'a>,
 }
 
 impl Job for NodeJob<'_> {
@@ -64,6 +76,10 @@ impl Job for NodeJob<'_> {
 
     fn tasks(&self, step: usize) -> usize {
         self.schedule.nodes()[step].tasks
+    }
+
+    fn is_over(&self) -> bool {
+        self.limits.are_over()
     }
 
     unsafe fn run_task(&self, step: usize, task: usize, member: usize) {
@@ -93,6 +109,10 @@ impl Job for Only<'_> {
         self.job.tasks(self.step)
     }
 
+    fn is_over(&self) -> bool {
+        self.job.is_over()
+    }
+
     unsafe fn run_task(&self, _: usize, task: usize, member: usize) {
         // SAFETY: the caller runs the steps in order.
         unsafe { self.job.run_task(self.step, task, member) }
@@ -101,48 +121,58 @@ impl Job for Only<'_> {
 
 impl CpuSession {
     /// A session of a plan. Errors: an instruction set that the processor does not have; not enough memory or threads.
-    pub(crate) fn new(plan: Arc<CpuPlan>, threads: usize) -> Result<Self> {
+    pub(crate) fn new(plan: Arc<CpuPlan>, threads: &Threads) -> Result<Self> {
         let kernels = dispatch::kernels(plan.isa).filter(|kernels| kernels.tables.isa.is_available());
         let kernels = kernels.ok_or_else(|| {
             let expected = format!("a processor with {}, for which the plan was made", plan.isa);
             Error::new(ErrorKind::Device, "cpu", expected, "one without")
         })?;
-        let schedule = Schedule::new(&plan, &kernels.tables, threads)?;
+        let schedule = Schedule::new(&plan, &kernels.tables, threads.members)?;
         let arena = AlignedBuffer::zeros(plan.arena_len, "arena")?;
-        let scratches = Scratches::new(threads, plan.scratch_len)?;
-        let team = Team::new(threads, plan.nodes.len())?;
-        Ok(CpuSession { plan, arena, kernels, schedule, scratches, team })
+        let scratches = Scratches::new(threads.members, plan.scratch_len)?;
+        let (team, helped, process) = (threads.team()?, threads.members > 1, std::process::id());
+        Ok(CpuSession { plan, arena, kernels, schedule, scratches, team, helped, process })
     }
 
     /// Runs `count` images, at most the plan's batch, pass by pass, and writes their scores.
     ///
-    /// Adds what each node takes to `times`, where they are wanted; the threads then meet once more at each node.
+    /// Adds what each node takes to `times`, where they are wanted; the threads then meet once more at each node. Errors:
+    /// limits that were reached; a process that is forked from the session's, whose threads it does not have; a fault.
     pub(crate) fn run(
         &mut self,
         images: Pixels<'_>,
         count: usize,
         predictions: &mut PredictionBuffers,
+        limits: Limits<'_>,
         times: Option<&mut [Duration]>,
     ) -> Result<()> {
+        if self.helped && std::process::id() != self.process {
+            return Err(threads::left_behind("session"));
+        }
         let mut times = times;
         let plan = &*self.plan;
         let image = &plan.values[plan.image];
         for first in (0..count).step_by(plan.pass) {
             let pass = plan.pass.min(count - first);
             for index in 0..pass {
+                limits.check()?;
                 write_image(image, index, &images, first + index, self.arena.as_mut_slice());
             }
             let arena = self.arena.as_mut_slice().as_mut_ptr();
             self.schedule.cut(plan, pass);
             let run = Run { plan, arena, images: pass };
             let (schedule, scratches) = (&self.schedule, &self.scratches);
-            let job = NodeJob { run, kernels: self.kernels, schedule, scratches };
+            let job = NodeJob { run, kernels: self.kernels, schedule, scratches, limits };
+            let mut run = |job: &dyn Job| match self.team.run(job)? {
+                Ending::Done => Ok(()),
+                Ending::GivenUp => Err(limits.error()),
+            };
             match &mut times {
-                None => self.team.run(&job)?,
+                None => run(&job)?,
                 Some(times) => {
                     for (step, time) in times.iter_mut().enumerate() {
                         let start = Instant::now();
-                        self.team.run(&Only { job: &job, step })?;
+                        run(&Only { job: &job, step })?;
                         *time += start.elapsed();
                     }
                 }
@@ -150,12 +180,19 @@ impl CpuSession {
             for (head, &HeadOutput { value, branch }) in plan.heads.iter().enumerate() {
                 let value = &plan.values[value];
                 for index in 0..pass {
-                    read_map(value, index, branch, self.arena.as_slice(), predictions.logits_mut(head, first + index));
+                    read_map(
+                        value,
+                        index,
+                        branch,
+                        self.arena.as_slice(),
+                        predictions.logits_mut(head, first + index),
+                    );
                 }
             }
         }
         predictions.score(count);
-        Ok(())
+        // Late results are none.
+        limits.check()
     }
 
     /// The map of one image and branch of the last run, and its elements as [C, H, W], if it is still there.

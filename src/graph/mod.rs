@@ -167,8 +167,7 @@ impl Graph {
             let (layers, activation) = (vec![index], layer.activation());
             steps.push(Step { layers, inputs, scale, residual, activation, activates, aws });
         }
-        let heads: Vec<Source> =
-            model.heads().iter().map(|head| resolve(&resolved, head.input())).collect();
+        let heads: Vec<Source> = model.heads().iter().map(|head| resolve(&resolved, head.input())).collect();
         let mut reads = vec![0usize; layers.len()];
         for source in steps.iter().flat_map(Step::reads).chain(heads.iter().copied()) {
             if let Source::Layer(layer) = source {

@@ -19,6 +19,7 @@ use std::path::Path;
 use super::{Picture, zeroed};
 use crate::error::{Error, ErrorKind, Result, escaped};
 use crate::file::read_regular;
+use crate::float_environment::FloatEnvironment;
 use orientation::Orientation;
 
 /// What [`open`] and [`decode`] refuse to take on, before they allocate for it: more than 64 MiB of file or 100 million
@@ -80,6 +81,7 @@ pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Picture> {
 ///
 /// [`ErrorKind::Image`] where the bytes are no image, a truncated or a corrupt one, or exceed `limits`.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture> {
+    let _environment = FloatEnvironment::enter();
     if bytes.len() as u64 > limits.max_bytes {
         return Err(too_long(bytes.len() as u64, limits));
     }

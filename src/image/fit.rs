@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::resize::{Region, resize};
 use super::{Picture, rgb_bytes, zeroed};
 use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::float_environment::FloatEnvironment;
 
 /// What becomes of a picture whose aspect ratio is not the target's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -121,6 +122,7 @@ pub fn prepare(
     width: u32,
     height: u32,
 ) -> Result<Picture> {
+    let _environment = FloatEnvironment::enter();
     if width == 0 || height == 0 {
         let found = format!("{width}x{height}");
         return Err(Error::new(ErrorKind::Input, "target size", "at least 1x1 pixel", found));

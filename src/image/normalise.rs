@@ -2,6 +2,7 @@
 
 use super::Picture;
 use crate::error::{Error, ErrorKind, Result};
+use crate::float_environment::FloatEnvironment;
 use crate::model::ChannelOrder;
 use crate::pixels;
 
@@ -37,6 +38,7 @@ pub fn normalise(
     order: ChannelOrder,
     out: &mut [f32],
 ) -> Result<()> {
+    let _environment = FloatEnvironment::enter();
     let wrong = |place, expected, found| Err(Error::new(ErrorKind::Input, place, expected, found));
     let channels = mean.len();
     if channels != 1 && channels != 3 {

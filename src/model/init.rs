@@ -34,6 +34,7 @@ pub(crate) use random::Random;
 
 use super::{AwsKind, Gate};
 use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::float_environment::FloatEnvironment;
 use crate::op::{Activation, Op};
 use crate::tensor::{DType, Tensor};
 use layers::Layer;
@@ -98,7 +99,7 @@ impl Architecture {
     /// The smallest and the largest side of the image, in pixels.
     fn sizes(self) -> (usize, usize) {
         match self {
-            Architecture::Vgg11 => (32, 256), // five halvings; 2.6 GB of weights
+            Architecture::Vgg11 => (32, 256),        // five halvings; 2.6 GB of weights
             Architecture::DenseNet121 => (29, 2048), // five halvings, three of them without padding
             _ => (1, 2048),
         }
@@ -198,6 +199,7 @@ impl InitOptions {
 /// weights in both branches. The file is of the version that the network needs. Errors: a size that the architecture does not
 /// take; another number of branches than 1 or 2.
 pub fn init(options: &InitOptions) -> Result<Vec<u8>> {
+    let _environment = FloatEnvironment::enter();
     let InitOptions { architecture, size, branches, .. } = *options;
     if branches != 1 && branches != 2 {
         return Err(Error::new(ErrorKind::Input, "branches", "1 or 2", branches.to_string()));
@@ -574,8 +576,7 @@ mod tests {
     fn the_numbers_stay_what_they_are() {
         let bytes = init(&InitOptions::new().architecture(Architecture::Tiny)).expect("a file");
         let model = Model::from_bytes(&bytes).expect("a model");
-        let weight =
-            model.layers()[0].weights(0).expect("a weight").weight().to_f32().into_owned();
+        let weight = model.layers()[0].weights(0).expect("a weight").weight().to_f32().into_owned();
         // Another value here breaks whoever keeps results of a seed.
         assert_eq!(
             weight[..3].iter().map(|v| v.to_bits()).collect::<Vec<_>>(),

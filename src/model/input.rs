@@ -157,13 +157,15 @@ fn take_once(object: &mut Object, key: &'static str, beside: Option<Json>) -> Re
 
 fn parse_about(value: Json) -> Result<About> {
     const PLACE: &str = "manifest: `about`";
-    let error = |expected: String, found: String| Error::new(ErrorKind::Model, PLACE, expected, found);
     let Json::Object(members) = value else {
-        return Err(error("an object of strings".to_owned(), value.to_string()));
+        return Err(Error::new(ErrorKind::Model, PLACE, "an object of strings", value.to_string()));
     };
     let text = |(key, value): (String, Json)| match as_string(&value) {
         Some(text) => Ok((key, text)),
-        None => Err(error(format!("a string under {}", quoted(&key)), value.to_string())),
+        None => {
+            let place = format!("{PLACE}: {}", quoted(&key));
+            Err(Error::new(ErrorKind::Model, place, "a string", value.to_string()))
+        }
     };
     members.into_iter().map(text).collect()
 }
@@ -193,7 +195,9 @@ fn parse_face(value: Json) -> Result<FaceCrop> {
 
 fn parse_box(value: Json) -> Result<FaceCrop> {
     let mut object = Object::new("manifest: `face`: `box`", value)?;
-    let scale = object.take_f32("scale")?.unwrap_or(1.0);
+    let scale = object.take_f32("scale")?.ok_or_else(|| {
+        object.error("scale", "a number greater than 0", "nothing: the key is missing")
+    })?;
     if scale <= 0.0 {
         return Err(object.error("scale", "a number greater than 0", scale.to_string()));
     }
@@ -220,7 +224,8 @@ fn parse_points(value: Json) -> Result<FaceCrop> {
     }
     let apart = points.iter().any(|(_, at)| *at != points[0].1);
     if points.len() < 2 || !apart {
-        let found = format!("{} of them, {}", points.len(), if apart { "too few" } else { "all in one place" });
+        let found =
+            format!("{} of them, {}", points.len(), if apart { "too few" } else { "all in one place" });
         return Err(object.error("left_eye", "at least two points, in two places", found));
     }
     object.finish()?;

@@ -149,6 +149,11 @@ impl Object {
         Some(self.members.remove(index).1)
     }
 
+    /// Whether the value of `key` is there, and null.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.members.iter().any(|(k, value)| k == key && *value == Json::Null)
+    }
+
     /// The value of `key`, which must be there; `expected` says what it should be.
     pub(crate) fn require(&mut self, key: &'static str, expected: &str) -> Result<Json> {
         self.take(key).ok_or_else(|| self.error(key, expected, "nothing: the key is missing"))

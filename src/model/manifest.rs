@@ -92,6 +92,13 @@ pub(crate) struct LayerEntry {
     pub stages: Stages,
 }
 
+impl LayerEntry {
+    /// The name that the manifest has for it; that of the first of two has the operator's behind it.
+    pub fn stated_name(&self) -> &str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
+}
+
 /// What is behind a layer's operator.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Stages {
@@ -167,7 +174,8 @@ impl Manifest {
         };
         let (input, about) = parse_input(version, object.require("input", "an object")?, beside)?;
 
-        let mut parser = LayerParser { version, branches: branches.len(), layers: Vec::new(), names: HashMap::new() };
+        let mut parser =
+            LayerParser { version, branches: branches.len(), layers: Vec::new(), names: HashMap::new() };
         let Json::Array(entries) = object.require("layers", "an array of layers")? else {
             return Err(object.error("layers", "an array of layers", "something else"));
         };
@@ -187,7 +195,8 @@ impl Manifest {
 }
 
 fn take_branches(object: &mut Object) -> Result<Vec<String>> {
-    const EXPECTED: &str = "one or two distinct names of letters, digits and `_`, other than `aws` and `image`";
+    const EXPECTED: &str =
+        "one or two distinct names of letters, digits and `_`, other than `aws` and `image`";
     let names = object
         .take_array("branches", "a string", as_string)?
         .unwrap_or_else(|| vec!["emotion".to_owned(), "au".to_owned()]);
@@ -292,7 +301,13 @@ impl LayerParser {
             return Err(object.error("aws", "none, as there is one branch alone", quoted(kind.name())));
         }
         object.finish()?;
-        Ok(LayerEntry { name, op, inputs, batch_norm, stages: Stages { scale, residual, activation, prelu, aws } })
+        Ok(LayerEntry {
+            name,
+            op,
+            inputs,
+            batch_norm,
+            stages: Stages { scale, residual, activation, prelu, aws },
+        })
     }
 
     fn parse_inputs(&self, object: &mut Object, op: &Op) -> Result<Vec<Source>> {
@@ -474,7 +489,9 @@ fn parse_aws(object: &mut Object) -> Result<Option<AwsKind>> {
 fn parse_two_heads(value: Json, names: &HashMap<String, usize>) -> Result<Vec<HeadEntry>> {
     let mut heads = Object::new("manifest: `heads`", value)?;
     let mut parsed = Vec::new();
-    for (branch, (name, kind)) in [("emotion", HeadKind::Classes), ("au", HeadKind::Units)].into_iter().enumerate() {
+    for (branch, (name, kind)) in
+        [("emotion", HeadKind::Classes), ("au", HeadKind::Units)].into_iter().enumerate()
+    {
         let mut object = Object::new(format!("head {}", quoted(name)), heads.require(name, "an object")?)?;
         let input = parse_head_input(&mut object, names)?;
         let tensor = Some(object.take_string("tensor")?.unwrap_or_else(|| "fc".to_owned()));
@@ -551,8 +568,9 @@ fn parse_head_input(object: &mut Object, names: &HashMap<String, usize>) -> Resu
 }
 
 fn require_labels(object: &mut Object) -> Result<Vec<String>> {
-    take_labels(object)?
-        .ok_or_else(|| object.error("labels", "an array of strings", "nothing: the key is missing"))
+    let is_null = object.is_null("labels");
+    let found = if is_null { "null" } else { "nothing: the key is missing" };
+    take_labels(object)?.ok_or_else(|| object.error("labels", "an array of strings", found))
 }
 
 /// Labels, where there are any; none for `null`.
@@ -574,7 +592,11 @@ fn take_labels(object: &mut Object) -> Result<Option<Vec<String>>> {
 }
 
 /// The thresholds of units, where the file has them: one a label.
-fn take_thresholds(object: &mut Object, kind: HeadKind, labels: Option<&[String]>) -> Result<Option<Vec<f32>>> {
+fn take_thresholds(
+    object: &mut Object,
+    kind: HeadKind,
+    labels: Option<&[String]>,
+) -> Result<Option<Vec<f32>>> {
     if kind != HeadKind::Units {
         return Ok(None);
     }

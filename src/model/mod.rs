@@ -28,6 +28,7 @@ pub use weights::{AwsUnit, Weights};
 
 use crate::error::Result;
 use crate::file::open_regular;
+use crate::float_environment::FloatEnvironment;
 use crate::op::{Activation, Op};
 use crate::tensor::{DType, Shape};
 use container::TensorFile;
@@ -94,7 +95,11 @@ impl Layer {
 
     /// The largest magnitude of all slopes of a PReLU.
     pub(crate) fn steepest(&self) -> f32 {
-        self.slopes.iter().flatten().flat_map(|slopes| slopes.iter()).fold(0.0, |most, slope| slope.abs().max(most))
+        self.slopes
+            .iter()
+            .flatten()
+            .flat_map(|slopes| slopes.iter())
+            .fold(0.0, |most, slope| slope.abs().max(most))
     }
 
     /// The AWS-Unit that mixes the two branches, where there is one.
@@ -229,6 +234,7 @@ impl Model {
     }
 
     fn read(reader: impl Read + Seek, len: u64) -> Result<Self> {
+        let _environment = FloatEnvironment::enter();
         let mut file = TensorFile::open(reader, len)?;
         let manifest = Manifest::parse(file.manifest()?)?;
         let claims = weights::claim(&mut file, &manifest)?;
@@ -284,7 +290,8 @@ impl Model {
     pub(crate) fn rounded(&self, dtype: DType) -> Self {
         let mut model = self.clone();
         for layer in &mut model.layers {
-            layer.weights = layer.weights.take().map(|all| all.iter().map(|weights| weights.rounded(dtype)).collect());
+            layer.weights =
+                layer.weights.take().map(|all| all.iter().map(|weights| weights.rounded(dtype)).collect());
             layer.aws = layer.aws.take().map(|unit| unit.rounded(dtype));
         }
         model

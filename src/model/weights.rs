@@ -210,6 +210,9 @@ pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifes
     for layer in &manifest.layers {
         let inputs: Vec<Shape> =
             layer.inputs.iter().map(|&source| source_shape(source, image, &layers)).collect();
+        if layer.op == Op::Concat {
+            check_sizes(manifest, layer, &inputs)?;
+        }
         let (output, weights) = claim_operator(file, branches, layer, &inputs)?;
         let meets = |key: &str, other: usize, spreads: bool| {
             let found = layers[other].output;
@@ -234,7 +237,8 @@ pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifes
         }
         let slopes = match &layer.stages.prelu {
             Some(prefix) => {
-                let slopes = |branch: &String| claim_slopes(file, &format!("{branch}.{prefix}.weight"), output);
+                let slopes =
+                    |branch: &String| claim_slopes(file, &format!("{branch}.{prefix}.weight"), output);
                 Some(branches.iter().map(slopes).collect::<Result<_>>()?)
             }
             None => None,
@@ -253,6 +257,23 @@ pub(super) fn claim<R: Read + Seek>(file: &mut TensorFile<R>, manifest: &Manifes
     Ok(Claims { layers, heads })
 }
 
+/// Refuses a concatenation of maps of several sizes, by the name of the first that differs.
+fn check_sizes(manifest: &Manifest, layer: &LayerEntry, inputs: &[Shape]) -> Result<()> {
+    let size = |shape: &Shape| (shape.height, shape.width);
+    for (source, shape) in layer.inputs.iter().zip(inputs) {
+        if let Source::Layer(index) = *source
+            && size(shape) != size(&inputs[0])
+        {
+            let place = format!("layer {}: `inputs`", quoted(layer.stated_name()));
+            let (height, width) = size(&inputs[0]);
+            let expected = format!("maps of {height}x{width} pixels, as the first of them has");
+            let found = format!("{}, which gives {shape}", quoted(manifest.layers[index].stated_name()));
+            return Err(Error::new(ErrorKind::Model, place, expected, found));
+        }
+    }
+    Ok(())
+}
+
 /// Claims the weights of all branches of a layer, where its operator has them; gives the output's shape too.
 fn claim_operator<R: Read + Seek>(
     file: &mut TensorFile<R>,
@@ -260,15 +281,14 @@ fn claim_operator<R: Read + Seek>(
     layer: &LayerEntry,
     inputs: &[Shape],
 ) -> Result<(Shape, Option<Vec<WeightClaims>>)> {
-    let (place, input) = (format!("layer {}", quoted(&layer.name)), inputs[0]);
+    let (place, input) = (format!("layer {}", quoted(layer.stated_name())), inputs[0]);
     let norm = |file: &mut TensorFile<R>, branch: &String, channels| match &layer.batch_norm {
         Some(norm) => Ok(Some(claim_norm(file, norm, branch, channels)?)),
         None => Ok(None),
     };
     if layer.op == Op::BatchNorm {
-        let alone = |branch| {
-            Ok(WeightClaims { weight: None, bias: None, norm: norm(file, branch, input.channels)? })
-        };
+        let alone =
+            |branch| Ok(WeightClaims { weight: None, bias: None, norm: norm(file, branch, input.channels)? });
         let claims = branches.iter().map(alone).collect::<Result<_>>()?;
         return Ok((layer.op.output_shape(&place, inputs, 0)?, Some(claims)));
     }
@@ -413,7 +433,11 @@ pub(super) fn assemble(manifest: Manifest, claims: &Claims, tensors: &Tensors) -
             scale: stages.scale,
             residual: stages.residual,
             activation: stages.activation,
-            slopes: claims.slopes.as_ref().map(|slopes| slopes.iter().map(|&s| of(tensors, s)).collect()).transpose()?,
+            slopes: claims
+                .slopes
+                .as_ref()
+                .map(|slopes| slopes.iter().map(|&s| of(tensors, s)).collect())
+                .transpose()?,
             aws: claims.aws.as_ref().map(|aws| aws_unit(tensors, aws)).transpose()?,
             weights: claims.weights.as_ref().map(of_branches).transpose()?,
             input_shape: claims.input,
@@ -467,7 +491,8 @@ fn weights(tensors: &Tensors, claims: &WeightClaims) -> Result<Weights> {
     let weight = match (claims.weight, &claims.norm) {
         (Some(weight), _) => Arc::clone(tensors.get(weight)?),
         (None, norm) => {
-            let channels = norm.as_ref().map(|norm| tensors.get(norm.gamma)).transpose()?.map_or(0, |t| t.len());
+            let channels =
+                norm.as_ref().map(|norm| tensors.get(norm.gamma)).transpose()?.map_or(0, |t| t.len());
             Arc::new(Tensor::with_dims(&[channels], vec![1.0; channels]))
         }
     };

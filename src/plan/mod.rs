@@ -28,6 +28,7 @@ use crate::cpu::plan::{self as cpu_plan, CpuOptions, CpuPlan};
 use crate::cuda::plan::{self as cuda_plan, CudaOptions, CudaPlan};
 use crate::device::Resolved;
 use crate::error::{Error, ErrorKind, Result};
+use crate::float_environment::FloatEnvironment;
 use crate::model::{Input, Model};
 use crate::predictions::HeadLabels;
 
@@ -90,6 +91,7 @@ impl Plan {
     /// packed on a few threads, which end with it. Errors: those of [`outline`](Self::outline); weights that the precision
     /// cannot hold; not enough memory.
     pub fn build(model: Model, options: &PlanOptions) -> Result<Self> {
+        let _environment = FloatEnvironment::enter();
         let (mut plan, outline) = Self::decide(&model, options)?;
         plan.backend = Some(outline.pack(model)?);
         crate::log::log!(info, "a plan for {}: {}", plan.heading(), plan.sums());
@@ -104,6 +106,7 @@ impl Plan {
     /// Errors: a device that is not there, a batch of 0 or above 1048576, a precision that the backend does not have, feature maps beyond the address
     /// space, a tuning with a tile that the GPU has no room for.
     pub fn outline(model: &Model, options: &PlanOptions) -> Result<Self> {
+        let _environment = FloatEnvironment::enter();
         Self::decide(model, options).map(|(plan, _)| plan)
     }
 

@@ -23,7 +23,8 @@ pub(super) fn apply(op: &Op, inputs: &[&Map], weight: &[f64], bias: &[f64]) -> M
                         let columns = adaptive_window(j, x.shape.width, *width);
                         let count = (rows.len() * columns.len()) as f64;
                         let elements = rows.flat_map(|y| columns.clone().map(move |x| (y, x)));
-                        let sum: f64 = elements.map(|(row, column)| x.channel(c)[row * x.shape.width + column]).sum();
+                        let sum: f64 =
+                            elements.map(|(row, column)| x.channel(c)[row * x.shape.width + column]).sum();
                         z.channel_mut(c)[i * width + j] = sum / count;
                     }
                 }

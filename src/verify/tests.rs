@@ -66,7 +66,8 @@ fn found(layer: &Layer, x: &Maps, residual: &Maps, fault: Fault) -> Maps {
 /// The layer with a fault against its bounds, as a backend that stores it so computes it.
 fn compared(layer: &Layer, fault: Fault, tile: Option<WinogradTile>, stored: Precision) -> NodeAgreement {
     let (x, residual) = (maps(layer.input_shape(), 1), maps(layer.output_shape(), 2));
-    let expected = layer_bounds(&[layer], std::slice::from_ref(&x), None, Some(Added::map(residual.clone())), tile);
+    let expected =
+        layer_bounds(&[layer], std::slice::from_ref(&x), None, Some(Added::map(residual.clone())), tile);
     let found = found(layer, &x, &residual, fault);
     let name = format!("{fault:?}, {tile:?}, {stored}");
     let mut agreement = NodeAgreement { name, kernel: String::new(), worst: 0.0, error: 0.0, bound: 0.0 };

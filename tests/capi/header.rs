@@ -3,7 +3,8 @@
 use crate::library::{C99, CPP17, compiler, root, success};
 
 /// Every file of src/capi that C sees something of, in the header's order.
-const SOURCES: &[&str] = &["version", "failure", "status", "sink", "log", "model", "engine", "session"];
+const SOURCES: &[&str] =
+    &["version", "failure", "status", "sink", "log", "model", "pool", "engine", "session"];
 
 fn generated() -> String {
     let root = root();

@@ -50,9 +50,16 @@ const PARAMETERS: &[Parameter] = &[
     row("awsnet_engine_create", "engine", "&made_engine", Refused),
     row("awsnet_engine_create", "options", "&options", Allowed),
     row("awsnet_engine_destroy", "engine", "made_engine", Allowed),
+    row("awsnet_pool_create", "options", "&pool_options", Allowed),
+    row("awsnet_pool_create", "pool", "&made_pool", Refused),
+    row("awsnet_pool_destroy", "pool", "made_pool", Allowed),
+    row("awsnet_help_run", "help", "NULL", Allowed),
+    row("awsnet_session_run_with", "options", "&run_options", Allowed),
+    row("awsnet_session_run_u8_with", "options", "&run_options", Allowed),
     row("awsnet_session_create", "session", "&made_session", Refused),
     row("awsnet_session_destroy", "session", "made_session", Allowed),
     row("awsnet_session_run_u8", "images", "&images", Refused),
+    row("awsnet_session_run_u8_with", "images", "&images", Refused),
     row("awsnet_session_enqueue", "images", "&device_images", Refused),
     row("awsnet_session_enqueue", "stream", "&error", Allowed),
     row("*", "images", "image", Refused),
@@ -105,6 +112,8 @@ int main(int argc, char **argv) {
     fclose(file);
     awsnet_status status = 0;
     awsnet_engine_options options = AWSNET_ENGINE_OPTIONS_INIT;
+    awsnet_pool_options pool_options = AWSNET_POOL_OPTIONS_INIT;
+    awsnet_run_options run_options = AWSNET_RUN_OPTIONS_INIT;
     awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;
     awsnet_head_info head_info = AWSNET_HEAD_INFO_INIT;
     awsnet_head head = 0;
@@ -121,6 +130,7 @@ int main(int argc, char **argv) {
     awsnet_model *model = NULL, *made_model = NULL;
     awsnet_engine *engine = NULL, *made_engine = NULL;
     awsnet_session *session = NULL, *made_session = NULL;
+    awsnet_pool *made_pool = NULL;
     OK(awsnet_model_load(argv[1], &model, NULL));
     OK(awsnet_engine_create(model, &options, &engine, NULL));
     OK(awsnet_session_create(engine, &session, NULL));
@@ -167,6 +177,7 @@ fn null_is_refused_or_harmless_for_every_pointer() {
         // What the call has made is destroyed by the next line; a destroyed handle is forgotten.
         let clean = "    awsnet_session_destroy(made_session), made_session = NULL;\n    \
                      awsnet_engine_destroy(made_engine), made_engine = NULL;\n    \
+                     awsnet_pool_destroy(made_pool), made_pool = NULL;\n    \
                      awsnet_model_destroy(made_model), made_model = NULL;\n";
         if function.returns != "awsnet_status" {
             assert!(rows.iter().all(|row| row.null == Never), "{name} has a pointer and no status");

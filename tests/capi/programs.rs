@@ -81,6 +81,18 @@ fn threads_share_an_engine_and_not_a_session() {
 }
 
 #[test]
+fn a_run_is_given_up_by_its_deadline_and_by_a_flag() {
+    let model = ModelFile::new(Architecture::ResNet18, 64);
+    Program::new("limits.c", &["-std=c11"]).run(&[model.path.as_ref()]);
+}
+
+#[test]
+fn engines_share_threads_and_have_the_programs_own() {
+    let model = ModelFile::new(Architecture::Tiny, 48);
+    Program::new("pool.c", &["-std=c11"]).run(&[model.path.as_ref()]);
+}
+
+#[test]
 fn ten_thousand_cycles_leave_the_memory_flat() {
     let model = ModelFile::new(Architecture::Tiny, 8);
     Program::new("cycles.c", &[]).run(&[model.path.as_ref(), "10000".as_ref()]);

@@ -148,6 +148,62 @@ fn run_gives_the_four_tensors_for_any_number_of_images() {
     assert_eq!(names(folder.path()), ["x.safetensors", "y.safetensors"]);
 }
 
+/// A model with heads of every kind on two branches, none of them of its branch's name but one.
+const HEADS: &str = "tests/golden/three_heads_on_one_branch.model.safetensors";
+
+#[test]
+fn every_head_is_in_the_results_under_its_name() {
+    let call = call!("predict", HEADS, image(), "--json");
+    let line = &call.json()[0];
+    let at = |key: &str| call.stdout.find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("no {key}"));
+    assert!(["image", "mood", "body", "units", "pixels"].map(at).is_sorted(), "{}", call.stdout);
+    assert_eq!(keys(line), ["body", "image", "mood", "pixels", "units"]);
+    assert_eq!(keys(&line["body"]), ["label", "scores"]);
+    assert_eq!(keys(&line["units"]), ["active", "scores"]);
+    assert_eq!(keys(&line["mood"]), ["values"]);
+    assert_eq!(keys(&line["mood"]["values"]), ["arousal", "valence"]);
+    assert_eq!(line["pixels"]["values"].as_array().map(Vec::len), Some(3), "numbers without names");
+
+    let text = call!("predict", HEADS, image()).stdout;
+    assert!(text.contains("valence ") && text.contains("arousal "), "{text}");
+    let info = call!("info", HEADS).stdout;
+    assert!(info.contains("mood head, reads b of body, as they are: valence, arousal"), "{info}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("x.safetensors"), folder.path().join("y.safetensors"));
+    let image = [0u8; 3 * 6 * 7 * 4];
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 3, 6, 7], &image);
+    let file = safetensors::serialize([("image", view.expect("a tensor"))], None).expect("a file");
+    std::fs::write(&input, file).expect("to write");
+    call!("run", HEADS, "--input", &input, "--output", &output);
+    let file = std::fs::read(&output).expect("the results");
+    let file = safetensors::SafeTensors::deserialize(&file).expect("a file");
+    let mut names = file.names();
+    names.sort();
+    let expected = [
+        "body.logits",
+        "body.probabilities",
+        "mood.logits",
+        "pixels.logits",
+        "units.logits",
+        "units.probabilities",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn one_network_alone_is_made_described_and_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = folder.path().join("model.safetensors");
+    for architecture in ["mobilenet_v3_small", "efficientnet_b0", "densenet121"] {
+        call!("init", "--arch", architecture, "--size", "40", "--branches", "1", "-o", &model);
+        let info = &call!("info", &model, "--json").json()[0];
+        assert_eq!((&info["branches"], keys(&info["heads"])), (&json!(["emotion"]), vec!["emotion"]));
+        let verified = call!("verify", &model, "--json");
+        assert!(!verified.json().is_empty(), "{}", verified.stdout);
+    }
+}
+
 #[test]
 fn info_tells_layers_and_shares() {
     let model = Model::load(&*MODEL).expect("a model");

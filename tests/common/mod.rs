@@ -216,7 +216,9 @@ impl Network {
                 let [_, height, width] = self.shapes[inputs[0].as_str().expect("a name")];
                 [inputs.iter().map(channels).sum(), height, width]
             }
-            None => output_shape(&entry, input, out_channels).unwrap_or_else(|| panic!("{entry} of {input:?}")),
+            None => {
+                output_shape(&entry, input, out_channels).unwrap_or_else(|| panic!("{entry} of {input:?}"))
+            }
         };
         let weight = match entry["op"].as_str() {
             Some("conv2d") => {

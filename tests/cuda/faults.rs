@@ -238,7 +238,10 @@ fn scenarios() {
             let error = faulty.run(&images).expect_err("a poisoned engine");
             assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
             assert_eq!(emulator().counters().calls, calls, "at once");
-            assert_eq!(other.run(&images).expect("another device").head("au").expect("a head").logits, before);
+            assert_eq!(
+                other.run(&images).expect("another device").head("au").expect("a head").logits,
+                before
+            );
         }
         Ok("hanging") => {
             let mut session = on(0, &model);

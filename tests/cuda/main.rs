@@ -21,8 +21,8 @@ use awsnet::__tests::reference;
 use awsnet::model::init::{Architecture, InitOptions, init};
 use awsnet::model::{AwsKind, Gate};
 use awsnet::{
-    Device, Engine, EngineOptions, Graphs, Images, Model, Plan, PlanOptions, Precision, Session,
-    Target, verify,
+    Device, Engine, EngineOptions, Graphs, Images, Model, Plan, PlanOptions, Precision, Session, Target,
+    verify,
 };
 use common::{Numbers, Rng};
 use device::{gpu, schedule, shared};

@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use awsnet::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
 use awsnet::model::init::Architecture;
-use awsnet::{
-    Engine, EngineOptions, ErrorKind, Images, ImagesU8, Plan, PlanOptions, Precision, RunOptions,
-};
+use awsnet::{Engine, EngineOptions, ErrorKind, Images, ImagesU8, Plan, PlanOptions, Precision, RunOptions};
 use cudarc::driver::{result, sys};
 
 use crate::device::{Counters, counters, emulator, gpu, shared};
@@ -70,7 +68,8 @@ fn bytes_give_what_the_floats_they_stand_for_give() {
     let images = of(&pixels);
     for precision in crate::PRECISIONS {
         let mut session = session(&model, precision, count);
-        let expected: Vec<f32> = session.run(&floats).expect("a run").head("au").expect("a head").logits.to_vec();
+        let expected: Vec<f32> =
+            session.run(&floats).expect("a run").head("au").expect("a head").logits.to_vec();
         let found = session.run(images).expect("a run").head("au").expect("a head").logits.to_vec();
         let tolerance = if precision == Precision::BF16 { 5e-2 } else { 1e-2 };
         for (found, expected) in found.iter().zip(&expected) {

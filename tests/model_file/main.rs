@@ -8,6 +8,7 @@ mod common;
 
 mod container;
 mod corners;
+mod faults;
 mod file_system;
 #[path = "../common/isas.rs"]
 mod isas;

@@ -142,7 +142,10 @@ fn operator_of_version_2(rng: &mut Rng, input: Chw) -> (Value, usize) {
     let [channels, height, width] = input;
     loop {
         let (mut entry, out_channels) = match rng.below(10) {
-            0 => (json!({"op": "adaptive_avg_pool2d", "output": [1 + rng.below(7), 1 + rng.below(7)]}), channels),
+            0 => (
+                json!({"op": "adaptive_avg_pool2d", "output": [1 + rng.below(7), 1 + rng.below(7)]}),
+                channels,
+            ),
             1 => (json!({"op": "upsample2d", "factor": [1 + rng.below(3), 1 + rng.below(3)]}), channels),
             2 | 3 => (pool(rng, Numbers::Real), channels),
             4 => (json!({"op": "global_avg_pool2d"}), channels),

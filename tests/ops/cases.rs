@@ -28,6 +28,7 @@ pub struct OpCase {
     /// What pools the layer's map.
     pool: Option<Value>,
     out_channels: usize,
+    is_of_version_2: bool,
     /// The type of the tensors.
     dtype: &'static str,
 }
@@ -37,7 +38,10 @@ impl OpCase {
     pub fn model(&self, with_operator: bool) -> Model {
         let [channels, height, width] = self.input;
         let image = [if self.reads_image { channels } else { 1 }, height, width];
-        let mut network = Network::new(1, Numbers::Real, image);
+        let mut network = match self.is_of_version_2 {
+            false => Network::new(1, Numbers::Real, image),
+            true => Network::version_2(1, image, &["emotion", "au"]),
+        };
         if !self.reads_image {
             network.layer(json!({"name": "source", "op": "conv2d", "kernel": 1}), channels);
         }
@@ -49,7 +53,11 @@ impl OpCase {
         let [_, height, width] = network.shapes[&network.input_of(&json!({}))];
         let pixel = json!({"name": "pixel", "op": "conv2d", "kernel": 1, "stride": [height, width]});
         network.layer(pixel, 1);
-        let mut file = network.heads(("pixel", 1), ("pixel", 1));
+        let head = |kind: &str| json!({"input": "pixel", "tensor": "fc", "kind": kind, "labels": ["only"]});
+        let mut file = match self.is_of_version_2 {
+            false => network.heads(("pixel", 1), ("pixel", 1)),
+            true => network.heads_of(&[("emotion", head("classes"), 1), ("au", head("units"), 1)]),
+        };
         file.tensors.iter_mut().for_each(|tensor| tensor.convert(self.dtype));
         file.model()
     }
@@ -85,6 +93,7 @@ pub fn all() -> Vec<OpCase> {
             layer: named,
             pool: None,
             out_channels,
+            is_of_version_2: false,
             dtype: "F32",
         });
     };
@@ -148,6 +157,45 @@ pub fn all() -> Vec<OpCase> {
     let pool = json!({"name": "operator.pool", "op": "max_pool2d", "kernel": 3, "stride": 2, "padding": 1});
     let what = stem.what.replace("to 64", "to 64, relu, aws channel, max pooling 3x3 /2");
     cases.push(OpCase { what, layer, pool: Some(pool), ..stem });
+
+    // What version 2 adds.
+    let mut second = |op, what: &str, input: Chw, more: Value| {
+        let [channels, height, width] = input;
+        let what = format!("{what} {channels}x{height}x{width}");
+        let mut layer = json!({"name": "operator"});
+        layer.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let (pool, reads_image, is_of_version_2, dtype) = (None, false, true, "F32");
+        cases.push(OpCase {
+            op,
+            what,
+            input,
+            reads_image,
+            layer,
+            pool,
+            out_channels: channels,
+            is_of_version_2,
+            dtype,
+        });
+    };
+    let twice = json!(["source", "source"]);
+    second("concat", "of two,", [64, 28, 28], json!({"op": "concat", "inputs": twice}));
+    second("upsample2d", "2,", [64, 14, 14], json!({"op": "upsample2d", "factor": 2}));
+    let mean = json!({"op": "adaptive_avg_pool2d", "output": 5});
+    second("adaptive_avg_pool2d", "to 5x5 of", [64, 28, 28], mean);
+    let mean = json!({"op": "avg_pool2d", "kernel": 3, "stride": 2, "padding": 1, "ceil_mode": true, "count_include_pad": false});
+    second("avg_pool2d", "3x3 /2, ceil mode, padding not counted,", [64, 28, 28], mean);
+    let norm = json!({"op": "identity", "batch_norm": "norm", "activation": "relu"});
+    second("batch_norm", "relu,", [256, 14, 14], norm);
+    second("identity", "* scale,", [64, 56, 56], json!({"op": "identity", "scale": "source"}));
+    for activation in
+        ["relu6", "prelu", "elu", "sigmoid", "hardsigmoid", "silu", "hardswish", "tanh", "gelu", "gelu_tanh"]
+    {
+        let mut layer = json!({"op": "identity", "activation": activation});
+        if activation == "prelu" {
+            layer["prelu"] = json!("slopes");
+        }
+        second("identity", &format!("{activation},"), [64, 28, 28], layer);
+    }
 
     // A convolution with narrow weights, which a small map keeps narrow.
     let small = cases.iter().find(|case| case.what == "3x3, 512x4x4").expect("the case above").clone();

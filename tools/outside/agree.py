@@ -131,7 +131,7 @@ def main() -> int:
             continue
         for left in folder.glob(f"{path.name}*"):
             left.unlink()
-    drawn = "" if arguments.models else f" of version {arguments.version} from seed {arguments.seed} on"
+    drawn = "" if arguments.models else f" of version {arguments.version}, the first of seed {arguments.seed},"
     print(f"{count} models{drawn} on {arguments.device}, batches {BATCHES}: {failed} failed")
     print(f"worst difference of those that agree: {worst[0]:.2e} of the largest logit ({worst[1]})")
     if not failed:

@@ -202,7 +202,12 @@ fn kinds(units: &[UnitShare]) -> String {
 }
 
 /// Each unit's column: shaded where a direction has no share, else invisible; hovering shows its title.
-fn columns(layout: &Layout, names: &Names, units: &[UnitShare], summaries: &[[Option<Summary>; 2]]) -> String {
+fn columns(
+    layout: &Layout,
+    names: &Names,
+    units: &[UnitShare],
+    summaries: &[[Option<Summary>; 2]],
+) -> String {
     let top = layout.branches.map_or(layout.plot_top, |[top, _]| top);
     let mut out = String::new();
     for (i, (unit, summary)) in units.iter().zip(summaries).enumerate() {
@@ -234,7 +239,14 @@ fn branches(layout: &Layout, names: &Names, summaries: &[[Option<Summary>; 2]]) 
         let end = layout.plot_right() + 3.5;
         out += &line(MARGIN_LEFT, y, end - 3.0, y, INK, 0.8);
         out += &polygon(INK, &[(end, y), (end - 4.0, y - 1.8), (end - 4.0, y + 1.8)]);
-        out += &text(MARGIN_LEFT - 4.0, y + 2.2, NORMAL, INK, r#"text-anchor="end""#, &cut(branch, NORMAL, MARGIN_LEFT - 4.0));
+        out += &text(
+            MARGIN_LEFT - 4.0,
+            y + 2.2,
+            NORMAL,
+            INK,
+            r#"text-anchor="end""#,
+            &cut(branch, NORMAL, MARGIN_LEFT - 4.0),
+        );
     }
     // The room of one arrow; its head stands out on both sides of the shaft.
     let room = (0.45 * layout.pitch).min(12.0);

@@ -128,11 +128,17 @@ fn face_json(face: &FaceCrop) -> Value {
 fn face_words(face: &FaceCrop) -> String {
     match face {
         FaceCrop::Box { scale, shift, .. } => {
-            format!("faces are cut out as squares of {scale} times the box, shifted by {} and {}", shift[0], shift[1])
+            format!(
+                "faces are cut out as squares of {scale} times the box, shifted by {} and {}",
+                shift[0], shift[1]
+            )
         }
         FaceCrop::Points(points) => {
             let names: Vec<&str> = points.iter().map(|(point, _)| point.name()).collect();
-            format!("faces are turned and scaled so that {} lie where the network expects them", names.join(", "))
+            format!(
+                "faces are turned and scaled so that {} lie where the network expects them",
+                names.join(", ")
+            )
         }
         _ => "faces are cut out in a way that this command does not know".to_owned(),
     }

@@ -8,6 +8,7 @@ mod doctor;
 mod failure;
 mod figure;
 mod files;
+mod import;
 mod info;
 mod init;
 mod options;
@@ -49,6 +50,7 @@ enum Command {
     Bench(bench::Args),
     Tune(tune::Args),
     Init(init::Args),
+    Import(import::Args),
     Doctor(doctor::Args),
 }
 
@@ -72,6 +74,7 @@ fn run(command: Command) -> Outcome {
         Command::Bench(args) => bench::main(&args),
         Command::Tune(args) => tune::main(&args),
         Command::Init(args) => init::main(&args),
+        Command::Import(args) => import::main(&args),
         Command::Doctor(args) => doctor::main(&args),
     }
 }

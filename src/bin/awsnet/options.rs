@@ -20,7 +20,7 @@ pub struct RunOptions {
     #[arg(long, value_parser = parse::<Precision>)]
     pub precision: Option<Precision>,
 
-    /// Threads [default: one a processor]
+    /// Threads [default: as many as the network can use]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
 }

@@ -231,7 +231,8 @@ fn words(head: &HeadPrediction<'_>) -> String {
     if head.labels.is_empty() && scores.len() > 8 {
         return format!("{}: {} numbers (--json has them)", head.name, scores.len());
     }
-    let number = |score: awsnet::Score<'_>| format!("{} {:.3}", one_line(score.label), score.logit).trim().to_owned();
+    let number =
+        |score: awsnet::Score<'_>| format!("{} {:.3}", one_line(score.label), score.logit).trim().to_owned();
     scores.map(number).collect::<Vec<_>>().join(" ")
 }
 

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use awsnet::file::open_regular;
 use awsnet::Shape;
+use awsnet::file::open_regular;
 use awsnet::model::HeadKind;
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, TensorView};
 

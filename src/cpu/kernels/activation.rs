@@ -169,11 +169,17 @@ mod tests {
                     + f64::from(f32::MIN_POSITIVE);
                 let error = (found - exact).abs();
                 let place = format!("{} of {x:e} on {}", activation.name(), S::ISA);
-                assert!(error <= bound, "{place}: {found:e} for {exact:e}, off by {:.1} bounds", error / bound);
+                assert!(
+                    error <= bound,
+                    "{place}: {found:e} for {exact:e}, off by {:.1} bounds",
+                    error / bound
+                );
             }
             let mut nan = vec![0.0; S::LANES];
             // SAFETY: as above.
-            unsafe { S::store(nan.as_mut_ptr(), activate::<S>(activation, S::splat(SLOPE), S::splat(f32::NAN))) };
+            unsafe {
+                S::store(nan.as_mut_ptr(), activate::<S>(activation, S::splat(SLOPE), S::splat(f32::NAN)))
+            };
             assert!(nan.iter().all(|v| v.is_nan()), "{} of NaN on {}: {nan:?}", activation.name(), S::ISA);
         }
     }

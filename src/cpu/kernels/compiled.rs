@@ -35,6 +35,8 @@ pub(in crate::cpu) struct ConvTile {
     pub input_blocks: usize,
     /// Channels in an input block.
     pub input_lanes: usize,
+    /// Those of the last input block that the weights read: the others are padding.
+    pub last_lanes: usize,
     pub kernel: [usize; 2],
     /// Which of the kernel's rows and columns are computed.
     pub taps: [Taps; 2],

@@ -16,7 +16,8 @@ pub(super) unsafe fn run_task<S: Simd>(run: &Run, node: &CpuNode, kernel: &Conca
     let output = &run.plan.values[node.output];
     let task = BlockTask::new(output, task);
     let block = task.block * S::LANES..(task.block + 1) * S::LANES;
-    let meets = |part: &&Part| part.first_channel < block.end && block.start < part.first_channel + part.channels;
+    let meets =
+        |part: &&Part| part.first_channel < block.end && block.start < part.first_channel + part.channels;
     if !kernel.parts.iter().any(|part| meets(&part)) {
         return;
     }

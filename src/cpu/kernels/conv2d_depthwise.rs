@@ -20,7 +20,12 @@ const PIXELS: usize = 4;
 ///
 /// As for [`Kernels::run_task`](super::dispatch::Kernels::run_task).
 #[inline(always)]
-pub(super) unsafe fn run_task<S: Simd, const B: usize>(run: &Run, node: &CpuNode, kernel: &DepthwiseKernel, task: usize) {
+pub(super) unsafe fn run_task<S: Simd, const B: usize>(
+    run: &Run,
+    node: &CpuNode,
+    kernel: &DepthwiseKernel,
+    task: usize,
+) {
     let (input, output) = (&run.plan.values[node.input], &run.plan.values[node.output]);
     let task = BlockTask::new(output, task);
     let taps = kernel.op.kernel[0] * kernel.op.kernel[1];

@@ -126,14 +126,17 @@ pub(super) unsafe fn tile<
         let [ky_taps, kx_taps] = &t.taps;
         for input_block in 0..t.input_blocks {
             let from = t.input.add(input_block * t.input_block);
+            let lanes = if input_block + 1 == t.input_blocks { t.last_lanes } else { t.input_lanes };
             for ky in ky_taps.any.clone() {
                 let (above, below) = (spares && ky < ky_taps.first_from, spares && ky >= ky_taps.last_to);
                 let first_tap = (input_block * t.kernel[0] + ky) * t.kernel[1] + kx_taps.any.start;
-                let mut weights = t.weights.cast::<W::Element>().add(first_tap * tap_weights);
+                let mut tap = t.weights.cast::<W::Element>().add(first_tap * tap_weights);
                 for kx in kx_taps.any.clone() {
+                    let mut weights = tap;
+                    tap = tap.add(tap_weights);
                     let mut from = from.add(ky * t.tap_steps[0] + kx * t.tap_steps[1]);
                     let (left, right) = (spares && kx < kx_taps.first_from, spares && kx >= kx_taps.last_to);
-                    for _ in 0..t.input_lanes {
+                    for _ in 0..lanes {
                         let mut w = [S::splat(0.0); BLOCKS];
                         for (block, w) in w.iter_mut().enumerate() {
                             let weights = weights.add(block * S::LANES);
@@ -173,9 +176,20 @@ pub(super) unsafe fn tile<
                 }
             }
         }
-        // Where nothing but a bound or two is behind the sums, they go straight to their place.
+        // Where nothing but a residual and a bound or two is behind the sums, they go straight to their place.
         if let Some([least, most]) = t.sink.bounds() {
             let (least, most) = (S::splat(least), S::splat(most));
+            if !t.sink.residual.is_null() {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let from = t.sink.residual.add(row * t.sink.residual_row);
+                    each_column!(COLUMNS, column, {
+                        for (block, sum) in sums[column].iter_mut().enumerate() {
+                            let from = from.add(column * S::LANES + block * t.sink.residual_block);
+                            *sum = S::add(*sum, S::load(from));
+                        }
+                    });
+                }
+            }
             for (row, sums) in sums.iter().enumerate() {
                 let to = t.sink.output.add(row * t.sink.output_row);
                 each_column!(COLUMNS, column, {
@@ -323,6 +337,12 @@ pub(super) unsafe fn compute_rows<S: Compiled>(
             (bits.as_slice()[group.weights..].as_ptr().cast(), scale)
         }
     };
+    // The padding of a last block is left out, unless both branches are read, one behind the other.
+    let channels = conv.input_channels;
+    let last_lanes = match group.input_blocks.end == channels.div_ceil(input.lanes) {
+        true => channels - (group.input_blocks.end - 1) * input.lanes,
+        false => input.lanes,
+    };
     let taps_len = kernel[0] * kernel[1];
     debug_assert!(
         group.weights + group.weights_len(taps_len, input.lanes, S::LANES) <= packed.weights.len(),
@@ -352,6 +372,7 @@ pub(super) unsafe fn compute_rows<S: Compiled>(
                     input_block: input.block_stride(),
                     input_blocks: group.input_blocks.len(),
                     input_lanes: input.lanes,
+                    last_lanes,
                     kernel,
                     taps: [row_taps.clone(), taps(1, column, tile_columns)],
                     tap_steps: [dilation[0] * input.row_stride(), dilation[1] * input.lanes],

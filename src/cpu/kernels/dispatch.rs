@@ -4,11 +4,11 @@
 //! them in any order, and the bits come out the same.
 
 use super::compiled::{Compiled, Tables};
+use super::pool2d::Windows;
 use super::{
     aws_gate, concat, conv2d_depthwise, conv2d_direct, conv2d_max_pool, conv2d_winograd, identity,
     image_to_blocks, pool2d, upsample2d,
 };
-use super::pool2d::Windows;
 use crate::cpu::plan::node::{CpuNode, Kernel};
 use crate::cpu::run::Run;
 use crate::cpu::schedule::NodeSchedule;

@@ -131,10 +131,10 @@ impl TileSink {
         }
     }
 
-    /// Between which numbers the sums are to be held, where that is all that happens to them.
+    /// Between which numbers the sums are to be held, where that and a residual is all that happens to them.
     #[inline(always)]
     pub fn bounds(&self) -> Option<[f32; 2]> {
-        let alone = self.scale.is_null() && self.residual.is_null() && self.mix.is_none();
+        let alone = self.scale.is_null() && self.mix.is_none();
         match self.activation {
             Activation::None if alone => Some([f32::NEG_INFINITY, f32::INFINITY]),
             Activation::Relu if alone => Some([0.0, f32::INFINITY]),
@@ -233,7 +233,10 @@ pub(super) unsafe fn finish_tile<S: Simd>(
                     let mut u = S::load(sums.add(((row * columns + column) * blocks + block) * S::LANES));
                     if !sink.scale.is_null() {
                         let [rows, columns, blocks] = sink.scale_steps;
-                        u = S::mul(u, S::load(sink.scale.add(row * rows + column * columns + block * blocks)));
+                        u = S::mul(
+                            u,
+                            S::load(sink.scale.add(row * rows + column * columns + block * blocks)),
+                        );
                     }
                     if !sink.residual.is_null() {
                         let at = row * sink.residual_row + column * S::LANES + block * sink.residual_block;

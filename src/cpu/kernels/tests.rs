@@ -108,6 +108,7 @@ fn check_tile(isa: Isa, kernel: &TileKernel, input_lanes: usize, stride: [usize;
         input_block,
         input_blocks,
         input_lanes,
+        last_lanes: input_lanes,
         kernel: conv.kernel,
         taps: [ends(0, rows), ends(1, columns)],
         tap_steps: [input_row, input_lanes],

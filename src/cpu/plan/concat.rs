@@ -5,8 +5,8 @@
 //! again, each time all the maps of before and one more (DenseNet), have one wide map for all: a concatenation whose maps are
 //! the first ones of a later one is those blocks of it.
 
-use crate::graph::{Graph, Step};
 use crate::graph::node::ValueId;
+use crate::graph::{Graph, Step};
 use crate::model::{Model, Source};
 use crate::op::Op;
 
@@ -66,7 +66,8 @@ pub(super) fn homes(model: &Model, graph: &Graph, lanes: usize) -> Vec<Option<Ho
             let (first, count) = (channel, channels(source));
             channel += count;
             let fits = first.is_multiple_of(lanes)
-                && (count.is_multiple_of(lanes) || (position + 1 == step.inputs.len() && homes[own].is_none()));
+                && (count.is_multiple_of(lanes)
+                    || (position + 1 == step.inputs.len() && homes[own].is_none()));
             if let Source::Layer(layer) = *source
                 && fits
                 && homes[layer].is_none()

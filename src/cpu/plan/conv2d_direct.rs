@@ -116,7 +116,8 @@ pub(super) fn cut(
 ) -> ConvKernel {
     let Conv2d { kernel, stride, padding, .. } = spec.conv;
     let none = Padding::default();
-    let no_halos = [input, output].into_iter().chain(others.into_iter().flatten()).all(|value| value.halo == none);
+    let no_halos =
+        [input, output].into_iter().chain(others.into_iter().flatten()).all(|value| value.halo == none);
     let pixel_by_pixel = kernel == [1, 1] && stride == [1, 1] && padding == none;
     let view = if output.shape.pixels() == 1 {
         View::Images

@@ -140,7 +140,8 @@ impl Halos {
         }
         // Maps that lie in one another have one halo.
         let parts = || homes.iter().enumerate().filter_map(|(layer, home)| Some((layer, (*home)?.concat)));
-        parts().for_each(|(layer, concat)| halos.layers[concat] = halos.layers[concat].max(halos.layers[layer]));
+        parts()
+            .for_each(|(layer, concat)| halos.layers[concat] = halos.layers[concat].max(halos.layers[layer]));
         parts().for_each(|(layer, concat)| halos.layers[layer] = halos.layers[concat]);
         halos
     }
@@ -266,8 +267,7 @@ impl<'a> Decider<'a> {
         };
         let always_direct = step.input() == Source::Image || !is_possible(&conv);
         let only_reader = next.input() == Source::Layer(step.last()) && self.graph.readers(step.last()) == 1;
-        let ends_there =
-            step.scale.is_none() && step.residual.is_none() && self.unit(step).apart.is_none();
+        let ends_there = step.scale.is_none() && step.residual.is_none() && self.unit(step).apart.is_none();
         let nothing_behind = next.scale.is_none()
             && next.residual.is_none()
             && next.activation == Activation::None
@@ -441,7 +441,11 @@ impl<'a> Decider<'a> {
         let emit = Emit {
             name,
             work: Work::Layers(step.layers.clone()),
-            origin: Origin { operator, mix, slopes: step.activates.filter(|_| step.activation == Activation::Prelu) },
+            origin: Origin {
+                operator,
+                mix,
+                slopes: step.activates.filter(|_| step.activation == Activation::Prelu),
+            },
             scale,
             residual,
             activation: step.activation,
@@ -633,8 +637,7 @@ impl<'a> Decider<'a> {
         debug_assert_eq!(self.get(input).within, None, "{}", emit.name);
         let input_channels = self.get(input).branches * self.get(input).padded_channels();
         let (branches, shape) = (self.get(output).branches, self.get(output).shape);
-        let spec =
-            ConvSpec { conv: ONE_BY_ONE, input_channels, branches: vec![(0, DType::F32); branches] };
+        let spec = ConvSpec { conv: ONE_BY_ONE, input_channels, branches: vec![(0, DType::F32); branches] };
         let kernel = self.cut(&spec, input, self.get(output), [None; 2]);
         let flop = 2 * (branches * shape.len() * input_channels) as u64;
         self.push(Emit { flop, ..emit }, Kernel::Conv2d(Box::new(kernel)), input, output);
@@ -668,7 +671,13 @@ impl<'a> Decider<'a> {
     }
 
     /// A convolution between values, cut; `others` are the maps that its epilogue reads.
-    fn cut(&self, spec: &ConvSpec, input: ValueId, output: &Value, others: [Option<ValueId>; 2]) -> ConvKernel {
+    fn cut(
+        &self,
+        spec: &ConvSpec,
+        input: ValueId,
+        output: &Value,
+        others: [Option<ValueId>; 2],
+    ) -> ConvKernel {
         let others = others.map(|id| id.map(|id| self.get(id)));
         conv2d_direct::cut(self.isa, self.batch, spec, self.get(input), output, others)
     }

@@ -119,7 +119,9 @@ impl Kernel {
         match self {
             Kernel::Conv2d(conv) => conv.branch_lens(),
             Kernel::ConvMaxPool(both) => both.conv.branch_lens(),
-            Kernel::Winograd(winograd) => vec![(DType::F32, winograd.weights_len(), winograd.bias_len()); branches],
+            Kernel::Winograd(winograd) => {
+                vec![(DType::F32, winograd.weights_len(), winograd.bias_len()); branches]
+            }
             Kernel::Depthwise(depthwise) => {
                 vec![(DType::F32, depthwise.weights_len(), depthwise.bias_len()); branches]
             }
@@ -166,7 +168,8 @@ impl CpuNode {
         };
         let output = &values[self.output];
         let branches: usize = self.kernel.branch_lens(output.branches).into_iter().map(branch).sum();
-        let rows = if self.mixes { 4 } else { 0 } + if self.activation == Activation::Prelu { output.branches } else { 0 };
+        let rows = if self.mixes { 4 } else { 0 }
+            + if self.activation == Activation::Prelu { output.branches } else { 0 };
         (branches + rows * output.padded_channels() * size_of::<f32>()) as u64
     }
 

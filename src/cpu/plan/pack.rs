@@ -67,7 +67,8 @@ pub(super) fn pack(mut model: Model, decided: Decisions) -> Result<Decisions> {
     })?;
     let mut decided = Arc::into_inner(decided)
         .ok_or_else(|| Error::new(ErrorKind::Internal, "plan", "an end of packing", "a job under way"))?;
-    for (((node, mut branches), mix), slopes) in decided.nodes.iter_mut().zip(branches).zip(mixes).zip(slopes) {
+    for (((node, mut branches), mix), slopes) in decided.nodes.iter_mut().zip(branches).zip(mixes).zip(slopes)
+    {
         branches.sort_by_key(|(index, _)| *index);
         node.weights.branches = branches.into_iter().map(|(_, weights)| weights).collect();
         (node.weights.mix, node.weights.slopes) = (mix, slopes);
@@ -91,7 +92,10 @@ fn jobs(model: &mut Model, decided: &Decisions) -> Result<Vec<Job>> {
             WeightsOf::Layer(layer) => {
                 let weights = model.layers[layer].weights.take();
                 let weights = weights.ok_or_else(|| missing("the weights of a layer"))?;
-                weights.into_iter().enumerate().for_each(|(branch, weights)| add(Part::Branch(branch, weights)));
+                weights
+                    .into_iter()
+                    .enumerate()
+                    .for_each(|(branch, weights)| add(Part::Branch(branch, weights)));
             }
             WeightsOf::Dense(layer) => {
                 for to in 0..2 {
@@ -136,7 +140,10 @@ fn pack_part(decided: &Decisions, job: Job) -> Result<Packed> {
             let mut buffer = AlignedBuffer::zeros(slopes.len() * padded, name)?;
             for (row, slopes) in buffer.as_mut_slice().chunks_exact_mut(padded).zip(&slopes) {
                 let of_channel = |channel| slopes[if slopes.len() == 1 { 0 } else { channel }];
-                row[..channels].iter_mut().enumerate().for_each(|(channel, slope)| *slope = of_channel(channel));
+                row[..channels]
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(channel, slope)| *slope = of_channel(channel));
             }
             Ok(Packed::Slopes(buffer))
         }

@@ -2,8 +2,8 @@
 
 use super::decide::Decisions;
 use super::node::CpuNode;
-use crate::error::{Error, ErrorKind, Result};
 use super::value::Value;
+use crate::error::{Error, ErrorKind, Result};
 use crate::graph::arena::{self, Held, Lifetime, Uses};
 use crate::graph::node::ValueId;
 

@@ -169,9 +169,8 @@ impl Network {
         inputs: &[Shape],
         out_channels: usize,
     ) -> &mut Layer {
-        let output_shape = op
-            .output_shape(&name, inputs, out_channels)
-            .expect("sizes are checked before: no map is empty");
+        let output_shape =
+            op.output_shape(&name, inputs, out_channels).expect("sizes are checked before: no map is empty");
         let layer = Layer {
             name,
             op,
@@ -323,7 +322,8 @@ impl Network {
         ];
         let stem = self.push("features.0.0", conv(3, 2), 16);
         stem.batch_norm("features.0.1").activation(HardSwish).aws();
-        for (index, (kernel, width, channels, squeezes, activation, stride)) in BLOCKS.into_iter().enumerate() {
+        for (index, (kernel, width, channels, squeezes, activation, stride)) in BLOCKS.into_iter().enumerate()
+        {
             let name = format!("features.{}.block", index + 1);
             // A fourth of the channels, to a multiple of 8 that is not much less.
             let squeezed = squeezes.then(|| {
@@ -416,7 +416,9 @@ impl Network {
                 if maps.len() > 1 {
                     self.concat(format!("{name}.concat"), &maps);
                 }
-                self.push(format!("{name}.norm1"), Op::Identity, 0).batch_norm(format!("{name}.norm1")).relu();
+                self.push(format!("{name}.norm1"), Op::Identity, 0)
+                    .batch_norm(format!("{name}.norm1"))
+                    .relu();
                 let bottleneck = self.push(format!("{name}.conv1"), conv(1, 1), 4 * GROWTH);
                 bottleneck.batch_norm(format!("{name}.norm2")).relu();
                 // Torchvision's has no batch norm behind it; a bias stands for its shift.

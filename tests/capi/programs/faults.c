@@ -52,7 +52,33 @@ static void options(const awsnet_model *model) {
         snprintf(told, sizeof told, "options.graphs: expected one of AWSNET_GRAPHS_*, found %d", (int)unknown[i]);
         FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT, told);
         options.graphs = 0;
+        options.affinity = unknown[i];
+        snprintf(told, sizeof told, "options.affinity: expected one of AWSNET_AFFINITY_*, found %d", (int)unknown[i]);
+        FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT, told);
+        options.affinity = 0;
     }
+    const uint32_t processors[] = {4000000000u};
+    options.processors = processors;
+    FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
+          "options.processors: expected none unless for AWSNET_AFFINITY_PINNED, found some");
+    options.affinity = AWSNET_AFFINITY_PINNED;
+    FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
+          "affinity: expected processors to pin to, found none");
+    options.processor_count = 1;
+    FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
+          "affinity: expected to pin a thread to processor 4000000000, found a number above 8191");
+    options.processors = NULL;
+    FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
+          "options.processors: expected a pointer, found NULL");
+    options.affinity = 0, options.processor_count = 0;
+    options.spin_us = -3;
+    FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
+          "options.spin_us: expected microseconds, or one of AWSNET_SPIN_*, found -3");
+    options.spin_us = 0;
+    options.reserved = 1;
+    FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
+          "options.reserved: expected 0, found 1");
+    options.reserved = 0;
     options.device_index = 1;
     FAILS(awsnet_engine_create(model, &options, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
           "options.device_index: expected 0 unless for AWSNET_DEVICE_CUDA, found 1");
@@ -72,7 +98,7 @@ static void options(const awsnet_model *model) {
     options.device = AWSNET_DEVICE_CPU;
     options.device_index = 0;
 
-    const uint32_t sizes[] = {0, 1, 4, sizeof options - 1, 4097, UINT32_MAX};
+    const uint32_t sizes[] = {0, 1, 4, 27, 4097, UINT32_MAX};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char told[128];
         options.struct_size = sizes[i];
@@ -87,8 +113,11 @@ static void options(const awsnet_model *model) {
         uint32_t more[4];
     } newer = {AWSNET_ENGINE_OPTIONS_INIT, {0, 0, 0, 1}};
     newer.known.struct_size = sizeof newer;
-    FAILS(awsnet_engine_create(model, &newer.known, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT,
-          "options: expected fields up to 28 bytes, all that this version knows, found one set beyond them");
+    char beyond[128];
+    snprintf(beyond, sizeof beyond,
+             "options: expected fields up to %u bytes, all that this version knows, found one set beyond them",
+             (unsigned)sizeof options);
+    FAILS(awsnet_engine_create(model, &newer.known, &engine, &error), AWSNET_STATUS_INVALID_ARGUMENT, beyond);
     CHECK(engine == before);
     newer.more[3] = 0;
     OK(awsnet_engine_create(model, &newer.known, &engine, &error));
@@ -220,7 +249,8 @@ static void runs(const awsnet_engine *engine) {
           "images.format: expected one of AWSNET_PIXELS_*, found 2");
 
     OK(awsnet_session_run_within(session, images, len, UINT64_MAX, &predictions, &error));
-    OK(awsnet_session_run_within(session, images, len, 0, &predictions, &error)); /* a CPU is not interrupted */
+    FAILS(awsnet_session_run_within(session, images, len, 0, &predictions, &error), AWSNET_STATUS_DEADLINE,
+          "run: expected a run that ends by its deadline, found one that was given up then");
     OK(awsnet_session_destroy(session));
     free(images);
 }

@@ -1,11 +1,13 @@
-//! The thread team, `src/cpu/team.rs`, in every order in which its members' accesses to memory may take effect.
+//! The thread team, `src/cpu/team.rs`, its pool and its bell, in every order in which its members' accesses to memory may
+//! take effect.
 //!
 //! loom runs a model again and again, each time in another order that the memory model allows, and fails where an
 //! access is not ordered behind a write that it needs, where all threads wait, and where something leaks. The job of
 //! these models is all plain memory, which only the team's own atomics order:
 //!
 //! ```text
-//! the job's cells      written by the caller before and after each run: a member must see it, and must have left it
+//! the job's cells      written by the caller before and after each run, and gone with it: a member must see them, and must
+//!                      not look at them without a task
 //! a task's cell        written once a run, by whoever takes the task: each task is taken once
 //! all cells of a step  read by every task of the next step: the steps follow one another
 //! ```
@@ -17,10 +19,18 @@
 #[allow(dead_code, reason = "the team makes errors, and reads none")]
 mod error;
 
+#[path = "../../../src/float_environment.rs"]
+mod float_environment;
+
 mod cpu {
+    #[path = "../../../../src/cpu/bell.rs"]
+    mod bell;
+    #[path = "../../../../src/cpu/pool.rs"]
+    #[allow(dead_code, reason = "some of it is for those who ask the library")]
+    mod pool;
     mod sync;
     #[path = "../../../../src/cpu/team.rs"]
-    #[allow(dead_code, reason = "the most threads are for those who ask the library")]
+    #[allow(dead_code, reason = "some of it is for those who ask the library")]
     mod team;
 
     pub(crate) mod models;

@@ -1,12 +1,13 @@
 //! The models, and the job that they run.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use loom::cell::UnsafeCell;
 
-use super::sync::SLEEP;
-use super::team::{Job, Team};
+use super::pool::Pool;
+use super::sync::{Arc, SLEEP};
+use super::team::{Ending, Executor, Help, Job, Team};
 
 /// A list of steps whose tasks count how often they have run, in plain memory.
 struct Counts {
@@ -14,8 +15,19 @@ struct Counts {
     tasks: Vec<UnsafeCell<usize>>,
     /// For each task, how often it has run.
     counts: Vec<Vec<UnsafeCell<usize>>>,
-    /// The task that panics.
-    fault: Option<(usize, usize)>,
+    fault: Fault,
+    /// Orders nothing.
+    over: AtomicBool,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    None,
+    /// A task panics.
+    Panic(usize, usize),
+    /// The job is over behind a task.
+    Over(usize, usize),
 }
 
 // SAFETY: loom checks what `Sync` stands for, access by access.
@@ -40,8 +52,12 @@ impl Job for Counts {
         get(&self.tasks[step])
     }
 
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
     unsafe fn run_task(&self, step: usize, task: usize, _: usize) {
-        if self.fault == Some((step, task)) {
+        if self.fault == Fault::Panic(step, task) {
             std::panic::resume_unwind(Box::new("a seeded fault"));
         }
         let count = get(&self.counts[step][task]);
@@ -49,15 +65,19 @@ impl Job for Counts {
             assert!(self.counts[step - 1].iter().all(|before| get(before) == count + 1));
         }
         set(&self.counts[step][task], count + 1);
+        if self.fault == Fault::Over(step, task) {
+            self.over.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 impl Counts {
-    fn new(tasks: &[usize], fault: Option<(usize, usize)>) -> Self {
+    fn new(tasks: &[usize], fault: Fault) -> Self {
         Counts {
             tasks: tasks.iter().map(|&tasks| UnsafeCell::new(tasks)).collect(),
             counts: tasks.iter().map(|&tasks| (0..tasks).map(|_| UnsafeCell::new(0)).collect()).collect(),
             fault,
+            over: AtomicBool::new(false),
         }
     }
 
@@ -75,35 +95,72 @@ impl Counts {
     }
 }
 
-/// A team of so many members runs the job so many times.
-fn runs(members: usize, tasks: &[usize], runs: usize) {
-    let mut team = Team::new(members, tasks.len()).expect("a few threads");
-    let job = Counts::new(tasks, None);
-    for run in 1..=runs {
-        job.touch();
-        team.run(&job).expect("no task panics");
-        job.touch();
-        for (step, &tasks) in tasks.iter().enumerate() {
-            assert_eq!(job.counts(step), vec![run; tasks]);
-        }
-    }
+fn pool(threads: usize) -> Arc<Pool> {
+    let pool = Pool::new(threads, Duration::ZERO, std::sync::Arc::new(|_| {}));
+    Arc::new(pool.expect("a few threads"))
 }
 
-/// Jobs without steps, where members meet at the end only.
-fn nothing(members: usize, runs: usize) {
-    let mut team = Team::new(members, 0).expect("a few threads");
+/// A team with threads of its own.
+fn team(members: usize) -> Team {
+    Team::with_pool(members, pool(members - 1), Duration::ZERO)
+}
+
+/// A team runs jobs, each gone before the next is made.
+fn runs(team: &mut Team, tasks: &[usize], runs: usize) {
     for _ in 0..runs {
-        team.run(&Counts::new(&[], None)).expect("nothing panics");
+        let job = Counts::new(tasks, Fault::None);
+        job.touch();
+        assert_eq!(team.run(&job).expect("no task panics"), Ending::Done);
+        job.touch();
+        for (step, &tasks) in tasks.iter().enumerate() {
+            assert_eq!(job.counts(step), vec![1; tasks]);
+        }
     }
 }
 
 /// A panic in the first step: an error, and the second is not run.
 fn panic(members: usize) {
-    let mut team = Team::new(members, 2).expect("a few threads");
-    let job = Counts::new(&[2, 1], Some((0, 0)));
-    assert!(team.run(&job).is_err());
+    let job = Counts::new(&[2, 1], Fault::Panic(0, 0));
+    assert!(team(members).run(&job).is_err());
     job.touch();
     assert_eq!(job.counts(1), [0]);
+}
+
+/// A job that is over in its first step: the second is not run, and the next job is.
+fn over(members: usize) {
+    let mut team = team(members);
+    let job = Counts::new(&[2, 1], Fault::Over(0, 0));
+    // Two tasks at once may both be done; then it is the second step that is not begun.
+    assert_eq!(team.run(&job).expect("no task panics"), Ending::GivenUp);
+    job.touch();
+    assert_eq!(job.counts(1), [0]);
+    runs(&mut team, &[1], 1);
+}
+
+/// Two sessions share a pool, one on a thread of its own, and are gone before it.
+fn shared(threads: usize, tasks: &'static [usize]) {
+    let pool = pool(threads);
+    let [mut one, mut other] = [(); 2].map(|()| Team::with_pool(2, Arc::clone(&pool), Duration::ZERO));
+    drop(pool);
+    let caller = loom::thread::spawn(move || runs(&mut other, tasks, 1));
+    runs(&mut one, tasks, 1);
+    drop(one);
+    caller.join().expect("no assertion fails");
+}
+
+/// An executor that starts a thread for each help.
+struct Threads;
+
+impl Executor for Threads {
+    fn spawn(&self, help: Help) {
+        loom::thread::spawn(|| help.run());
+    }
+}
+
+/// A team whose helps may all come late: in the next job, or behind the last.
+fn executor(members: usize, tasks: &[usize], count: usize) {
+    let mut team = Team::with_executor(members, std::sync::Arc::new(Threads), Duration::ZERO);
+    runs(&mut team, tasks, count);
 }
 
 /// Runs a model in all orders, or in those of at most so many preemptions, and says how many they are: once with members
@@ -128,16 +185,18 @@ fn check(what: &str, most_preemptions: Option<usize>, model: fn()) {
 }
 
 pub(crate) fn all() {
-    check("a team that runs nothing", None, || drop(Team::new(2, 0)));
-    check("2 members, 2 runs without steps", None, || nothing(2, 2));
-    check("2 members, a step", None, || runs(2, &[2], 1));
-    check("2 members, 2 steps", Some(5), || runs(2, &[1, 1], 1));
-    check("2 members, 2 runs of a step", Some(4), || runs(2, &[1], 2));
-    check("2 members, 2 runs of 2 steps", Some(3), || runs(2, &[1, 1], 2));
-    check("2 members, a panic", Some(4), || panic(2));
-    check("3 members, 2 runs without steps", Some(1), || nothing(3, 2));
-    check("3 members, a step", Some(2), || runs(3, &[1], 1));
-    check("3 members, 2 runs of a step", Some(1), || runs(3, &[1], 2));
-    check("3 members, 2 steps", Some(1), || runs(3, &[1, 1], 1));
-    check("3 members, a panic", Some(1), || panic(3));
+    check("a team that runs nothing", None, || drop(team(2)));
+    check("2 members, a run without steps", None, || runs(&mut team(2), &[], 1));
+    check("2 members, a step", Some(3), || runs(&mut team(2), &[2], 1));
+    check("2 members, 2 steps", Some(2), || runs(&mut team(2), &[2, 2], 1));
+    check("2 members, 2 runs of a step", Some(2), || runs(&mut team(2), &[2], 2));
+    check("2 members, a panic", Some(2), || panic(2));
+    check("2 members, a job that is over", Some(2), || over(2));
+    check("3 members, a step", Some(1), || runs(&mut team(3), &[3], 1));
+    check("3 members, 2 runs of a step", Some(1), || runs(&mut team(3), &[2], 2));
+    check("3 members, 2 steps", Some(1), || runs(&mut team(3), &[2, 2], 1));
+    check("2 sessions and a thread", Some(1), || shared(1, &[2]));
+    check("an executor, a step", Some(4), || executor(2, &[2], 1));
+    check("an executor, 2 runs", Some(2), || executor(2, &[2], 2));
+    check("an executor, 3 members", Some(1), || executor(3, &[3], 1));
 }
