@@ -47,11 +47,12 @@ DEVICE void head(const awsnet_head_params& p) {
   if (warp != 0) return;
 
   const int64_t row = n * head.labels + first;
-  for (int l = lane; l < labels; l += 32) {
-    store_global(head.logits + row + l, logits[l]);
-    if (head.score == AWSNET_SCORE_NONE && head.probabilities) store_global(head.probabilities + row + l, logits[l]);
+  for (int l = lane; l < labels; l += 32) store_global(head.logits + row + l, logits[l]);
+  if (head.score == AWSNET_SCORE_NONE) {
+    if (!head.probabilities) return;
+    for (int l = lane; l < labels; l += 32) store_global(head.probabilities + row + l, logits[l]);
+    return;
   }
-  if (head.score == AWSNET_SCORE_NONE) return;
   float largest = -INFINITY, total = 0.0f;
   for (int l = lane; l < labels; l += 32) largest = fmaxf(largest, logits[l]);
   largest = warp_max(largest);

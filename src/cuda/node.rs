@@ -139,7 +139,7 @@ impl Preparation<'_> {
         });
         let or_none = |constant: Option<usize>| constant.map_or(0, |at| self.constant(at));
         abi::Epilogue {
-            bias: e.bias.map(or_none),
+            bias: self.of_branches(|t| or_none(e.bias[t])),
             residual: e.residual.map_or([0; 2], |value| self.maps(value)),
             mix,
             output: self.node.output.map_or([0; 2], |value| self.maps(value)),
@@ -148,7 +148,7 @@ impl Preparation<'_> {
             mix_kind,
             negative_slope,
             scale: e.scale.map_or([0; 2], |value| self.maps(value)),
-            slopes: e.slopes.map(or_none),
+            slopes: self.of_branches(|t| or_none(e.slopes[t])),
             scale_positions: if spread { output.map_or(0, |output| output.shape.pixels() as i32) } else { 0 },
             output_pitch: output.map_or(0, |output| output.pitch as i32),
             branches: self.plan.branches as i32,

@@ -285,8 +285,8 @@ impl Case {
                 vectors(batch * input[0] * factor[0] * input[1] * factor[1], *channels)
             }
             Case::Concat { positions, channels, .. } => vectors(2 * positions, channels.iter().sum()),
-            Case::SqueezeExcite { batch, channels, parts, .. } => {
-                batch * 2 * parts * channels[0].div_ceil(64) * variants::SQUEEZE_EXCITE_THREADS
+            Case::SqueezeExcite { batch, channels, parts, branches, .. } => {
+                batch * branches * parts * channels[0].div_ceil(64) * variants::SQUEEZE_EXCITE_THREADS
             }
             Case::Head { batch, heads, .. } => batch * heads.len() * variants::HEAD_THREADS,
             Case::HeadScore { batch, .. } => batch * variants::HEAD_THREADS,

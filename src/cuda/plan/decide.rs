@@ -3,21 +3,26 @@
 //! Every choice is a pure function of shapes, GPU and options, and is made here and nowhere else. No weight is touched:
 //! what will be packed is [reserved](Reserved), so that its place is known.
 
+mod heads;
+mod patterns;
+mod units;
+
 use super::constants::{Constants, Content, Packing};
 use super::pack::Oihw;
 use super::select::{DirectChoice, GemmChoice, Problem, Tile, TiledOp};
 use super::variants::{self, Element, VECTOR, pitch};
 use super::{
-    Algorithm, Constant, Copies, CudaEpilogue, CudaNode, CudaOptions, CudaValue, Excitation, IMAGE,
-    LinearHead, Mix, Operation, Projection, Tuning, direct_reduction, gemm_reduction,
+    Algorithm, Constant, Copies, CudaEpilogue, CudaNode, CudaOptions, CudaValue, Excitation, IMAGE, Mix,
+    Operation, Projection, Tuning, direct_reduction, gemm_reduction,
 };
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::graph::node::{Node, ValueId, Work, fused_words};
 use crate::graph::target::{Gpu, Precision};
 use crate::graph::{Graph, LayerValues, ONE_BY_ONE, Step, is_depthwise, whole_map};
-use crate::model::{AwsUnit, HeadKind, Model, Source};
+use crate::model::{AwsUnit, Model, Source};
 use crate::op::{Activation, Conv2d, Op, Pool2d};
 use crate::tensor::Shape;
+use patterns::{Place, places, pooled_by_heads, projection_beside, squeezed_before};
 
 /// The most images of a batch: what a grid's second dimension counts.
 const MAX_BATCH: usize = 65_535;
@@ -118,19 +123,6 @@ pub(super) fn decide(model: &Model, graph: &Graph, options: &CudaOptions<'_>) ->
     Ok(decider.decided)
 }
 
-/// The global average pooling that all heads and nothing else read, each with a linear layer: the head's kernel computes
-/// it on the way.
-fn pooled_by_heads(model: &Model, graph: &Graph) -> Option<usize> {
-    let heads = model.heads();
-    let source = graph.head(0);
-    let step = graph.step(source)?;
-    let layer = step.last();
-    let alone = step.layers.len() == 1 && step.is_plain() && step.input() != Source::Image;
-    let pools = model.layers[layer].op == Op::GlobalAvgPool2d;
-    let all = (0..heads.len()).all(|head| graph.head(head) == source && heads[head].weights().is_some());
-    (alone && pools && all && graph.readers(layer) == heads.len()).then_some(layer)
-}
-
 /// Sizes of a window are counted in 32 bits, and so are the positions that it reaches, borders included.
 fn check_window(name: &str, op: &Op, input: Shape) -> Result<()> {
     const MOST: usize = 1 << 30;
@@ -158,134 +150,6 @@ fn check_window(name: &str, op: &Op, input: Shape) -> Result<()> {
         return Err(Error::new(ErrorKind::Plan, place, expected, format!("{op:?} over {input}")));
     }
     Ok(())
-}
-
-/// Whether an operator is a matrix over the channels of a single pixel.
-fn is_matrix(model: &Model, step: &Step) -> bool {
-    let layer = &model.layers[step.first()];
-    let one_by_one = match layer.op {
-        Op::Conv2d(conv) => conv.kernel == [1, 1] && conv.groups == 1 && conv.padding == ONE_BY_ONE.padding,
-        Op::Linear => true,
-        Op::MaxPool2d(_)
-        | Op::AvgPool2d(_)
-        | Op::AdaptiveAvgPool2d(_)
-        | Op::GlobalAvgPool2d
-        | Op::BatchNorm
-        | Op::Concat
-        | Op::Upsample2d(_)
-        | Op::Identity => false,
-    };
-    let alone = step.scale.is_none() && step.residual.is_none() && step.aws.is_none();
-    one_by_one && alone && layer.input_shape.pixels() == 1 && step.activation != Activation::Prelu
-}
-
-/// The global average pooling and the first of two matrices that `step`, the second, reads, where nobody else reads
-/// either: a squeeze-and-excitation, which one launch computes.
-fn squeezed_before<'a>(model: &Model, graph: &'a Graph, gpu: &Gpu, step: &Step) -> Option<[&'a Step; 2]> {
-    /// Of both matrices together: one block of an image multiplies by all of them.
-    const MOST_WEIGHTS: usize = 1 << 20;
-    let squeeze = graph.step(step.input())?;
-    let pool = graph.step(squeeze.input())?;
-    let [pooled, hidden, excited] =
-        [pool, squeeze, step].map(|step| model.layers[step.first()].output_shape.channels);
-    let averages = match model.layers[pool.first()].op {
-        Op::GlobalAvgPool2d | Op::AdaptiveAvgPool2d([1, 1]) => true,
-        Op::AdaptiveAvgPool2d(_)
-        | Op::Conv2d(_)
-        | Op::Linear
-        | Op::MaxPool2d(_)
-        | Op::AvgPool2d(_)
-        | Op::BatchNorm
-        | Op::Concat
-        | Op::Upsample2d(_)
-        | Op::Identity => false,
-    };
-    let matches = averages && pool.is_plain() && is_matrix(model, squeeze) && is_matrix(model, step);
-    let alone = graph.readers(pool.last()) == 1 && graph.readers(squeeze.last()) == 1;
-    let weights = hidden.saturating_mul(pooled.saturating_add(excited));
-    let shared_bytes = variants::squeeze_excite_shared_bytes(pooled, hidden, excited);
-    let fits = weights <= MOST_WEIGHTS && shared_bytes <= gpu.shared_bytes;
-    (matches && alone && fits).then_some([pool, squeeze])
-}
-
-/// Where a step's result goes when it is a part of a concatenation's: the layer of that one and the first channel there.
-type Place = (usize, usize);
-
-/// The results that are written where a concatenation, their only reader, would copy them to, for each layer.
-///
-/// A part begins at a whole vector and, unless it is the last, ends at one, since who writes a map clears its pad lanes. What
-/// is left is copied by one run of launches: where it would be several runs, only the first parts are written in place.
-fn places(
-    model: &Model,
-    graph: &Graph,
-    elsewhere: &[usize],
-    squeezed: &[Option<[&Step; 2]>],
-) -> Vec<Option<Place>> {
-    let mut places = vec![None; model.layers.len()];
-    let writes_in_place = |layer: usize| {
-        let index = graph.steps.iter().position(|step| step.last() == layer);
-        index.is_some_and(|index| {
-            let unit = graph.steps[index].aws.and_then(|layer| model.layers[layer].aws());
-            let mixed_elsewhere = matches!(unit, Some(AwsUnit::Gate { .. }));
-            squeezed[index].is_none() && !elsewhere.contains(&layer) && !mixed_elsewhere
-        })
-    };
-    for step in graph.steps.iter().filter(|step| model.layers[step.first()].op == Op::Concat) {
-        let mut first = 0;
-        let mut parts: Vec<(usize, Option<usize>)> = Vec::new(); // the first channel, and the layer that can be in place
-        for (index, &source) in step.inputs.iter().enumerate() {
-            let channels = model.shape(source).channels;
-            let last = index + 1 == step.inputs.len();
-            let aligned = first % VECTOR == 0 && (last || channels % VECTOR == 0);
-            let layer = match source {
-                Source::Layer(layer) if aligned && graph.readers(layer) == 1 => Some(layer),
-                Source::Layer(_) | Source::Image => None,
-            };
-            parts.push((first, layer.filter(|&layer| writes_in_place(layer))));
-            first += channels;
-        }
-        let copied = |index: usize| parts[index].1.is_none();
-        let runs = (0..parts.len()).filter(|&i| copied(i) && (i == 0 || !copied(i - 1))).count();
-        let taken = match runs {
-            0 | 1 => parts.len(),
-            _ => (0..parts.len()).find(|&i| copied(i)).unwrap_or(0),
-        };
-        for &(first, layer) in &parts[..taken] {
-            if let Some(layer) = layer {
-                places[layer] = Some((step.last(), first));
-            }
-        }
-    }
-    places
-}
-
-/// The step whose result `step`, a convolution, adds and nobody else reads, where that is a 1x1 convolution: both are
-/// one sum, which one launch computes.
-fn projection_beside<'a>(model: &Model, graph: &'a Graph, step: &Step) -> Option<&'a Step> {
-    let projection = graph.step(step.residual?)?;
-    let layer = projection.last();
-    let one_by_one = match model.layers[layer].op {
-        Op::Conv2d(conv) => conv.kernel == [1, 1] && conv.groups == 1 && conv.padding == ONE_BY_ONE.padding,
-        Op::Linear
-        | Op::MaxPool2d(_)
-        | Op::AvgPool2d(_)
-        | Op::AdaptiveAvgPool2d(_)
-        | Op::GlobalAvgPool2d
-        | Op::BatchNorm
-        | Op::Concat
-        | Op::Upsample2d(_)
-        | Op::Identity => false,
-    };
-    let beside = matches!(model.layers[step.first()].op, Op::Conv2d(conv) if conv.groups == 1);
-    let mapped = step.input() != Source::Image && projection.input() != Source::Image;
-    // A scale would multiply the projection too.
-    let foldable = projection.layers.len() == 1
-        && projection.is_plain()
-        && one_by_one
-        && beside
-        && mapped
-        && step.scale.is_none();
-    (foldable && graph.readers(layer) == 1).then_some(projection)
 }
 
 /// A projection in the convolution beside it.
@@ -332,6 +196,27 @@ impl<'a> Decider<'a> {
     /// A place for `len` values that every plan keeps in f32.
     fn f32s(&mut self, content: Content, len: usize) -> Result<Constant> {
         self.decided.constants.reserve(content, Element::F32, len)
+    }
+
+    /// The packed weights of a layer's operator in each branch, with a projection (its layer and channels) beside it, and the
+    /// biases.
+    fn weights_and_bias(
+        &mut self,
+        layer: usize,
+        packing: Packing,
+        shape: Oihw,
+        projection: Option<(usize, usize)>,
+    ) -> Result<[[Constant; 2]; 2]> {
+        let len = packing.len(shape, projection.map_or(0, |(_, channels)| channels));
+        let (mut weights, mut biases) = ([0; 2], [0; 2]);
+        let branches = weights.iter_mut().zip(&mut biases).take(self.branches).enumerate();
+        for (branch, (weight, bias)) in branches {
+            let content = Content::Operator { layer, branch, packing, shape, projection };
+            *weight = self.weights(content, len)?;
+            let content = Content::Bias { layer, branch, projection: projection.map(|(layer, _)| layer) };
+            *bias = self.f32s(content, pitch(shape.out))?;
+        }
+        Ok([weights, biases])
     }
 
     /// A launch with nothing behind its operator; its constants are those from here on.
@@ -570,13 +455,8 @@ impl<'a> Decider<'a> {
     ) -> Result<(Operation, ValueId)> {
         let (layer, c) = (step.first(), shape.channels);
         let (packing, oihw) = (Packing::Direct, Oihw { out: c, input: 1, kernel: [1, 1] });
-        let mut weights = [0; 2];
-        for branch in 0..self.branches {
-            let content = Content::Operator { layer, branch, packing, shape: oihw, projection: None };
-            weights[branch] = self.weights(content, packing.len(oihw, 0))?;
-            let content = Content::Bias { layer, branch, projection: None };
-            epilogue.bias[branch] = Some(self.f32s(content, pitch(c))?);
-        }
+        let [weights, bias] = self.weights_and_bias(layer, packing, oihw, None)?;
+        epilogue.bias = bias.map(Some);
         let conv = Conv2d { groups: c, ..ONE_BY_ONE };
         let operation =
             Operation::Conv2d { algorithm: Algorithm::Depthwise, conv, weights, projection: None };
@@ -606,13 +486,7 @@ impl<'a> Decider<'a> {
 
     fn excitation(&mut self, step: &Step, packing: Packing, input: usize, out: usize) -> Result<Excitation> {
         let (layer, shape) = (step.first(), Oihw { out, input, kernel: [1, 1] });
-        let (mut weights, mut bias) = ([0; 2], [0; 2]);
-        for branch in 0..self.branches {
-            let content = Content::Operator { layer, branch, packing, shape, projection: None };
-            weights[branch] = self.weights(content, packing.len(shape, 0))?;
-            let content = Content::Bias { layer, branch, projection: None };
-            bias[branch] = self.f32s(content, pitch(out))?;
-        }
+        let [weights, bias] = self.weights_and_bias(layer, packing, shape, None)?;
         Ok(Excitation { weights, bias, activation: step.activation })
     }
 
@@ -638,7 +512,7 @@ impl<'a> Decider<'a> {
         // Each launch goes on where the one before ended; where that is within a vector, it keeps what is there.
         let mut rest = &copies[..];
         while let Some(&(_, begin)) = rest.first() {
-            let whole = begin % VECTOR == 0;
+            let whole = begin.is_multiple_of(VECTOR);
             let (now, later) = rest.split_at(rest.len().min(variants::CONCAT_INPUTS - usize::from(!whole)));
             let kept = (!whole).then_some((output, 0));
             let channels = [begin / VECTOR * VECTOR, later.first().map_or(end, |(_, begin)| *begin)];
@@ -695,14 +569,8 @@ impl<'a> Decider<'a> {
         };
         let shape = Oihw { out: output.channels, input: input.channels / conv.groups, kernel: conv.kernel };
         let projection = beside.as_ref().map(|beside| (beside.layer, beside.channels));
-        let len = packing.len(shape, projected.unwrap_or(0));
-        let mut weights = [0; 2];
-        for branch in 0..self.branches {
-            let content = Content::Operator { layer, branch, packing, shape, projection };
-            weights[branch] = self.weights(content, len)?;
-            let content = Content::Bias { layer, branch, projection: projection.map(|(layer, _)| layer) };
-            epilogue.bias[branch] = Some(self.f32s(content, pitch(output.channels))?);
-        }
+        let [weights, bias] = self.weights_and_bias(layer, packing, shape, projection)?;
+        epilogue.bias = bias.map(Some);
         let projection = beside.map(|beside| beside.projection);
         let input = if stem { IMAGE } else { self.mapped(step.input())? };
         Ok((Operation::Conv2d { algorithm, conv, weights, projection }, input))
@@ -734,154 +602,5 @@ impl<'a> Decider<'a> {
         };
         let tiles = self.tiles(TiledOp::Direct, output, reduction)?.unwrap_or_default();
         Ok(tiles.into_iter().filter_map(direct).collect())
-    }
-
-    /// A dense or gate unit behind `input`, which is u of both branches.
-    fn unit(
-        &mut self,
-        step: &Step,
-        layer: usize,
-        unit: &AwsUnit,
-        input: ValueId,
-        shape: Shape,
-    ) -> Result<ValueId> {
-        match unit {
-            AwsUnit::Dense(_) => self.dense(step, layer, input, shape),
-            AwsUnit::Gate { .. } => {
-                self.gate(&self.model.layers[step.last()].name, layer, unit, input, shape)
-            }
-            // Fused into the operator before them.
-            AwsUnit::Layer(_) | AwsUnit::Channel(_) => Ok(input),
-        }
-    }
-
-    fn dense(&mut self, step: &Step, layer: usize, input: ValueId, shape: Shape) -> Result<ValueId> {
-        let (name, c) = (&self.model.layers[step.last()].name, shape.channels);
-        let flop = (8 * shape.len() as u64).saturating_mul(c as u64);
-        let emit = self.plain(name, Work::AwsUnit(layer), flop);
-        let choices = match self.element {
-            Element::F32 => None,
-            Element::F16 | Element::Bf16 => {
-                let choices = self.gemm(TiledOp::AwsUnitDense, shape, 2 * pitch(c))?;
-                Some(choices.ok_or_else(|| {
-                    let expected = "a GPU with shared memory for a dense AWS-Unit's tile";
-                    let found = format!("{} bytes a block", self.gpu.shared_bytes);
-                    Error::new(ErrorKind::Device, "cuda", expected, found)
-                })?)
-            }
-        };
-        let mut weights = [0; 2];
-        for (to, constant) in weights.iter_mut().enumerate() {
-            *constant = self.weights(Content::Dense { layer, to }, 2 * c * pitch(c))?;
-        }
-        let output = self.result(step, shape)?;
-        self.push(emit, Operation::AwsUnitDense { weights, choices }, input, Some(output));
-        Ok(output)
-    }
-
-    fn gate(
-        &mut self,
-        name: &str,
-        layer: usize,
-        unit: &AwsUnit,
-        input: ValueId,
-        shape: Shape,
-    ) -> Result<ValueId> {
-        let AwsUnit::Gate { gate, squeeze_weight, squeeze_bias, excite_weight, excite_bias } = unit else {
-            return Ok(input);
-        };
-        let part = || Work::GatePart(layer);
-        let (c, one) = (shape.channels, Shape::new(shape.channels, 1, 1));
-        let means_name = format!("{name} means");
-        let means = self.value(&means_name, 1, one, Element::F32, 2 * pitch(c))?;
-        let emit = self.plain(&means_name, part(), 2 * shape.len() as u64);
-        self.push(emit, Operation::AwsUnitGateMeans, input, Some(means));
-
-        let coefficients_name = format!("{name} coefficients");
-        let flop = 2 * (squeeze_weight.len() + excite_weight.len()) as u64;
-        let emit = self.plain(&coefficients_name, part(), flop);
-        let operation = Operation::AwsUnitGateCoefficients {
-            squeeze_weight: self.f32s(Content::SqueezeWeight(layer), squeeze_weight.len() / c * pitch(c))?,
-            squeeze_bias: self.f32s(Content::SqueezeBias(layer), squeeze_bias.len())?,
-            excite_weight: self.f32s(Content::ExciteWeight(layer), excite_weight.len())?,
-            excite_bias: self.f32s(Content::ExciteBias(layer), excite_bias.len())?,
-            squeezed: squeeze_bias.len(),
-            gate: *gate,
-        };
-        let coefficients = self.value(&coefficients_name, 1, one, Element::F32, 4 * pitch(c))?;
-        self.push(emit, operation, means, Some(coefficients));
-
-        let output = self.map(name, 2, shape)?;
-        let emit = self.plain(name, Work::AwsUnit(layer), 8 * shape.len() as u64);
-        self.push(emit, Operation::AwsUnitGateMix { coefficients }, input, Some(output));
-        Ok(output)
-    }
-
-    /// The heads: linear layers in one launch where they read one value, and scores apart where a head has no such layer,
-    /// or too many labels for a block.
-    fn heads(&mut self, pooled: Option<usize>) -> Result<()> {
-        let mut groups: Vec<(ValueId, Vec<usize>)> = Vec::new(); // of heads with a linear layer
-        let mut apart: Vec<(ValueId, usize)> = Vec::new();
-        for (index, head) in self.model.heads().iter().enumerate() {
-            let source = match pooled {
-                Some(_) => self.graph.step(self.graph.head(index)).map_or(head.input(), Step::input),
-                None => self.graph.head(index),
-            };
-            let input = self.mapped(source)?;
-            let linear = head.weights().is_some();
-            if !linear || (head.len() > variants::LABELS_PER_BLOCK && head.kind() != HeadKind::Values) {
-                apart.push((input, index));
-            }
-            if !linear {
-                continue;
-            }
-            match groups.iter_mut().find(|(other, heads)| *other == input && heads.len() < variants::HEADS) {
-                Some((_, heads)) => heads.push(index),
-                None => groups.push((input, vec![index])),
-            }
-        }
-        for (input, heads) in groups {
-            self.linear_heads(input, heads, pooled)?;
-        }
-        for (input, head) in apart {
-            let name = format!("{} head", self.model.heads[head].name);
-            let of_logits = self.model.heads[head].weights().is_some();
-            let emit = self.plain(&name, Work::Heads { heads: vec![head], pooled }, 0);
-            self.push(emit, Operation::HeadScore { head, of_logits }, input, None);
-        }
-        Ok(())
-    }
-
-    fn linear_heads(&mut self, input: ValueId, heads: Vec<usize>, pooled: Option<usize>) -> Result<()> {
-        let model = self.model;
-        let shape = self.decided.values[input].shape;
-        let channels = shape.channels;
-        let positions = if pooled.is_some() { 1 } else { shape.pixels() };
-        let names: Vec<String> =
-            heads.iter().map(|&head| format!("{} head", model.heads[head].name)).collect();
-        let name = names.join(", ");
-        let mut emit = self.plain(&name, Work::Heads { heads: heads.clone(), pooled }, 0);
-        let mut linear = Vec::with_capacity(heads.len());
-        for index in heads {
-            let head = &model.heads[index];
-            let labels = head.len();
-            let of_block = labels.min(variants::LABELS_PER_BLOCK);
-            let bytes = variants::head_shared_bytes(channels, pooled.is_some(), of_block);
-            if bytes > self.gpu.shared_bytes {
-                let place = format!("{} head", head.name);
-                let expected =
-                    format!("features and labels in {} bytes of shared memory", self.gpu.shared_bytes);
-                return Err(Error::new(ErrorKind::Plan, place, expected, format!("{bytes} bytes")));
-            }
-            emit.flop = emit.flop.saturating_add(head.flop());
-            let content = Content::HeadWeight { head: index, channels, positions };
-            let weight = self.f32s(content, labels * positions * pitch(channels))?;
-            let bias = self.f32s(Content::HeadBias(index), labels)?;
-            let scored = labels <= variants::LABELS_PER_BLOCK;
-            linear.push(LinearHead { head: index, branch: head.branch(), weight, bias, scored });
-        }
-        let operation = Operation::Heads { heads: linear, pooled: pooled.is_some() };
-        self.push(emit, operation, input, None);
-        Ok(())
     }
 }

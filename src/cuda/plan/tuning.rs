@@ -241,8 +241,11 @@ mod tests {
     fn what_is_written_is_read_again() {
         let direct = r#"{"gpu": "sm_80", "multiprocessors": 108, "kernel": "conv2d_direct", "precision": "f32",
             "positions": 1, "channels": 3, "reduction": 27, "tile": "4x8"}"#;
-        let tuning = Tuning::from_json(file(&format!("{ENTRY}, {direct}")).as_bytes()).expect("a tuning");
-        assert_eq!(tuning.len(), 2);
+        // Of one branch it is another problem.
+        let alone = ENTRY.replace("\"splits\"", "\"branches\": 1, \"splits\"");
+        let text = file(&format!("{ENTRY}, {direct}, {alone}"));
+        let tuning = Tuning::from_json(text.as_bytes()).expect("a tuning");
+        assert_eq!(tuning.len(), 3);
         assert_eq!(Tuning::from_json(tuning.to_json().as_bytes()).expect("its own text"), tuning);
         let empty = Tuning::default();
         assert_eq!(Tuning::from_json(empty.to_json().as_bytes()).expect("its own text"), empty);
@@ -287,6 +290,10 @@ mod tests {
             (
                 changed("4608", "128"),
                 "entry 0: `splits`: expected from 1 to 2 blocks, each with a part of a reduction of 2 parts, found 8",
+            ),
+            (
+                changed("\"splits\"", "\"branches\": 3, \"splits\""),
+                "entry 0: `branches`: expected 1 or 2, found 3",
             ),
             (
                 changed("splits", "split"),
