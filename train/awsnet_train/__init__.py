@@ -8,8 +8,9 @@ save_model(network, "model.safetensors")
 from .architectures import from_resnets, small
 from .aws_unit import ChannelUnit, DenseUnit, GateUnit, LayerUnit
 from .losses import UNKNOWN, Annotations, partial_loss
+from .manifest import ModelError
 from .model_file import load_model, save_model, save_tensors
-from .network import AwsNet, Logits, parameter_groups, share_trunk
+from .network import AwsNet, Logits, freeze, parameter_groups, share_trunk
 
 __all__ = [
     "UNKNOWN",
@@ -20,6 +21,8 @@ __all__ = [
     "GateUnit",
     "LayerUnit",
     "Logits",
+    "ModelError",
+    "freeze",
     "from_resnets",
     "load_model",
     "parameter_groups",

@@ -87,7 +87,7 @@ def build(config: Config) -> AwsNet:
 def predict(network: AwsNet, pixels: Tensor, batch: int = 250) -> Logits:
     network.eval()
     parts = [network(network.normalise(chunk)) for chunk in pixels.split(batch)]
-    return Logits(torch.cat([part.emotion for part in parts]), torch.cat([part.au for part in parts]))
+    return Logits({name: torch.cat([part[name] for part in parts]) for name in parts[0].names})
 
 
 def evaluate(network: AwsNet, data: Dataset) -> Metrics:
