@@ -7,6 +7,7 @@ save_model(network, "model.safetensors")
 
 from .architectures import from_resnets, small
 from .aws_unit import ChannelUnit, DenseUnit, GateUnit, LayerUnit
+from .from_modules import from_modules
 from .losses import UNKNOWN, Annotations, partial_loss
 from .manifest import ModelError
 from .model_file import load_model, save_model, save_tensors
@@ -23,6 +24,7 @@ __all__ = [
     "Logits",
     "ModelError",
     "freeze",
+    "from_modules",
     "from_resnets",
     "load_model",
     "parameter_groups",
