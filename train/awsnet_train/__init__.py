@@ -7,10 +7,10 @@ save_model(network, "model.safetensors")
 
 from .architectures import from_resnets, small
 from .aws_unit import ChannelUnit, DenseUnit, GateUnit, LayerUnit
-from .from_modules import from_modules
 from .losses import UNKNOWN, Annotations, partial_loss
 from .manifest import ModelError
 from .model_file import load_model, save_model, save_tensors
+from .modules import from_modules
 from .network import AwsNet, Logits, freeze, parameter_groups, share_trunk
 
 __all__ = [

@@ -1,22 +1,28 @@
 """Networks to start from: a small one for faces, and any two ResNets."""
 
+import functools
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from .from_modules import from_modules
+from .join import oldest
+from .modules import from_modules
 from .network import AwsNet
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 def heads(source: str, emotions: Sequence[str], aus: Sequence[str]) -> dict[str, Any]:
-    return {
-        "emotion": {"input": source, "labels": list(emotions)},
-        "au": {"input": source, "labels": list(aus), "thresholds": [0.5] * len(aus)},
-    }
+    """The heads of a network that is built anew: of emotions, of AUs, or both."""
+    both: dict[str, Any] = {}
+    if emotions:
+        both["emotion"] = {"input": source, "kind": "classes", "labels": list(emotions)}
+    if aus:
+        both["au"] = {"input": source, "kind": "units", "labels": list(aus), "thresholds": [0.5] * len(aus)}
+    return both
 
 
 def small(
@@ -48,17 +54,18 @@ def small(
                     "padding": 1,
                     "batch_norm": f"stage{stage}.bn{index}",
                     "activation": "relu",
-                    "aws": aws if index == convolutions else "none",
+                    "aws": aws if index == convolutions and emotions and aus else "none",
                 }
             )
     manifest = {
-        "version": 1,
+        "version": 2,
         "name": name,
+        "branches": [branch for branch, labels in (("emotion", emotions), ("au", aus)) if labels],
         "input": {"channels": 3, "height": size, "width": size, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
         "layers": layers,
         "heads": heads(layers[-1]["name"], emotions, aus),
     }
-    return AwsNet(manifest, channels)
+    return AwsNet(oldest(manifest), channels)
 
 
 def from_resnets(
@@ -90,4 +97,46 @@ def from_resnets(
         aws=aws,
         name=name,
         **{"units": "blocks"} | more,
+    )
+
+
+@functools.cache
+def architectures() -> tuple[str, ...]:
+    """The networks of torchvision that can be asked for by name; none where it is not installed."""
+    if importlib.util.find_spec("torchvision") is None:
+        return ()
+    import torchvision
+
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def architecture(
+    name: str,
+    emotions: Sequence[str],
+    aus: Sequence[str],
+    size: int,
+    widths: Sequence[int],
+    aws: str,
+    units: str | Sequence[str],
+    title: str,
+) -> AwsNet:
+    """A network that is built anew, for the tasks that have labels: `small`, or one of torchvision."""
+    if name == "small":
+        return small(emotions, aus, size, widths, aws, title)
+    from torchvision.models import get_model
+
+    emotion, au = (
+        get_model(name, weights=None, num_classes=len(labels)) if labels else None for labels in (emotions, aus)
+    )
+    return from_modules(
+        emotion,
+        au,
+        torch.zeros(1, 3, size, size),
+        emotions=emotions,
+        aus=aus,
+        aws=aws,
+        units=units,
+        name=title,
+        mean=IMAGENET["mean"],
+        std=IMAGENET["std"],
     )

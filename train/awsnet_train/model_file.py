@@ -29,7 +29,7 @@ def save_tensors(
     """
     path = Path(path)
     stored = {
-        name: (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).detach().contiguous().clone()
+        name: (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).detach().cpu().contiguous().clone()
         for name, tensor in tensors.items()
     }
     try:

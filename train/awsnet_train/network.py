@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .aws_unit import aws_unit
 from .manifest import KINDS_1, WEIGHTED, Head, Layer, Manifest, ModelError, quoted, read_manifest
 from .operators import activate, apply
-from .shapes import Shape, Widths, check_tensors, map_shapes, rows_of, tensor_shapes
+from .shapes import Shape, Widths, check_tensors, map_shapes, read_widths, rows_of, tensor_shapes
 
 BRANCHES = tuple(KINDS_1)  # where a manifest names none
 PARTS = ("branches", "heads", "units")
@@ -170,6 +170,21 @@ class AwsNet(nn.Module):
                 if name in tensors:
                     tensor.copy_(tensors[name].reshape(tensor.shape))
         return network.eval()
+
+    def rebuilt(self, manifest: Mapping[str, Any]) -> "AwsNet":
+        """The network of a manifest of the same layers with these weights; what it has beyond them is new."""
+        state = self.state_dict()
+        widths = read_widths(self.structure, state)
+        biases = {key.removesuffix(".bias") for key in state if key.endswith(".bias")}
+        new = {head.name for head in read_manifest(manifest).heads} - {head.name for head in self.structure.heads}
+        for head in read_manifest(manifest).heads:
+            if head.name in new and head.tensor is not None:
+                biases.add(f"{head.branch}.{head.tensor}")
+        network = AwsNet(manifest, widths.channels, biases, widths.squeezed, widths.slopes, widths.rows)
+        there = network.state_dict()
+        kept = {name: tensor for name, tensor in state.items() if name in there and tensor.shape == there[name].shape}
+        network.load_state_dict(there | kept)
+        return network.train(self.training)
 
     def check(self) -> None:
         """Refuses a manifest that was changed into one of another network, or that awsnet refuses."""

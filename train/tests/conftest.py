@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from awsnet_train.faces.write import write_faces
-from awsnet_train.from_modules import find_awsnet, run_awsnet
+from awsnet_train.modules import find_awsnet, run_awsnet
 
 REPOSITORY = Path(__file__).parents[2]
 

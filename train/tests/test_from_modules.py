@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from awsnet_train import AwsNet, ModelError, from_modules, from_resnets, load_model, save_model
+from awsnet_train import AwsNet, ModelError, from_modules, from_resnets, load_model, modules, save_model
 
 SEED = int(os.environ.get("AWSNET_SEED", "0"))
 EMOTIONS, AUS = ["calm", "glad", "cross"], ["AU1", "AU4", "AU12", "AU17"]
@@ -235,7 +235,7 @@ CHANGES: dict[str, tuple[Callable[[], nn.Module], str | None]] = {
         lambda: with_parts(small_resnet(), maxpool=nn.MaxPool2d(3, 2, 1, dilation=2)), r"`maxpool` \(max_pool2d\).*dilation"
     ),
     "a global maximum": (lambda: with_parts(small_resnet(), avgpool=nn.AdaptiveMaxPool2d(1)), None),
-    "an LPPool": (lambda: with_parts(small_resnet(), avgpool=nn.LPPool2d(2, 2)), r"`avgpool`"),
+    "an LPPool": (lambda: with_parts(small_resnet(), maxpool=nn.LPPool2d(2, 2)), r"`maxpool` \(pow\)"),
     "reflect padding": (
         lambda: with_conv1(small_resnet(), padding=1, padding_mode="reflect"), r"`conv1` \(pad\): .*zeros, found reflect"
     ),
@@ -496,7 +496,7 @@ def units_of(net: AwsNet) -> list[str]:
 
 
 @pytest.mark.parametrize(("units", "expected"), [
-    ("stages", ["conv1", "layer1.0.conv2", "layer2.0.conv2", "layer3.0.conv2"]),
+    ("stages", ["conv1", *(f"layer{s}.0.conv2" for s in range(1, 5))]),
     ("blocks", ["conv1", *(f"layer{s}.0.conv2" for s in range(1, 5))]),
     ("pairs", ["conv1", "layer1.0.conv1", "layer1.0.conv2"]
      + [f"layer{s}.0.{name}" for s in range(2, 5) for name in ("conv1", "downsample.0", "conv2")]),
@@ -577,15 +577,13 @@ def test_faulty_arguments_are_refused_by_name(keys, message):
 
 def test_what_differs_is_refused(monkeypatch: pytest.MonkeyPatch):
     """The comparison at the end sees a conversion that computes something else."""
-    import awsnet_train.from_modules as module
-    from awsnet_train import from_modules as _  # noqa: F401
 
-    read = module.manifest_layer
+    read = modules.manifest_layer
 
     def wrong(layers, number):
         layer = read(layers, number)
         return layer | ({"activation": "silu"} if layer.get("activation") == "relu" else {})
 
-    monkeypatch.setattr(module, "manifest_layer", wrong)
+    monkeypatch.setattr(modules, "manifest_layer", wrong)
     with pytest.raises(ModelError, match="emotion: comparison on random images: expected the logits of network ResNet"):
         from_modules(small_resnet(), None, image(32), **HALF, emotions=EMOTIONS)

@@ -20,12 +20,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .manifest import KINDS, KINDS_1, UNITS, ModelError, quoted, read_manifest
+from .join import ADVICE, oldest, with_units
+from .manifest import KINDS, UNITS, ModelError, quoted
 from .model_file import save_model
 from .network import AwsNet
 from .trace import IMAGE, Branch, Traced, as_text, floats, selection, trace, unwrapped
 
-WHERE = ("none", "stages", "blocks", "pairs")
 TOLERANCE = 1e-4  # of the largest logit
 log = logging.getLogger("awsnet_train")
 
@@ -119,8 +119,7 @@ def from_modules(
     network = AwsNet.from_tensors(manifest, tensors)
     compare(network, [(branch, module, one) for (branch, *_), module, one in zip(given, modules, traced, strict=True)])
     if len(traced) == 2 and aws != "none" and units != "none":
-        put_units(manifest, layers, aws, units)
-        network = with_units(manifest, network)
+        network = with_units(network, aws, units)
     compare_with_awsnet(network, binary)
     return network
 
@@ -195,15 +194,11 @@ def described(one: Branch, number: int) -> dict[str, Any]:
 def check_same(traced: list[Branch], names: list[str]) -> None:
     """Two branches are the same operators over maps of the same shape; weights, names and heads are their own."""
     first, second = traced
-    advice = (
-        "each as a model of one branch (the other network None), or one of the networks as both branches, "
-        "with a last layer of its own in a copy"
-    )
     for number in range(max(len(first.layers), len(second.layers))):
         if number >= min(len(first.layers), len(second.layers)):
             longer, which = (first, 0) if number < len(first.layers) else (second, 1)
             place = f"layer {number}"
-            expected = f"as many layers in {names[0]} as in {names[1]}; otherwise {advice}"
+            expected = f"as many layers in {names[0]} as in {names[1]}; {ADVICE}"
             raise ModelError(place, expected, f"{quoted(longer.layers[number].name)} in {names[which]} alone")
         one, other = described(first, number), described(second, number)
         for key in one | other:
@@ -212,7 +207,7 @@ def check_same(traced: list[Branch], names: list[str]) -> None:
                 mine, theirs = (quoted(branch.layers[number].name) for branch in traced)
                 raise ModelError(
                     f"layer {number}, {mine} of {names[0]} and {theirs} of {names[1]}",
-                    f"networks of one shape, of which this is the first layer that differs; otherwise {advice}",
+                    f"networks of one shape, of which this is the first layer that differs; {ADVICE}",
                     f"{shown[0]} and {shown[1]}",
                 )
 
@@ -245,21 +240,6 @@ def short(key: str, value: Any) -> Any:  # noqa: ANN401, JSON
     return value[0] if alike else value
 
 
-def oldest(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest in version 1, where that can say it."""
-    older = copy.deepcopy(manifest) | {"version": 1}
-    if tuple(older.pop("branches")) != tuple(KINDS_1) or tuple(older["heads"]) != tuple(KINDS_1):
-        return manifest
-    for name, head in older["heads"].items():
-        if head.pop("kind") != KINDS_1[name]:
-            return manifest
-    try:
-        read_manifest(older)
-    except ModelError:
-        return manifest
-    return older
-
-
 def branch_tensors(branch: str, layers: list[Traced], one: Branch) -> dict[str, Tensor]:
     """The tensors of a branch under the names of the manifest, which are those of the first network."""
     tensors: dict[str, Tensor] = {}
@@ -271,53 +251,6 @@ def branch_tensors(branch: str, layers: list[Traced], one: Branch) -> dict[str, 
     if one.head is not None:
         tensors |= {f"{branch}.{one.head.name}.{key}": tensor for key, tensor in one.head.tensors.items()}
     return {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
-
-
-def put_units(manifest: dict[str, Any], layers: list[Traced], aws: str, units: str | Sequence[str]) -> None:
-    """Adds the key `aws` where `units` says."""
-    numbers = range(len(layers))
-    sizes = [layer.shape[1] * layer.shape[2] for layer in layers]
-    maps = [number for number in numbers if sizes[number] > 1]
-    if units == "stages":
-        chosen = {max(n for n in maps if sizes[n] == size) for size in {sizes[n] for n in maps}}
-    elif units == "blocks":
-        chosen = {n for n in maps if layers[n].residual is not None or layers[n].op == "concat"} | {0}
-    elif units == "pairs":
-        pools = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "upsample2d")
-        chosen = {n for n in maps if layers[n].op not in pools}
-    elif isinstance(units, str):
-        raise ValueError(f"units: expected one of {', '.join(WHERE)}, or names of layers, found {units!r}")
-    else:
-        known = {layer.name: number for number, layer in enumerate(layers)}
-        for name in units:
-            if name not in known:
-                raise ValueError(f"units: expected names among {', '.join(known)}, found {name!r}")
-        chosen = {known[name] for name in units}
-    if not chosen:
-        raise ValueError(f"units: expected a place for a unit at {units!r}, found none; name the layers")
-    for number in sorted(chosen):
-        manifest["layers"][number]["aws"] = aws
-
-
-def with_units(manifest: dict[str, Any], network: AwsNet) -> AwsNet:
-    """The same network with units that have hardly mixed yet."""
-    state = network.state_dict()
-    channels = {
-        layer.name: state[f"{network.structure.branches[0]}.{layer.name}.weight"].shape[0]
-        for layer in network.structure.layers
-        if layer.op in ("conv2d", "linear")
-    }
-    slopes = {
-        layer.prelu: state[f"{network.structure.branches[0]}.{layer.prelu}.weight"].shape[0]
-        for layer in network.structure.layers
-        if layer.prelu is not None
-    }
-    rows = {name: state[f"{head.branch}.{head.tensor}.weight"].shape[0] for head in network.structure.heads
-            for name in [head.name] if head.tensor is not None}  # fmt: skip
-    biases = {key.removesuffix(".bias") for key in state if key.endswith(".bias")}
-    mixed = AwsNet(manifest, channels, biases, slopes=slopes, rows=rows)
-    mixed.load_state_dict(mixed.state_dict() | state)
-    return mixed.eval()
 
 
 def random_images(network: AwsNet, count: int) -> Tensor:
