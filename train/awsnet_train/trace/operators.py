@@ -287,6 +287,9 @@ class Tracer(Builder):
             layer.keys["batch_norm_eps"] = eps
         return self.result(node, number) if places is None else Value(number, places)
 
+    def read__native_batch_norm_legit(self, node: fx.Node, **named: Any) -> Value:  # noqa: ANN401
+        raise self.refuse(node, "a batch norm with running statistics", "one that takes those of the image")
+
     def read__native_batch_norm_legit_no_training(
         self,
         node: fx.Node,
