@@ -373,6 +373,7 @@ WRITTEN: dict[str, tuple[Callable[..., Tensor], int]] = {
     "a shuffle before a wide convolution": (lambda n, x: end(n, n.b(shuffled(n.a(x), 4))), 8),
     "a shuffle before a batch norm": (lambda n, x: end(n, n.bn(shuffled(n.a(x)))), 8),
     "a shuffle before a sum": (lambda n, x: (lambda y: end(n, shuffled(y) + y))(n.a(x)), 8),
+    "a shuffle that is read twice": (lambda n, x: (lambda y, z: end(n, n.b((z + y).relu()) * z))(*(lambda y: (y, shuffled(y)))(n.a(x))), 8),
     "a shuffle at the end": (lambda n, x: n.fc(shuffled(n.a(x)).mean((2, 3))), 8),
     "channel_shuffle": (lambda n, x: end(n, n.c(functional.channel_shuffle(n.a(x), 2))), 8),
     "some channels": (lambda n, x: end(n, n.narrow(n.a(x).relu()[:, 2:6])), 8),
@@ -399,7 +400,7 @@ WRITTEN: dict[str, tuple[Callable[..., Tensor], int]] = {
     "a 1x1 convolution at the end": (lambda n, x: n.narrow(n.a(x)[:, :4])[:, :3].amax((2, 3)), 8),
 }  # fmt: skip
 REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
-    "a power": (lambda n, x: end(n, n.a(x).clamp(min=1e-6).pow(3)), r"\((clamp|pow)\)"),
+    "a power": (lambda n, x: end(n, n.a(x).clamp(min=1e-6).pow(3)), r"\(clamp\): expected limits of 0 and 6"),
     "a division of maps": (lambda n, x: end(n, n.a(x) / n.c(n.a(x))), r"\(div\).*division by a constant"),
     "attention": (lambda n, x: end(n, (n.a(x).flatten(2) @ n.a(x).flatten(2).mT).unsqueeze(-1)), r"\(matmul\)"),
     "a softmax within": (lambda n, x: end(n, n.a(x).softmax(1) * n.a(x)), "softmax within the network"),
@@ -412,7 +413,8 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
     "two outputs": (lambda n, x: (end(n, n.a(x)), n.a(x)), "2 values"),
     "a map as output": (lambda n, x: n.a(x), r"the shape \[1, 8, 16, 16\]"),
     "a path by values": (lambda n, x: end(n, n.a(x) if x.sum() > 0 else n.a(-x)), "torch.export can trace"),
-    "noise": (lambda n, x: end(n, n.a(x) + torch.randn(8, 16, 16)), "comparison on random|operator|number"),
+    "noise": (lambda n, x: end(n, n.a(x) + torch.randn(8, 16, 16)), "one number a channel"),
+    "a dropout that is always on": (lambda n, x: end(n, functional.dropout(n.a(x), 0.5)), "always on"),
     "a map that is cut": (lambda n, x: end(n, n.b(n.a(x)[:, :, 1:-1, 1:-1])), "moved within their maps"),
 }  # fmt: skip
 

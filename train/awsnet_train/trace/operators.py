@@ -23,6 +23,7 @@ MOVES = {
     "index_select", "flip", "roll", "channel_shuffle", "native_channel_shuffle", "pixel_shuffle", "pixel_unshuffle",
     "movedim", "swapaxes", "view_as", "reshape_as", "repeat", "tile", "broadcast_to", "hsplit", "tensor_split",
 }  # fmt: skip
+DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "native_dropout"}
 # Those that give their input.
 ALIASES = {
     "dropout", "feature_dropout", "alpha_dropout", "clone", "contiguous", "alias", "detach", "detach_", "_to_copy",
@@ -88,6 +89,8 @@ class Tracer(Builder):
         what = str(node.target).removeprefix("aten.").split(".")[0].removesuffix("_copy")
         if what.startswith("_assert"):
             return None
+        if what in DROPOUTS and len(arguments) > 2 and arguments[2]:
+            raise self.refuse(node, "a dropout that is off in evaluation", "one that is always on")
         if what in ALIASES:
             return [arguments[0]] if what == "native_dropout" else arguments[0]
         if what in MOVES:
