@@ -1,15 +1,18 @@
 """From partly annotated faces to a model file that awsnet runs.
 
-network = from_resnets(resnet18(num_classes=7), resnet18(num_classes=16), EMOTIONS, AUS)
+network = from_modules(emotion, au, torch.zeros(1, 3, 112, 112), emotions=EMOTIONS, aus=AUS, mean=MEAN, std=STD)
 loss = partial_loss(network(images), Annotations(emotion, au))
 save_model(network, "model.safetensors")
 """
 
 from .architectures import from_resnets, small
 from .aws_unit import ChannelUnit, DenseUnit, GateUnit, LayerUnit
+from .join import join_models, with_units
 from .losses import UNKNOWN, Annotations, partial_loss
+from .manifest import ModelError
 from .model_file import load_model, save_model, save_tensors
-from .network import AwsNet, Logits, parameter_groups, share_trunk
+from .modules import from_modules
+from .network import AwsNet, Logits, freeze, parameter_groups, share_trunk
 
 __all__ = [
     "UNKNOWN",
@@ -20,7 +23,11 @@ __all__ = [
     "GateUnit",
     "LayerUnit",
     "Logits",
+    "ModelError",
+    "freeze",
+    "from_modules",
     "from_resnets",
+    "join_models",
     "load_model",
     "parameter_groups",
     "partial_loss",
@@ -28,4 +35,5 @@ __all__ = [
     "save_tensors",
     "share_trunk",
     "small",
+    "with_units",
 ]

@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 from .compare import compare, table
-from .dataset import load_dataset
+from .dataset import Labels, load_dataset
 from .faces.write import ANNOTATIONS, write_faces
-from .fit import evaluate, fit, read_config
+from .fit import evaluate, fit, labels_of, read_config
 from .metrics import Metrics, measure_predictions
 from .model_file import DTYPES, load_model, save_model
-from .network import BRANCHES
 
 
 def identities(text: str) -> range:
@@ -21,14 +20,19 @@ def identities(text: str) -> range:
     return range(int(first), int(last))
 
 
-def report(metrics: Metrics, emotions: list[str]) -> str:
-    lines = [f"emotion accuracy {metrics.emotion_accuracy:.3f}, macro-F1 {metrics.emotion_macro_f1:.3f}"]
-    lines.append(
-        f"mean AU F1 {metrics.au_mean_f1:.3f}: " + ", ".join(f"{au} {f:.2f}" for au, f in metrics.au_f1.items())
-    )
-    lines.append(f"{'confusion':>10} " + " ".join(f"{emotion[:9]:>9}" for emotion in emotions))
-    for emotion, row in zip(emotions, metrics.confusion, strict=True):
-        lines.append(f"{emotion:>10} " + " ".join(f"{count:>9}" for count in row))
+def report(metrics: Metrics, labels: Labels) -> str:
+    lines = []
+    if labels.emotions:
+        lines.append(f"emotion accuracy {metrics.emotion_accuracy:.3f}, macro-F1 {metrics.emotion_macro_f1:.3f}")
+    if labels.aus:
+        each = ", ".join(f"{au} {f:.2f}" for au, f in metrics.au_f1.items())
+        lines.append(f"mean AU F1 {metrics.au_mean_f1:.3f}: {each}")
+    for name, ccc in metrics.values_ccc.items():
+        lines.append(f"{name}: CCC {ccc:.3f}, mean absolute error {metrics.values_mae[name]:.3f}")
+    if labels.emotions:
+        lines.append(f"{'confusion':>10} " + " ".join(f"{emotion[:9]:>9}" for emotion in labels.emotions))
+        for emotion, row in zip(labels.emotions, metrics.confusion, strict=True):
+            lines.append(f"{emotion:>10} " + " ".join(f"{count:>9}" for count in row))
     return "\n".join(lines)
 
 
@@ -53,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
 
     evaluation = commands.add_parser("evaluate", help="measure a model file on a folder of faces")
     evaluation.add_argument("model", type=Path)
-    evaluation.add_argument("faces", type=Path)
+    evaluation.add_argument("faces", type=Path, help="a folder of faces, of folders, or a CSV file")
+    evaluation.add_argument("--au-active", type=float, help="the intensity from which an AU is active (above 0)")
     evaluation.add_argument("--predictions", type=Path, help="measure these lines of `awsnet predict --json` instead")
 
     conversion = commands.add_parser("convert", help="write a model file with weights of another type")
@@ -82,15 +87,16 @@ def run(arguments: argparse.Namespace) -> None:
             save_model(load_model(arguments.model), arguments.out, DTYPES[arguments.dtype])
         case "evaluate":
             network = load_model(arguments.model)
-            emotions, aus = (network.manifest["heads"][branch]["labels"] for branch in BRANCHES)
-            image = network.manifest["input"]
-            data = load_dataset(arguments.faces, emotions, aus, (image["width"], image["height"]))
+            labels, image = labels_of(network), network.structure.input
+            data = load_dataset(
+                arguments.faces, labels, (image.width, image.height), image.channels, arguments.au_active
+            )
             if arguments.predictions is None:
                 metrics = evaluate(network, data)
             else:
                 lines = [json.loads(line) for line in arguments.predictions.read_text().splitlines()]
-                metrics = measure_predictions(lines, data, emotions, aus)
-            print(report(metrics, emotions))
+                metrics = measure_predictions(lines, data, list(labels.emotions), list(labels.aus))
+            print(report(metrics, labels))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,23 +1,28 @@
-"""Networks to start from: a small one for faces, and any two torchvision ResNets."""
+"""Networks to start from: a small one for faces, and any two ResNets."""
 
+import functools
+import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch import nn
 
-from .network import BRANCHES, AwsNet
-
-if TYPE_CHECKING:
-    from torchvision.models import ResNet
+from .join import oldest
+from .modules import from_modules
+from .network import AwsNet
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 def heads(source: str, emotions: Sequence[str], aus: Sequence[str]) -> dict[str, Any]:
-    return {
-        "emotion": {"input": source, "labels": list(emotions)},
-        "au": {"input": source, "labels": list(aus), "thresholds": [0.5] * len(aus)},
-    }
+    """The heads of a network that is built anew: of emotions, of AUs, or both."""
+    both: dict[str, Any] = {}
+    if emotions:
+        both["emotion"] = {"input": source, "kind": "classes", "labels": list(emotions)}
+    if aus:
+        both["au"] = {"input": source, "kind": "units", "labels": list(aus), "thresholds": [0.5] * len(aus)}
+    return both
 
 
 def small(
@@ -49,83 +54,89 @@ def small(
                     "padding": 1,
                     "batch_norm": f"stage{stage}.bn{index}",
                     "activation": "relu",
-                    "aws": aws if index == convolutions else "none",
+                    "aws": aws if index == convolutions and emotions and aus else "none",
                 }
             )
     manifest = {
-        "version": 1,
+        "version": 2,
         "name": name,
+        "branches": [branch for branch, labels in (("emotion", emotions), ("au", aus)) if labels],
         "input": {"channels": 3, "height": size, "width": size, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
         "layers": layers,
         "heads": heads(layers[-1]["name"], emotions, aus),
     }
-    return AwsNet(manifest, channels)
-
-
-def resnet_layers(resnet: "ResNet", aws: str) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The layers of a torchvision ResNet, an AWS-Unit behind the stem and behind every block, and their channels."""
-    layers: list[dict[str, Any]] = []
-    channels: dict[str, int] = {}
-
-    def convolve(name: str, norm: str, **keys: Any) -> None:  # noqa: ANN401, values of the manifest
-        conv = resnet.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d)
-        channels[name] = conv.out_channels
-        geometry = {
-            "kernel": conv.kernel_size,
-            "stride": conv.stride,
-            "padding": conv.padding,
-            "dilation": conv.dilation,
-        }
-        listed = {key: list(value) for key, value in geometry.items() if not isinstance(value, str)}
-        layers.append({"name": name, "op": "conv2d", **listed, "groups": conv.groups, "batch_norm": norm, **keys})
-
-    convolve("conv1", "bn1", activation="relu", aws=aws)
-    layers.append({"name": "maxpool", "op": "max_pool2d", "kernel": 3, "stride": 2, "padding": 1})
-    before = "maxpool"
-    for stage in range(1, 5):
-        for index, block in enumerate(resnet.get_submodule(f"layer{stage}").children()):
-            prefix = f"layer{stage}.{index}"
-            last = sum(name.startswith("conv") for name, _ in block.named_children())
-            residual = before
-            if block.downsample is not None:
-                residual = f"{prefix}.downsample.0"
-                convolve(residual, f"{prefix}.downsample.1", input=before)
-            source = before
-            for number in range(1, last + 1):
-                end = {"residual": residual, "aws": aws} if number == last else {}
-                name = f"{prefix}.conv{number}"
-                convolve(name, f"{prefix}.bn{number}", input=source, activation="relu", **end)
-                source = name
-            before = source
-    layers.append({"name": "avgpool", "op": "global_avg_pool2d"})
-    return layers, channels
+    return AwsNet(oldest(manifest), channels)
 
 
 def from_resnets(
-    emotion: "ResNet",
-    au: "ResNet",
+    emotion: nn.Module,
+    au: nn.Module,
     emotions: Sequence[str],
     aus: Sequence[str],
     size: int = 112,
     aws: str = "channel",
     name: str = "resnet",
+    mean: Sequence[float] = IMAGENET["mean"],
+    std: Sequence[float] = IMAGENET["std"],
+    **more: Any,  # noqa: ANN401, what else `from_modules` takes
 ) -> AwsNet:
-    """Two torchvision ResNets of one shape as the branches of an AwsNet, their weights included.
+    """Two ResNets of one shape as the branches of an AwsNet, an AWS-Unit behind the stem and behind every block.
 
-    Their `fc` must have a row a label. With `aws` "none" each branch computes what its ResNet computes.
+    Their last layers must have a row a label. With `aws` "none" each branch computes what its ResNet computes. mean and
+    std are ImageNet's where they are not given, one number a channel.
     """
-    (layers, channels), (other, _) = (resnet_layers(resnet, aws) for resnet in (emotion, au))
-    if layers != other:
-        raise ValueError("the two ResNets differ in shape")
-    manifest = {
-        "version": 1,
-        "name": name,
-        "input": {"channels": 3, "height": size, "width": size, **IMAGENET},
-        "layers": layers,
-        "heads": heads("avgpool", emotions, aus),
-    }
-    network = AwsNet(manifest, channels)
-    for branch, resnet in zip(BRANCHES, (emotion, au), strict=True):
-        network.get_submodule(branch).load_state_dict(resnet.state_dict())
-    return network
+    channels = next((module.in_channels for module in emotion.modules() if isinstance(module, nn.Conv2d)), 3)
+    return from_modules(
+        emotion,
+        au,
+        torch.zeros(1, channels, size, size),
+        emotions=emotions,
+        aus=aus,
+        mean=mean,
+        std=std,
+        aws=aws,
+        name=name,
+        **{"units": "blocks"} | more,
+    )
+
+
+@functools.cache
+def architectures() -> tuple[str, ...]:
+    """The networks of torchvision that can be asked for by name; none where it is not installed."""
+    if importlib.util.find_spec("torchvision") is None:
+        return ()
+    import torchvision
+
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def architecture(
+    name: str,
+    emotions: Sequence[str],
+    aus: Sequence[str],
+    size: int,
+    widths: Sequence[int],
+    aws: str,
+    units: str | Sequence[str],
+    title: str,
+) -> AwsNet:
+    """A network that is built anew, for the tasks that have labels: `small`, or one of torchvision."""
+    if name == "small":
+        return small(emotions, aus, size, widths, aws, title)
+    from torchvision.models import get_model
+
+    emotion, au = (
+        get_model(name, weights=None, num_classes=len(labels)) if labels else None for labels in (emotions, aus)
+    )
+    return from_modules(
+        emotion,
+        au,
+        torch.zeros(1, 3, size, size),
+        emotions=emotions,
+        aus=aus,
+        aws=aws,
+        units=units,
+        name=title,
+        mean=IMAGENET["mean"],
+        std=IMAGENET["std"],
+    )

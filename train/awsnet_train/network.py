@@ -2,218 +2,261 @@
 
 The manifest (docs/model-format.md) says which operators follow each other, not how wide they are: the numbers of
 channels come beside it, or out of a state_dict. Submodules stand where their tensors' names say, so `state_dict()` is
-the tensor list of a model file.
+the tensor list of a model file. `operators` computes what has no weights.
 """
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .aws_unit import aws_unit
+from .manifest import KINDS_1, WEIGHTED, Head, Layer, Manifest, ModelError, quoted, read_manifest
+from .operators import activate, apply
+from .shapes import Shape, Widths, check_tensors, map_shapes, read_widths, rows_of, tensor_shapes
 
-BRANCHES = ("emotion", "au")
-WEIGHTED = ("conv2d", "linear")
-
-
-class Logits(NamedTuple):
-    emotion: Tensor  # [N, emotions]
-    au: Tensor  # [N, AUs]
+BRANCHES = tuple(KINDS_1)  # where a manifest names none
+PARTS = ("branches", "heads", "units")
 
 
-def pair(value: int | list[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+class Logits(tuple[Tensor, ...]):
+    """The logits of every head, [N, rows], in the order of the heads; by name too: `logits.emotion`, `logits["au"]`."""
+
+    names: tuple[str, ...]
+
+    def __new__(cls, heads: Mapping[str, Tensor]) -> "Logits":
+        logits = super().__new__(cls, heads.values())
+        logits.names = tuple(heads)
+        return logits
+
+    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401, as a tuple has it
+        if isinstance(key, str):
+            if key not in self.names:
+                raise KeyError(f"no head {key}; the heads are {', '.join(self.names)}")
+            key = self.names.index(key)
+        return super().__getitem__(key)
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name == "names" or name not in self.names:
+            raise AttributeError(f"no head {name}")
+        logits: Tensor = self[name]
+        return logits
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        return zip(self.names, self, strict=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Logits, (dict(self.items()),)
 
 
-def padding(value: int | list[int]) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom, as `functional.pad` wants it, from any of the manifest's three forms."""
-    if isinstance(value, list) and len(value) == 4:
-        top, left, bottom, right = value
-        return left, right, top, bottom
-    height, width = pair(value)
-    return width, width, height, height
+def submodule(root: nn.Module, path: str) -> Any:  # noqa: ANN401, whatever stands there
+    """The module at a dotted path, whose parts may be any text."""
+    for part in path.split("."):
+        root = root._modules[part]  # type: ignore[assignment]
+    return root
 
 
 def place(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Puts a module at a dotted path below `root`."""
+    """Puts a module at a dotted path below `root`, whatever its name: `add_module` refuses empty ones, and `type`."""
     *parents, name = path.split(".")
     for parent in parents:
-        if parent not in root._modules:
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
-    root.add_module(name, module)
+        root = root._modules.setdefault(parent, nn.Module())  # type: ignore[assignment]
+    root._modules[name] = module
 
 
-def operator(layer: Mapping[str, Any], shape: torch.Size, out: int | None, bias: bool) -> nn.Module:
-    """The operator of a layer for an input of the shape [C, H, W]."""
-    channels = shape[0]
-    match layer["op"]:
-        case "conv2d":
-            groups = layer.get("groups", 1)
-            conv = nn.Conv2d(
-                channels,
-                out or channels,
-                pair(layer["kernel"]),
-                pair(layer.get("stride", 1)),
-                dilation=pair(layer.get("dilation", 1)),
-                groups=groups,
-                bias=bias,
-            )
-            nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
-            return conv
-        case "linear":
-            return nn.Linear(shape.numel(), out or shape.numel(), bias=bias)
-        case "max_pool2d":
-            return nn.MaxPool2d(pair(layer["kernel"]), pair(layer.get("stride", layer["kernel"])))
-        case "avg_pool2d":
-            return nn.AvgPool2d(pair(layer["kernel"]), pair(layer.get("stride", layer["kernel"])))
-        case "global_avg_pool2d":
-            return nn.AdaptiveAvgPool2d(1)
-        case "identity":
-            return nn.Identity()
-    raise ValueError(f"layer {layer['name']}: unknown op {layer['op']!r}")
-
-
-def activate(layer: Mapping[str, Any], values: Tensor) -> Tensor:
-    match layer.get("activation", "none"):
-        case "none":
-            return values
-        case "relu":
-            return functional.relu(values)
-        case "leaky_relu":
-            return functional.leaky_relu(values, layer.get("negative_slope", 0.01))
-        case "silu":
-            return functional.silu(values)
-    raise ValueError(f"layer {layer['name']}: unknown activation {layer['activation']!r}")
+def operator(layer: Layer, before: Shape, behind: Shape, bias: bool) -> nn.Module:
+    """The operator of a layer with weights."""
+    if layer.op == "linear":
+        return nn.Linear(before.elements(), behind.channels, bias=bias)
+    top, left, bottom, right = layer.padding
+    conv = nn.Conv2d(
+        before.channels,
+        behind.channels,
+        layer.kernel,
+        layer.stride,
+        (top, left) if (top, left) == (bottom, right) else 0,
+        layer.dilation,
+        layer.groups,
+        bias,
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
+    return conv
 
 
 class AwsNet(nn.Module):
-    """Two branches and the AWS-Units between them; images [N, C, H, W], normalised, to `Logits`.
+    """Branches and the AWS-Units between them; images [N, C, H, W], normalised, to `Logits`.
 
     channels: the output channels of every conv2d and linear layer, by name.
     biases: which of the layers and heads have a bias, as "emotion.conv1"; by default those without a batch norm.
     squeezed: r of the gate units, by layer; a quarter of the channels by default.
+    slopes: how many slopes a prelu has, by its prefix; one a channel by default.
+    rows: how many numbers a head without labels gives, by its name.
     """
+
+    aws: nn.Module
 
     def __init__(
         self,
-        manifest: dict[str, Any],
+        manifest: Mapping[str, Any],
         channels: Mapping[str, int],
         biases: Collection[str] | None = None,
         squeezed: Mapping[str, int] | None = None,
+        slopes: Mapping[str, int] | None = None,
+        rows: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.manifest = manifest
-        self.emotion, self.au, self.aws = nn.Module(), nn.Module(), nn.Module()
+        self.structure: Manifest = read_manifest(manifest)
+        self.manifest: dict[str, Any] = copy.deepcopy(dict(manifest))
         self.trunk_is_shared = False  # see `share_trunk`
-        # What has no weights, and operators on their way to `place`: a parent goes before its children.
-        self.operators: dict[str, nn.Module] = {}
-        weighted: dict[str, nn.Module] = {}
+        self.frozen: tuple[nn.Module, ...] = ()  # see `freeze`
+        widths = Widths(channels, squeezed or {}, slopes or {}, rows or {})
+        shapes = map_shapes(self.structure, channels)
+        tensor_shapes(self.structure, widths, shapes)
+        for name in (*self.structure.branches, "aws"):
+            self._modules[name] = nn.Module()
+        for key, module in self.built(shapes, widths, biases):
+            *parents, name = key.split(".")
+            if "training" in (*parents, name):
+                raise ModelError(
+                    f"tensor {quoted(key + '.weight')}", "a name that PyTorch has for modules", "`training`"
+                )
+            there: Any = self
+            for parent in parents:
+                there = None if there is None else there._modules.get(parent)
+            taken = None if there is None else there._modules.get(name)
+            if taken is not None and type(taken) is not nn.Module and type(taken) is not type(module):
+                expected = f"a name of its own for the {type(module).__name__}"
+                raise ModelError(
+                    f"tensor {quoted(key + '.weight')}", expected, f"a {type(taken).__name__} of that name"
+                )
+            if taken is not None:
+                module._modules |= taken._modules
+            place(self, key, module)
 
-        image = manifest["input"]
-        shapes = {"image": torch.Size([image["channels"], image["height"], image["width"]])}
-        self.sources: dict[str, str] = {}
-        previous = "image"
-        for layer in manifest["layers"]:
-            name, norm = layer["name"], layer.get("batch_norm")
-            self.sources[name] = layer.get("input", previous)
-            previous = name
-            before = shapes[self.sources[name]]
-            for branch in BRANCHES:
-                key = f"{branch}.{name}"
-                biased = norm is None if biases is None else key in biases
-                built = operator(layer, before, channels.get(name), biased)
-                if layer["op"] in WEIGHTED:
-                    weighted[key] = built
-                else:
-                    self.operators[name] = built
-            shape = self.shape_behind(layer, built, before)
-            if norm is not None:
-                eps = layer.get("batch_norm_eps", 1e-5)
-                kind = nn.BatchNorm2d if layer["op"] == "conv2d" else nn.BatchNorm1d
-                weighted |= {f"{branch}.{norm}": kind(shape[0], eps=eps) for branch in BRANCHES}
-            if layer.get("aws", "none") != "none":
-                width = (squeezed or {}).get(name)
-                weighted[f"aws.{name}"] = aws_unit(layer["aws"], shape[0], width, layer.get("gate", "softmax"))
-            shapes[name] = shape
-        for branch in BRANCHES:
-            head = manifest["heads"][branch]
-            key = f"{branch}.{head.get('tensor', 'fc')}"
-            biased = biases is None or key in biases
-            weighted[key] = nn.Linear(shapes[head["input"]].numel(), len(head["labels"]), bias=biased)
-        for key in sorted(weighted, key=lambda key: key.count(".")):
-            place(self, key, weighted[key])
+    def built(
+        self, shapes: Mapping[str, Shape], widths: Widths, biases: Collection[str] | None
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Every module with weights, and where it stands."""
+        for layer in self.structure.layers:
+            before, behind = shapes[layer.inputs[0]], shapes[layer.name]
+            for branch in self.structure.branches:
+                key = f"{branch}.{layer.name}"
+                if layer.op in WEIGHTED:
+                    biased = layer.batch_norm is None if biases is None else key in biases
+                    yield key, operator(layer, before, behind, biased)
+                if layer.batch_norm is not None:
+                    yield f"{branch}.{layer.batch_norm}", nn.BatchNorm2d(behind.channels, layer.batch_norm_eps)
+                if layer.prelu is not None:
+                    yield f"{branch}.{layer.prelu}", nn.PReLU(widths.slopes.get(layer.prelu, behind.channels))
+            if layer.aws != "none":
+                unit = aws_unit(layer.aws, behind.channels, widths.squeezed.get(layer.name), layer.gate)
+                yield f"aws.{layer.name}", unit
+        for head in self.structure.heads:
+            if head.tensor is not None:
+                key = f"{head.branch}.{head.tensor}"
+                biased = biases is None or key in biases
+                yield key, nn.Linear(shapes[head.input].elements(), rows_of(head, widths), bias=biased)
 
     @classmethod
-    def from_tensors(cls, manifest: dict[str, Any], tensors: Mapping[str, Tensor]) -> "AwsNet":
+    def from_tensors(cls, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "AwsNet":
         """The network of a manifest with the widths and the values of a state_dict."""
-        channels, biases, squeezed = {}, set(), {}
-        for layer in manifest["layers"]:
-            name = layer["name"]
-            if layer["op"] in WEIGHTED:
-                channels[name] = tensors[f"emotion.{name}.weight"].shape[0]
-            if layer.get("aws") == "gate":
-                squeezed[name] = tensors[f"aws.{name}.squeeze.weight"].shape[0]
+        widths = check_tensors(read_manifest(manifest), tensors)
         biases = {key.removesuffix(".bias") for key in tensors if key.endswith(".bias")}
-        network = cls(manifest, channels, biases, squeezed)
-        counters = {key: value for key, value in network.state_dict().items() if key.endswith(".num_batches_tracked")}
-        network.load_state_dict(counters | dict(tensors))
+        network = cls(manifest, widths.channels, biases, widths.squeezed, widths.slopes, widths.rows)
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                if name in tensors:
+                    tensor.copy_(tensors[name].reshape(tensor.shape))
         return network.eval()
 
-    @staticmethod
-    def shape_behind(layer: Mapping[str, Any], built: nn.Module, before: torch.Size) -> torch.Size:
-        """The shape [C, H, W] that an operator gives, found by running it on a tensor without values."""
-        return apply(layer, copy.deepcopy(built).to("meta"), torch.empty(1, *before, device="meta")).shape[1:]
+    def rebuilt(self, manifest: Mapping[str, Any]) -> "AwsNet":
+        """The network of a manifest of the same layers with these weights; what it has beyond them is new."""
+        state = self.state_dict()
+        widths = read_widths(self.structure, state)
+        biases = {key.removesuffix(".bias") for key in state if key.endswith(".bias")}
+        new = {head.name for head in read_manifest(manifest).heads} - {head.name for head in self.structure.heads}
+        for head in read_manifest(manifest).heads:
+            if head.name in new and head.tensor is not None:
+                biases.add(f"{head.branch}.{head.tensor}")
+        network = AwsNet(manifest, widths.channels, biases, widths.squeezed, widths.slopes, widths.rows)
+        there = network.state_dict()
+        kept = {name: tensor for name, tensor in state.items() if name in there and tensor.shape == there[name].shape}
+        network.load_state_dict(there | kept)
+        return network.train(self.training)
 
-    def operate(self, branch: nn.Module, layer: Mapping[str, Any], values: Tensor, residual: Tensor | None) -> Tensor:
-        """Operator, batch norm, residual and activation of one branch."""
-        name, norm = layer["name"], layer.get("batch_norm")
-        built = branch.get_submodule(name) if layer["op"] in WEIGHTED else self.operators[name]
-        values = apply(layer, built, values)
-        if norm is not None:
-            flat = values if layer["op"] == "conv2d" else values.flatten(1)
-            values = branch.get_submodule(norm)(flat).view_as(values)
-        return activate(layer, values if residual is None else values + residual)
+    def check(self) -> None:
+        """Refuses a manifest that was changed into one of another network, or that awsnet refuses."""
+        now = read_manifest(self.manifest)
+        for what in ("branches", "layers"):
+            if getattr(now, what) != getattr(self.structure, what):
+                expected = "what the network was built from; build another one from a changed manifest"
+                raise ModelError(f"manifest: `{what}`", expected, "something else")
+        built = [(head.name, head.branch, head.input, head.tensor) for head in self.structure.heads]
+        if [(head.name, head.branch, head.input, head.tensor) for head in now.heads] != built:
+            raise ModelError("manifest: `heads`", "the heads the network was built with", "others")
+
+    def operate(self, branch: str, layer: Layer, maps: Mapping[str, list[Tensor]], index: int) -> Tensor:
+        """Operator, batch norm, scale, residual and activation of one branch."""
+        root = self._modules[branch]
+        assert root is not None
+        module = submodule(root, layer.name) if layer.op in WEIGHTED else None
+        values = apply(layer, module, [maps[name][index] for name in layer.inputs])
+        if layer.batch_norm is not None:
+            norm = submodule(root, layer.batch_norm)
+            norm.eps = layer.batch_norm_eps  # layers that share a norm need not share this
+            values = norm(values)
+        if layer.scale is not None:
+            values = values * maps[layer.scale][index]
+        if layer.residual is not None:
+            values = values + maps[layer.residual][index]
+        if layer.prelu is not None:
+            activated: Tensor = submodule(root, layer.prelu)(values)
+            return activated
+        return activate(layer, values)
 
     def forward(self, images: Tensor) -> Logits:
-        maps: dict[str, tuple[Tensor, Tensor]] = {"image": (images, images)}
-        for layer in self.manifest["layers"]:
-            name = layer["name"]
-            source, residual = maps[self.sources[name]], maps.get(layer.get("residual"), (None, None))
-            emotion = self.operate(self.emotion, layer, source[0], residual[0])
-            au = emotion if self.trunk_is_shared else self.operate(self.au, layer, source[1], residual[1])
-            if layer.get("aws", "none") != "none":
-                emotion, au = self.aws.get_submodule(name)(emotion, au)
-            maps[name] = (emotion, au)
-        emotion_head, au_head = self.heads()
-        emotion, au = (maps[self.manifest["heads"][branch]["input"]][index] for index, branch in enumerate(BRANCHES))
-        return Logits(emotion_head(emotion.flatten(1)), au_head(au.flatten(1)))
+        branches = self.structure.branches
+        maps: dict[str, list[Tensor]] = {"image": [images] * len(branches)}
+        for layer in self.structure.layers:
+            behind = [self.operate(branches[0], layer, maps, 0)]
+            for index in range(1, len(branches)):
+                behind.append(behind[0] if self.trunk_is_shared else self.operate(branches[index], layer, maps, index))
+            if layer.aws != "none":
+                behind = list(submodule(self.aws, layer.name)(*behind))
+            maps[layer.name] = behind
+        return Logits({head.name: self.read_out(head, maps) for head in self.structure.heads})
 
-    def heads(self) -> tuple[nn.Module, nn.Module]:
-        """The linear layers at the end of both branches."""
-        names = [self.manifest["heads"][branch].get("tensor", "fc") for branch in BRANCHES]
-        return self.emotion.get_submodule(names[0]), self.au.get_submodule(names[1])
+    def read_out(self, head: Head, maps: Mapping[str, list[Tensor]]) -> Tensor:
+        features = maps[head.input][self.structure.branches.index(head.branch)].flatten(1)
+        if head.tensor is None:
+            return features
+        logits: Tensor = submodule(self._modules[head.branch], head.tensor)(features)  # type: ignore[arg-type]
+        return logits
+
+    def heads(self) -> dict[str, nn.Module]:
+        """The linear layers at the ends of the branches, by the names of the heads."""
+        return {
+            head.name: submodule(self._modules[head.branch], head.tensor)  # type: ignore[arg-type]
+            for head in self.structure.heads
+            if head.tensor is not None
+        }
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """From 8-bit pixels [N, H, W, C] to what `forward` takes."""
+        """From 8-bit pixels [N, H, W, C], RGB or luma, to what `forward` takes, on the device of the pixels."""
         image = self.manifest["input"]
-        mean, std = torch.tensor(image["mean"]), torch.tensor(image["std"])
+        mean, std = (torch.tensor(image[key], dtype=torch.float32, device=pixels.device) for key in ("mean", "std"))
+        if image.get("order", "rgb") == "bgr":
+            pixels = pixels.flip(3)
         return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
-
-def apply(layer: Mapping[str, Any], built: nn.Module, values: Tensor) -> Tensor:
-    """An operator with its padding; the result is [N, C, H, W]."""
-    if layer["op"] == "linear":
-        flat: Tensor = built(values.flatten(1))
-        return flat[:, :, None, None]
-    edges = padding(layer.get("padding", 0))
-    if any(edges):
-        values = functional.pad(values, edges, value=-torch.inf if layer["op"] == "max_pool2d" else 0.0)
-    result: Tensor = built(values)
-    return result
+    def train(self, mode: bool = True) -> "AwsNet":
+        """What is frozen keeps the statistics of its batch norms."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
 
 def parameter_groups(
@@ -221,20 +264,48 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """What an optimiser takes: filters at `lr`, AWS-Units at a multiple of it and without weight decay.
 
-    A tensor that stands in both branches is listed once.
+    A tensor that stands in both branches is listed once; what is frozen is not listed.
     """
-    units = {id(parameter) for parameter in network.aws.parameters()}
-    others: Iterable[nn.Parameter] = (p for p in network.parameters() if id(p) not in units)
-    groups = [{"params": list(others), "lr": lr, "weight_decay": weight_decay}]
-    if units:
-        groups.append({"params": list(network.aws.parameters()), "lr": lr * unit_lr_multiplier, "weight_decay": 0.0})
-    return groups
+    units = [p for p in network.aws.parameters() if p.requires_grad]
+    of_units = {id(parameter) for parameter in units}
+    others: Iterable[nn.Parameter] = (p for p in network.parameters() if id(p) not in of_units and p.requires_grad)
+    groups = [
+        {"params": list(others), "lr": lr, "weight_decay": weight_decay},
+        {"params": units, "lr": lr * unit_lr_multiplier, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def share_trunk(network: AwsNet) -> None:
-    """Makes both branches one: every module of the emotion branch but its head serves the au branch too."""
-    heads = {network.manifest["heads"][branch].get("tensor", "fc") for branch in BRANCHES}
-    for name, child in network.emotion.named_children():
+    """Makes both branches one: every module of the first branch but its head serves the second one too."""
+    if len(network.structure.branches) != 2:
+        raise ValueError("share_trunk: expected a network of two branches, found one")
+    first, second = (submodule(network, branch) for branch in network.structure.branches)
+    heads = {head.tensor for head in network.structure.heads}
+    for name, child in first.named_children():
         if name not in heads:
-            network.au.add_module(name, child)
+            second._modules[name] = child
     network.trunk_is_shared = True
+
+
+def freeze(network: AwsNet, *parts: str) -> None:
+    """Keeps parts of a network as they are: "branches" (all but their heads), "heads", "units".
+
+    Weights get no gradient, and batch norms neither move their statistics nor normalise by those of a batch, whatever
+    `train` says. A second call replaces the first one; one without parts frees everything.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise ValueError(f"freeze: expected some of {', '.join(PARTS)}, found {part!r}")
+    heads = {id(module) for head in network.heads().values() for module in head.modules()}
+    units = {id(module) for module in network.aws.modules()}
+
+    def part_of(module: nn.Module) -> str:
+        return "heads" if id(module) in heads else "units" if id(module) in units else "branches"
+
+    network.requires_grad_(True)
+    network.frozen = tuple(module for module in network.modules() if module is not network and part_of(module) in parts)
+    network.train(network.training)
+    for module in network.frozen:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)

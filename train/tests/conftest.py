@@ -1,41 +1,52 @@
-"""The awsnet to compare with: AWSNET names it, target/release/awsnet of this repository otherwise."""
+"""The awsnet to compare with: AWSNET_BINARY names it, target/release/awsnet of this repository otherwise.
+
+Where there is none, the tests that need it fail; those that compare networks with their conversions compare them in
+PyTorch alone, and the summary of warnings says so.
+"""
 
 import os
-import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from awsnet_train.faces.write import write_faces
+from awsnet_train.modules import find_awsnet, run_awsnet
 
 REPOSITORY = Path(__file__).parents[2]
 
 
+def found_awsnet() -> Path | None:
+    built = REPOSITORY / "target/release/awsnet"
+    return find_awsnet(built if "AWSNET_BINARY" not in os.environ and built.is_file() else None)
+
+
 @pytest.fixture(scope="session")
 def awsnet() -> Path:
-    path = Path(os.environ.get("AWSNET", REPOSITORY / "target/release/awsnet")).resolve()
-    if not path.is_file():
-        pytest.fail(f"{path}: is not there; run `cargo build --release --features cli`, or set AWSNET")
+    path = found_awsnet()
+    if path is None:
+        pytest.fail("no awsnet here; run `cargo build --release --features cli`, or set AWSNET_BINARY")
+    return path
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path | None:
+    """The awsnet that conversions compare with, where there is one."""
+    path = found_awsnet()
+    if path is None:
+        warnings.warn(
+            "NOT COMPARED with awsnet, which is not here: conversions are compared in PyTorch alone", stacklevel=1
+        )
     return path
 
 
 @pytest.fixture
-def run(awsnet: Path, tmp_path: Path) -> Callable[[Path, Tensor], dict[str, Tensor]]:
+def run(awsnet: Path) -> Callable[[Path, Tensor], dict[str, Tensor]]:
     """`awsnet run` on a model file and normalised images: the tensors it writes."""
-
-    def run(model: Path, images: Tensor) -> dict[str, Tensor]:
-        source, target = tmp_path / "input.safetensors", tmp_path / "output.safetensors"
-        save_file({"image": images.contiguous()}, source)
-        command = [awsnet, "run", model, "--input", source, "--output", target, "--device", "cpu", "--threads", "1"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return load_file(target)
-
-    return run
+    return lambda model, images: run_awsnet(awsnet, model, images)
 
 
 @pytest.fixture
@@ -46,10 +57,10 @@ def agree(run: Callable[[Path, Tensor], dict[str, Tensor]]) -> Callable[[torch.n
         found = run(model, images)
         with torch.inference_mode():
             expected = network.eval()(images)
-        for branch, logits in zip(("emotion", "au"), expected, strict=True):
+        for head, logits in expected.items():
             largest = max(logits.abs().max().item(), 0.01)
-            worst = (found[f"{branch}.logits"] - logits).abs().max().item()
-            assert worst <= 1e-4 * largest, f"{model.name}: {branch} differs by {worst}, the largest logit is {largest}"
+            worst = (found[f"{head}.logits"] - logits).abs().max().item()
+            assert worst <= 1e-4 * largest, f"{model.name}: {head} differs by {worst}, the largest logit is {largest}"
 
     return agree
 

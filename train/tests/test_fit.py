@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from awsnet_train import UNKNOWN, load_model
+from awsnet_train import UNKNOWN, Annotations, load_model
 from awsnet_train.__main__ import main
 from awsnet_train.compare import STRATEGIES, compare, table
-from awsnet_train.dataset import augment, load_dataset
+from awsnet_train.dataset import Labels, augment, load_dataset
 from awsnet_train.faces.actions import AUS, EMOTIONS
 from awsnet_train.fit import Config, build, fit, read_config, train_epoch
-from awsnet_train.metrics import f1, measure
+from awsnet_train.metrics import Predicted, f1, measure
 
 
 def tiny(faces: Path, out: Path, **keys: object) -> Config:
@@ -92,7 +92,7 @@ def test_the_comparison_runs_every_strategy_once_and_fills_its_table(faces, tmp_
     ("epochs = 3", r"missing keys \['out', 'train', 'validation'\]"),
     ('train = "a"\nvalidation = "b"\nout = "c"\nepoch = 3', r"unknown keys \['epoch'\]"),
     ('train = "a"\nvalidation = "b"\nout = "c"\naws = "attention"', "aws: expected one of none, .* 'attention'"),
-    ('train = "a"\nvalidation = "b"\nout = "c"\ndtype = "f8"', "dtype: expected one of f32, f16, found 'f8'"),
+    ('train = "a"\nvalidation = "b"\nout = "c"\ndtype = "f8"', "dtype: expected one of f32, f16, bf16, found 'f8'"),
     ('train = "a"\nvalidation = "b"\nout = "c"\nshared_trunk = true', "shared_trunk: expected aws"),
 ])  # fmt: skip
 def test_a_faulty_config_is_refused_by_name(text, message, tmp_path):
@@ -109,8 +109,8 @@ def test_the_configs_of_this_folder_are_valid():
 
 
 def test_partial_annotations_are_read_as_unknown(faces):
-    data = load_dataset(faces, list(EMOTIONS), list(AUS), (64, 64))
-    emotion, au = data.annotations
+    data = load_dataset(faces, Labels(tuple(EMOTIONS), tuple(AUS)), (64, 64))
+    emotion, au, _ = data.annotations
     assert (emotion[::2] != UNKNOWN).all()
     assert (emotion[1::2] == UNKNOWN).all()
     assert au[::2].isnan().all()
@@ -119,7 +119,7 @@ def test_partial_annotations_are_read_as_unknown(faces):
 
 def test_a_label_that_the_network_lacks_is_refused(faces):
     with pytest.raises(ValueError, match=r"labels\.jsonl:\d+: labels that the network does not have: \['AU1'\]"):
-        load_dataset(faces, list(EMOTIONS), list(AUS[1:]), (64, 64))
+        load_dataset(faces, Labels(tuple(EMOTIONS), tuple(AUS[1:])), (64, 64))
 
 
 def test_augmentation_moves_and_mirrors_but_keeps_the_picture():
@@ -137,14 +137,20 @@ def test_f1_by_hand():
 
 
 def test_metrics_count_only_what_is_annotated():
-    metrics = measure(
+    predicted = Predicted(
         emotion=np.array([0, 1, 1, 0]),
         au=np.array([[1, 0], [1, 1], [0, 0], [1, 1]], bool),
-        annotated_emotion=np.array([0, 1, 0, UNKNOWN]),
-        annotated_au=np.array([[1, 0], [np.nan, 1], [1, 0], [0, np.nan]], np.float32),
-        emotions=2,
-        aus=["AU1", "AU2"],
+        values=np.array([[0.0], [1.0], [2.0], [9.0]], np.float32),
     )
+    nan = math.nan
+    annotations = Annotations(
+        torch.tensor([0, 1, 0, UNKNOWN]),
+        torch.tensor([[1, 0], [nan, 1], [1, 0], [0, nan]]),
+        torch.tensor([[0.5], [1.0], [1.5], [nan]]),
+    )
+    metrics = measure(predicted, annotations, 2, ["AU1", "AU2"], ["valence"])
+    assert metrics.values_mae == {"valence": pytest.approx(1 / 3)}
+    assert metrics.values_ccc == {"valence": pytest.approx(2 * (1 / 3) / (2 / 3 + 1 / 6))}
     assert metrics.confusion == [[1, 1], [0, 1]]
     assert metrics.emotion_accuracy == pytest.approx(2 / 3)
     assert metrics.emotion_macro_f1 == pytest.approx(2 / 3)

@@ -31,7 +31,7 @@ def norm(module: torch.nn.Module) -> float:
 @pytest.mark.parametrize(("annotations", "told"), [(EMOTION_ONLY, 0), (AU_ONLY, 1)], ids=["emotion only", "AUs only"])
 def test_one_task_teaches_the_other_branch_through_the_units_but_not_the_other_head(aws, annotations, told):
     network = gradients(aws, annotations)
-    heads, branches = network.heads(), (network.emotion, network.au)
+    heads, branches = list(network.heads().values()), (network.emotion, network.au)
     assert norm(heads[told]) > 0
     assert norm(heads[1 - told]) == 0
     assert norm(branches[told]) > norm(heads[told])

@@ -1,5 +1,6 @@
 """AwsNet, its units and its files, without awsnet."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -8,8 +9,20 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from awsnet_train import AwsNet, load_model, parameter_groups, save_model, share_trunk, small
+from awsnet_train import (
+    AwsNet,
+    Logits,
+    freeze,
+    load_model,
+    operators,
+    parameter_groups,
+    save_model,
+    shapes,
+    share_trunk,
+    small,
+)
 from awsnet_train.aws_unit import KINDS, ChannelUnit, GateUnit, aws_unit
+from awsnet_train.manifest import Layer
 
 EMOTIONS, AUS = ["calm", "glad"], ["AU1", "AU4", "AU12"]
 
@@ -107,7 +120,7 @@ def test_f16_is_the_same_network_to_the_precision_of_f16(tmp_path):
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     net = network()
     net.manifest["name"] = object()  # no JSON text
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="`name`: expected a string"):
         save_model(net, tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
 
@@ -129,11 +142,74 @@ def test_units_take_larger_steps_and_no_weight_decay():
     assert len(parameter_groups(network("none"), 0.01, 0.1, 7)) == 1
 
 
+def test_what_is_frozen_keeps_its_weights_and_its_statistics():
+    net = shaken(network())
+    freeze(net, "branches")
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    groups = parameter_groups(net, lr=0.1, weight_decay=0.1, unit_lr_multiplier=1)
+    optimiser = torch.optim.SGD(groups)
+    for _ in range(2):
+        net.train()
+        sum(logits.square().sum() for logits in net(torch.randn(4, 3, 16, 16))).backward()
+        optimiser.step()
+    for name, tensor in net.state_dict().items():
+        moves = name.startswith("aws.") or ".fc." in name
+        assert torch.equal(tensor, before[name]) != moves, name
+    freeze(net)
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    assert all(module.training for module in net.train().modules())
+    with pytest.raises(ValueError, match="expected some of branches, heads, units, found 'trunk'"):
+        freeze(net, "trunk")
+
+
+def pool(op: str, **keys) -> Layer:
+    return Layer("pool", op, ("image",), **keys)
+
+
+@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("include", [False, True])
+def test_padded_pools_are_those_of_pytorch(op, ceil_mode, include, monkeypatch):
+    """Where PyTorch takes the padding, the way for the paddings that it does not take gives the same."""
+    generator = torch.Generator().manual_seed(0)
+    for kernel, stride, padding, size in itertools.product((2, 3, 5), (1, 2, 3, 7), (0, 1, 2), (5, 6, 9)):
+        if 2 * padding > kernel:
+            continue
+        values = torch.randn(2, 3, size, size + 1, generator=generator)
+        keys = {"kernel": (kernel, kernel), "stride": (stride, stride), "padding": (padding,) * 4}
+        layer = pool(op, **keys, ceil_mode=ceil_mode, count_include_pad=include)
+        expected = operators.apply(layer, None, [values])
+        with monkeypatch.context() as patch:
+            patch.setattr(operators, "native_padding", lambda layer: None)
+            found = operators.apply(layer, None, [values])
+        torch.testing.assert_close(found, expected)
+        assert shapes.output_shape(layer, [shapes.Shape(3, size, size + 1)], None) == tuple(found.shape[1:])
+
+
+def test_an_uneven_average_by_hand():
+    values = torch.tensor([[1.0, 2, 3], [4, 5, 6]])[None, None]
+    keys = {"kernel": (2, 2), "stride": (2, 2), "padding": (1, 0, 0, 0)}  # a row above
+    counted = operators.apply(pool("avg_pool2d", **keys, ceil_mode=True), None, [values])
+    assert counted.tolist() == [[[[3 / 4, 3 / 2], [9 / 2, 6]]]]
+    real = operators.apply(pool("avg_pool2d", **keys, ceil_mode=True, count_include_pad=False), None, [values])
+    assert real.tolist() == [[[[3 / 2, 3], [9 / 2, 6]]]]
+
+
+def test_logits_go_by_name_and_by_place():
+    logits = Logits({"emotion": torch.zeros(1, 2), "valence": torch.ones(1, 1)})
+    assert logits["valence"] is logits.valence is logits[1]
+    assert [name for name, _ in logits.items()] == ["emotion", "valence"]
+    with pytest.raises(KeyError, match="no head au; the heads are emotion, valence"):
+        logits["au"]
+    with pytest.raises(AttributeError):
+        _ = logits.au
+
+
 def test_a_shared_trunk_is_one_trunk_with_two_heads(tmp_path):
     net = network("none")
     separate = sum(parameter.numel() for parameter in net.parameters())
     share_trunk(net)
-    heads = sum(parameter.numel() for head in net.heads() for parameter in head.parameters())
+    heads = sum(parameter.numel() for head in net.heads().values() for parameter in head.parameters())
     assert sum(parameter.numel() for parameter in net.parameters()) == (separate - heads) // 2 + heads
     save_model(net, tmp_path / "shared.safetensors")
     images = torch.randn(2, 3, 16, 16)

@@ -10,7 +10,6 @@ import torch
 from conftest import REPOSITORY
 
 from awsnet_train import from_resnets, load_model, save_model, save_tensors, small
-from awsnet_train.architectures import heads, resnet_layers
 from awsnet_train.aws_unit import KINDS
 from awsnet_train.faces.actions import AUS, EMOTIONS
 from awsnet_train.fit import Config, fit
@@ -60,12 +59,8 @@ def test_the_state_dicts_of_two_resnets_run_as_they_are(run, tmp_path: Path):
     resnet18 = pytest.importorskip("torchvision", reason="the extra torchvision is not installed").models.resnet18
     torch.manual_seed(SEED)
     pair = torch.nn.ModuleDict({"emotion": resnet18(num_classes=7), "au": resnet18(num_classes=16)}).eval()
-    manifest = {
-        "version": 1,
-        "input": {"channels": 3, "height": 64, "width": 64, "mean": [0.5] * 3, "std": [0.5] * 3},
-        "layers": resnet_layers(pair["emotion"], "none")[0],
-        "heads": heads("avgpool", EMOTIONS, AUS),
-    }
+    manifest = from_resnets(*pair.values(), EMOTIONS, AUS, size=64, aws="none").manifest
+    assert manifest["version"] == 1
     save_tensors(pair.state_dict(), manifest, tmp_path / "pair.safetensors")
     images = torch.randn(2, 3, 64, 64)
     found = run(tmp_path / "pair.safetensors", images)
