@@ -4,7 +4,7 @@
     engine = awsnet.Engine(awsnet.Model.load("model.safetensors"), batch=8)
     session = engine.session()
     scores = session.run(images)                # uint8 [N, H, W, C], or float32 [N, C, H, W], normalised
-    print(engine.emotions[scores.emotion_probabilities[0].argmax()])
+    print(engine.heads["emotion"].labels[scores["emotion"].probabilities[0].argmax()])
 
 The library reads the caller's arrays and writes the caller's arrays. Nothing is copied on this side: a view into a
 larger picture is as good as an array of its own, as long as its rows are whole pixels. The GIL is released during every
@@ -47,6 +47,9 @@ PRECISIONS = (None, "f32", "f16", "bf16")
 
 AFFINITIES = ("process", "inherit")
 """By AWSNET_AFFINITY_*; a list of processors is AWSNET_AFFINITY_PINNED."""
+
+KINDS = ("classes", "units", "values")
+"""By AWSNET_HEAD_KIND_*."""
 
 SPIN_NONE, SPIN_ALWAYS = -1, -2
 """For `spin_us`: a thread that waits sleeps at once, or never."""
@@ -139,6 +142,18 @@ class _EngineInfo(_Sized):
         ("label_count", c_uint32 * 2),
         ("mean", c_float * 3),
         ("std", c_float * 3),
+        ("head_count", c_uint32),
+        ("branch_count", c_uint32),
+    ]
+
+
+class _HeadInfo(_Sized):
+    _fields_: ClassVar = [
+        ("struct_size", c_uint32),
+        ("kind", c_int32),
+        ("count", c_size_t),
+        ("label_count", c_size_t),
+        ("name", c_char_p),
     ]
 
 
@@ -173,12 +188,14 @@ _PARAMETERS: dict[str, list[Any]] = {
     "awsnet_pool_create": [POINTER(_PoolOptions), POINTER(c_void_p)],
     "awsnet_engine_create": [c_void_p, POINTER(_EngineOptions), POINTER(c_void_p)],
     "awsnet_engine_query": [c_void_p, POINTER(_EngineInfo)],
+    "awsnet_engine_head": [c_void_p, c_int32, POINTER(_HeadInfo)],
     "awsnet_engine_label": [c_void_p, c_int32, c_size_t, POINTER(c_char_p)],
-    "awsnet_engine_threshold": [c_void_p, c_size_t, POINTER(c_float)],
+    "awsnet_engine_head_threshold": [c_void_p, c_int32, c_size_t, POINTER(c_float)],
     "awsnet_engine_describe": [c_void_p, POINTER(c_char_p)],
     "awsnet_session_create": [c_void_p, POINTER(c_void_p)],
     "awsnet_session_run_with": [c_void_p, c_void_p, c_size_t, POINTER(_RunOptions), POINTER(_Predictions)],
     "awsnet_session_run_u8_with": [c_void_p, POINTER(_ImagesU8), POINTER(_RunOptions), POINTER(_Predictions)],
+    "awsnet_session_scores": [c_void_p, c_int32, c_void_p, c_void_p, c_size_t, POINTER(c_size_t)],
 }
 """Every function that is called here and takes an error, which comes last."""
 
@@ -269,13 +286,30 @@ class Model(_Handle):
         return cls(handle)
 
 
-class Scores(NamedTuple):
-    """What a run gives, [N, labels] each. Logits are scores before softmax (emotions) or sigmoid (action units)."""
+class Head(NamedTuple):
+    """What a head gives for an image."""
 
-    emotion_logits: Floats
-    emotion_probabilities: Floats
-    au_logits: Floats
-    au_probabilities: Floats
+    kind: str
+    """One of `KINDS`."""
+    count: int
+    """Numbers that it gives."""
+    labels: list[str]
+    """One for each number; a head of values may have none."""
+    thresholds: Floats
+    """The probabilities from which on units count as active, [count]; none of another kind."""
+
+
+class HeadScores(NamedTuple):
+    """What a run gives for a head, [N, count] each."""
+
+    logits: Floats
+    """What the network computes."""
+    probabilities: Floats
+    """Softmax of the logits of classes, sigmoid of those of units, values as they are."""
+
+
+Scores = dict[str, HeadScores]
+"""What a run gives, by the names of the heads, in the order of the model file."""
 
 
 def _say_of_threads(
@@ -375,20 +409,20 @@ class Engine(_Handle):
         self.mean = np.array(info.mean[: info.channels], np.float32)
         """An input of channel c is (pixel / 255 - mean[c]) / std[c]."""
         self.std = np.array(info.std[: info.channels], np.float32)
-        self.emotions = [self._label(0, i) for i in range(info.label_count[0])]
-        self.aus = [self._label(1, i) for i in range(info.label_count[1])]
-        self.thresholds = np.array([self._threshold(i) for i in range(info.label_count[1])], np.float32)
-        """The probabilities from which on the action units count as active."""
+        self.heads = dict(self._head(i) for i in range(info.head_count))
+        """By their names, in the order of the model file."""
 
-    def _label(self, branch: int, index: int) -> str:
-        label = c_char_p()
-        _call("awsnet_engine_label", self._handle, branch, index, byref(label))
-        return (label.value or b"").decode()
-
-    def _threshold(self, index: int) -> float:
-        threshold = c_float()
-        _call("awsnet_engine_threshold", self._handle, index, byref(threshold))
-        return threshold.value
+    def _head(self, number: int) -> tuple[str, Head]:
+        info, label, threshold = _HeadInfo(), c_char_p(), c_float()
+        _call("awsnet_engine_head", self._handle, number, byref(info))
+        kind, labels, thresholds = KINDS[info.kind], [], []
+        for i in range(info.label_count):
+            _call("awsnet_engine_label", self._handle, number, i, byref(label))
+            labels.append((label.value or b"").decode())
+        for i in range(info.count if kind == "units" else 0):
+            _call("awsnet_engine_head_threshold", self._handle, number, i, byref(threshold))
+            thresholds.append(threshold.value)
+        return info.name.decode(), Head(kind, info.count, labels, np.array(thresholds, np.float32))
 
     def describe(self) -> str:
         """Give every choice about how the model runs, as a table for people."""
@@ -398,8 +432,10 @@ class Engine(_Handle):
 
     def scores(self, count: int) -> Scores:
         """Make arrays for the scores of `count` images, for `Session.run` to fill."""
-        shapes = [(count, len(labels)) for labels in (self.emotions, self.aus)]
-        return Scores(*(np.empty(shapes[branch], np.float32) for branch in (0, 0, 1, 1)))
+        return {
+            name: HeadScores(*(np.empty((count, head.count), np.float32) for _ in HeadScores._fields))
+            for name, head in self.heads.items()
+        }
 
     def session(self) -> Session:
         """Make a session."""
@@ -449,7 +485,8 @@ class Session(_Handle):
         is set.
         """
         out = self.engine.scores(len(images)) if out is None else out
-        predictions, options = self._predictions(out, len(images)), _RunOptions()
+        self._check_scores(out, len(images))
+        predictions, options = _Predictions(), _RunOptions()
         if timeout_us is not None:
             if not 1 <= timeout_us < 1 << 64:
                 raise ValueError(f"timeout_us: expected at least 1 microsecond, found {timeout_us}")
@@ -459,26 +496,26 @@ class Session(_Handle):
         if images.dtype == np.uint8:
             arguments = (byref(self._images_u8(images)), byref(options), byref(predictions))
             _call("awsnet_session_run_u8_with", self._handle, *arguments)
-            return out
-        engine = self.engine
-        shape = (len(images), engine.channels, engine.height, engine.width)
-        _check("images", images, np.float32, shape)
-        arguments = (images.ctypes.data, images.size, byref(options), byref(predictions))
-        _call("awsnet_session_run_with", self._handle, *arguments)
+        else:
+            engine = self.engine
+            shape = (len(images), engine.channels, engine.height, engine.width)
+            _check("images", images, np.float32, shape)
+            arguments = (images.ctypes.data, images.size, byref(options), byref(predictions))
+            _call("awsnet_session_run_with", self._handle, *arguments)
+        for number, name in enumerate(self.engine.heads):
+            logits, probabilities = out[name]
+            arguments = (logits.ctypes.data, probabilities.ctypes.data, logits.size, None)
+            _call("awsnet_session_scores", self._handle, number, *arguments)
         return out
 
-    def _predictions(self, out: Scores, count: int) -> _Predictions:
-        predictions = _Predictions()
-        for branch, labels in enumerate((self.engine.emotions, self.engine.aus)):
-            logits, probabilities = out[2 * branch], out[2 * branch + 1]
-            _check("out", logits, np.float32, (count, len(labels)))
-            _check("out", probabilities, np.float32, (count, len(labels)))
-            if not (logits.flags.writeable and probabilities.flags.writeable):
-                raise ValueError("out: expected arrays that can be written, found others")
-            predictions.logits[branch] = logits.ctypes.data
-            predictions.probabilities[branch] = probabilities.ctypes.data
-            predictions.capacity[branch] = count * len(labels)
-        return predictions
+    def _check_scores(self, out: Scores, count: int) -> None:
+        if out.keys() != self.engine.heads.keys():
+            raise ValueError(f"out: expected the heads {list(self.engine.heads)}, found {list(out)}")
+        for name, head in self.engine.heads.items():
+            for array in out[name]:
+                _check(f"out: {name}", array, np.float32, (count, head.count))
+                if not array.flags.writeable:
+                    raise ValueError(f"out: {name}: expected an array that can be written, found another")
 
     def _images_u8(self, images: NDArray[Any]) -> _ImagesU8:
         engine = self.engine
@@ -554,8 +591,15 @@ def batches(folder: Path, engine: Engine) -> Iterator[tuple[list[Path], NDArray[
         yield paths, pixels[: len(paths)], failed
 
 
-def _named(labels: Sequence[str], probabilities: Floats) -> dict[str, float]:
-    return dict(zip(labels, probabilities.tolist(), strict=True))
+def _told(head: Head, probabilities: Floats) -> dict[str, Any]:
+    """Say what a head makes of an image, as `awsnet predict --json` does."""
+    scores = dict(zip(head.labels, probabilities.tolist(), strict=True)) if head.labels else probabilities.tolist()
+    if head.kind == "classes":
+        return {"label": head.labels[np.nan_to_num(probabilities, nan=-1.0).argmax()], "scores": scores}
+    if head.kind == "units":
+        active = [label for label, on in zip(head.labels, probabilities >= head.thresholds, strict=True) if on]
+        return {"active": active, "scores": scores}
+    return {"values": scores}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -569,22 +613,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_log(lambda _, message: print(f"awsnet: {message}", file=sys.stderr))
     try:
         engine = Engine(Model.load(options.model), device=options.device, batch=options.batch)
-        session, scores, exit_code = engine.session(), engine.scores(options.batch), 0
+        session, exit_code = engine.session(), 0
         for paths, images, failed in batches(options.folder, engine):
             if paths:
-                session.run(images, Scores(*(array[: len(paths)] for array in scores)))
+                scores = session.run(images)
             for i, path in enumerate(paths):
-                emotions, aus = scores.emotion_probabilities[i], scores.au_probabilities[i]
-                active = [label for label, on in zip(engine.aus, aus >= engine.thresholds, strict=True) if on]
-                line = {
-                    "image": str(path),
-                    "emotion": {
-                        "label": engine.emotions[emotions.argmax()],
-                        "scores": _named(engine.emotions, emotions),
-                    },
-                    "au": {"active": active, "scores": _named(engine.aus, aus)},
-                }
-                print(json.dumps(line))
+                heads = {name: _told(head, scores[name].probabilities[i]) for name, head in engine.heads.items()}
+                print(json.dumps({"image": str(path), **heads}))
             for path, problem in failed:
                 exit_code = 1
                 print(json.dumps({"image": str(path), "error": problem}))
