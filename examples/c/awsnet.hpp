@@ -3,7 +3,8 @@
 //     awsnet::Engine engine(awsnet::Model("model.safetensors"));
 //     awsnet::Session session = engine.session();
 //     const awsnet::Predictions &predictions = session.run(images, len);
-//     std::cout << engine.emotions()[predictions.best_emotion(0)];
+//     const std::size_t emotion = engine.head("emotion");
+//     std::cout << engine.heads()[emotion].labels[predictions.best(emotion, 0)];
 //
 // The laws of docs/c-abi.md hold: models and engines are for several threads at once, a session for one at a time. A run
 // allocates nothing: a session's predictions are one object that every run overwrites.
@@ -13,7 +14,6 @@
 #include <awsnet.h>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -80,96 +80,77 @@ struct EngineOptions : awsnet_engine_options {
     EngineOptions() : awsnet_engine_options(AWSNET_ENGINE_OPTIONS_INIT) {}
 };
 
-/// The scores of a run, an array a branch (AWSNET_BRANCH_*): [images][labels].
+/// What a head gives for an image.
+struct Head {
+    std::string name;
+    /// One of AWSNET_HEAD_KIND_*.
+    awsnet_head_kind kind;
+    /// Numbers that it gives.
+    std::size_t count;
+    /// One for each number; a head of values may have none.
+    std::vector<std::string> labels;
+    /// The probabilities from which on units count as active; none of another kind.
+    std::vector<float> thresholds;
+};
+
+/// The scores of a run, by the number of the head: [images][numbers].
 class Predictions {
   public:
-    /// Before softmax or sigmoid.
-    const float *logits(awsnet_branch branch, std::size_t image) const { return at(logits_, branch, image); }
+    /// What the network computes.
+    const float *logits(std::size_t head, std::size_t image) const { return at(head, image, &Scores::logits); }
 
-    /// From 0 to 1.
-    const float *probabilities(awsnet_branch branch, std::size_t image) const {
-        return at(probabilities_, branch, image);
+    /// Softmax of the logits of classes, sigmoid of those of units, values as they are.
+    const float *probabilities(std::size_t head, std::size_t image) const {
+        return at(head, image, &Scores::probabilities);
     }
 
     /// The images of the run.
     std::size_t size() const noexcept { return size_; }
 
-    /// The index of the most probable emotion.
-    std::size_t best_emotion(std::size_t image) const {
-        const float *first = probabilities(AWSNET_BRANCH_EMOTION, image);
-        return static_cast<std::size_t>(
-            std::max_element(first, first + label_count_[AWSNET_BRANCH_EMOTION]) - first);
+    /// The index of the most probable class of a head of classes.
+    std::size_t best(std::size_t head, std::size_t image) const {
+        const float *first = probabilities(head, image);
+        return static_cast<std::size_t>(std::max_element(first, first + heads_[head].count) - first);
     }
 
   private:
     friend class Session;
-    using Buffers = std::array<std::vector<float>, 2>;
 
-    explicit Predictions(const awsnet_engine_info &info) {
-        for (std::size_t branch = 0; branch < 2; branch++) {
-            label_count_[branch] = info.label_count[branch];
-            logits_[branch].resize(info.batch * label_count_[branch]);
-            probabilities_[branch].resize(info.batch * label_count_[branch]);
+    struct Scores {
+        std::size_t count;
+        std::vector<float> logits, probabilities;
+    };
+
+    Predictions(const std::vector<Head> &heads, std::size_t batch) {
+        for (const Head &head : heads) {
+            const std::vector<float> scores(batch * head.count);
+            heads_.push_back({head.count, scores, scores});
         }
     }
 
-    awsnet_predictions buffers() noexcept {
-        awsnet_predictions buffers = AWSNET_PREDICTIONS_INIT;
-        for (std::size_t branch = 0; branch < 2; branch++) {
-            buffers.logits[branch] = logits_[branch].data();
-            buffers.probabilities[branch] = probabilities_[branch].data();
-            buffers.capacity[branch] = logits_[branch].size();
-        }
-        return buffers;
+    const float *at(std::size_t head, std::size_t image, std::vector<float> Scores::*scores) const {
+        if (head >= heads_.size() || image >= size_) throw std::out_of_range("awsnet: no such head or image");
+        return (heads_[head].*scores).data() + image * heads_[head].count;
     }
 
-    const float *at(const Buffers &buffers, awsnet_branch branch, std::size_t image) const {
-        const std::size_t index = static_cast<std::size_t>(branch);
-        if (index > 1 || image >= size_) throw std::out_of_range("awsnet: no such branch or image");
-        return buffers[index].data() + image * label_count_[index];
-    }
-
-    std::array<std::size_t, 2> label_count_{};
-    Buffers logits_, probabilities_;
+    std::vector<Scores> heads_;
     std::size_t size_ = 0;
 };
 
 /// One caller's memory and threads; for one thread at a time.
 class Session {
   public:
-    /// Runs the network on len floats, [N][channels][height][width], normalised as Engine::info says.
-    const Predictions &run(const float *images, std::size_t len) {
-        const awsnet_predictions buffers = begin();
-        detail::call(awsnet_session_run, handle_.get(), images, len, &buffers);
-        return end(len / image_len_);
-    }
-
-    /// As run, and gives up timeout_us microseconds after the call.
-    const Predictions &run_within(const float *images, std::size_t len, std::uint64_t timeout_us) {
-        const awsnet_predictions buffers = begin();
-        detail::call(awsnet_session_run_within, handle_.get(), images, len, timeout_us, &buffers);
-        return end(len / image_len_);
-    }
-
-    /// As run, with a deadline or a flag that cancels.
-    const Predictions &run(const float *images, std::size_t len, const awsnet_run_options &options) {
-        const awsnet_predictions buffers = begin();
-        detail::call(awsnet_session_run_with, handle_.get(), images, len, &options, &buffers);
-        return end(len / image_len_);
-    }
-
-    /// As run, with a deadline or a flag that cancels.
-    const Predictions &run(const awsnet_images_u8 &images, const awsnet_run_options &options) {
-        const awsnet_predictions buffers = begin();
-        detail::call(awsnet_session_run_u8_with, handle_.get(), &images, &options, &buffers);
-        return end(images.count);
+    /// Runs the network on len floats, [N][channels][height][width], normalised as Engine::info says; options: a
+    /// deadline, a flag that cancels.
+    const Predictions &run(const float *images, std::size_t len,
+                           const awsnet_run_options &options = AWSNET_RUN_OPTIONS_INIT) {
+        return run(awsnet_session_run_with, images, len, &options);
     }
 
     /// Runs the network on 8-bit images, which it normalises.
-    const Predictions &run(const awsnet_images_u8 &images) {
-        const awsnet_predictions buffers = begin();
-        detail::call(awsnet_session_run_u8, handle_.get(), &images, &buffers);
-        return end(images.count);
+    const Predictions &run(const awsnet_images_u8 &images,
+                           const awsnet_run_options &options = AWSNET_RUN_OPTIONS_INIT) {
+        return run(awsnet_session_run_u8_with, &images, &options);
     }
 
     /// Queues a run on a CUDA stream between addresses in device memory, and returns at once; see awsnet_session_enqueue.
@@ -182,26 +163,29 @@ class Session {
   private:
     friend class Engine;
 
-    Session(const awsnet_engine *engine, const awsnet_engine_info &info)
-        : image_len_(std::size_t{info.channels} * info.height * info.width), predictions_(info) {
+    Session(const awsnet_engine *engine, const std::vector<Head> &heads, std::size_t batch)
+        : predictions_(heads, batch) {
         awsnet_session *session = nullptr;
         detail::call(awsnet_session_create, engine, &session);
         handle_.reset(session);
     }
 
     /// A run that fails leaves no predictions.
-    awsnet_predictions begin() noexcept {
+    template <class Function, class... Arguments>
+    const Predictions &run(Function function, Arguments... arguments) {
         predictions_.size_ = 0;
-        return predictions_.buffers();
-    }
-
-    const Predictions &end(std::size_t count) noexcept {
+        const awsnet_predictions none = AWSNET_PREDICTIONS_INIT;
+        detail::call(function, handle_.get(), arguments..., &none);
+        std::size_t count = 0;
+        awsnet_head number = 0;
+        for (Predictions::Scores &head : predictions_.heads_)
+            detail::call(awsnet_session_scores, handle_.get(), number++, head.logits.data(), head.probabilities.data(),
+                         head.logits.size(), &count);
         predictions_.size_ = count;
         return predictions_;
     }
 
     std::unique_ptr<awsnet_session, detail::Destroy> handle_;
-    std::size_t image_len_;
     Predictions predictions_;
 };
 
@@ -213,26 +197,23 @@ class Engine {
         detail::call(awsnet_engine_create, model.get(), &options, &engine);
         handle_.reset(engine);
         detail::call(awsnet_engine_query, get(), &info_);
-        for (std::size_t branch = 0; branch < 2; branch++) {
-            for (std::size_t i = 0; i < info_.label_count[branch]; i++) {
-                const char *label = nullptr;
-                detail::call(awsnet_engine_label, get(), static_cast<awsnet_branch>(branch), i, &label);
-                labels_[branch].emplace_back(label);
-            }
-        }
-        thresholds_.resize(info_.label_count[AWSNET_BRANCH_AU]);
-        for (std::size_t i = 0; i < thresholds_.size(); i++)
-            detail::call(awsnet_engine_threshold, get(), i, &thresholds_[i]);
+        for (std::uint32_t number = 0; number < info_.head_count; number++)
+            heads_.push_back(read_head(static_cast<awsnet_head>(number)));
     }
 
-    Session session() const { return Session(get(), info_); }
+    Session session() const { return Session(get(), heads_, info_.batch); }
 
     /// What it runs on, and the images it reads.
     const awsnet_engine_info &info() const noexcept { return info_; }
-    const std::vector<std::string> &emotions() const noexcept { return labels_[AWSNET_BRANCH_EMOTION]; }
-    const std::vector<std::string> &aus() const noexcept { return labels_[AWSNET_BRANCH_AU]; }
-    /// The probability from which on each action unit counts as active.
-    const std::vector<float> &thresholds() const noexcept { return thresholds_; }
+    /// In the order of the model file.
+    const std::vector<Head> &heads() const noexcept { return heads_; }
+
+    /// The number of the head of a name.
+    std::size_t head(const std::string &name) const {
+        awsnet_head number = 0;
+        detail::call(awsnet_engine_find_head, get(), name.c_str(), &number);
+        return static_cast<std::size_t>(number);
+    }
 
     /// Every choice about how the model runs, as a table for people.
     std::string describe() const {
@@ -244,10 +225,24 @@ class Engine {
     const awsnet_engine *get() const noexcept { return handle_.get(); }
 
   private:
+    Head read_head(awsnet_head number) const {
+        awsnet_head_info info = AWSNET_HEAD_INFO_INIT;
+        detail::call(awsnet_engine_head, get(), number, &info);
+        Head head{info.name, info.kind, info.count, {}, {}};
+        for (std::size_t i = 0; i < info.label_count; i++) {
+            const char *label = nullptr;
+            detail::call(awsnet_engine_label, get(), number, i, &label);
+            head.labels.emplace_back(label);
+        }
+        if (head.kind == AWSNET_HEAD_KIND_UNITS) head.thresholds.resize(head.count);
+        for (std::size_t i = 0; i < head.thresholds.size(); i++)
+            detail::call(awsnet_engine_head_threshold, get(), number, i, &head.thresholds[i]);
+        return head;
+    }
+
     std::unique_ptr<awsnet_engine, detail::Destroy> handle_;
     awsnet_engine_info info_ = AWSNET_ENGINE_INFO_INIT;
-    std::array<std::vector<std::string>, 2> labels_;
-    std::vector<float> thresholds_;
+    std::vector<Head> heads_;
 };
 
 } // namespace awsnet

@@ -1,5 +1,5 @@
-/* predict MODEL PICTURE.png [X,Y,WIDTH,HEIGHT]: the emotion and the action units of the face in the box, or in the middle
- * of the picture. One line a score: branch, label, probability, and "active" where an action unit is. */
+/* predict MODEL PICTURE.png [X,Y,WIDTH,HEIGHT]: what the network makes of the face in the box, or in the middle of the
+ * picture. One line a score: head, label, probability, and "active" where an action unit is. */
 #include <awsnet.h>
 
 #include <stdio.h>
@@ -20,7 +20,7 @@ int main(int argc, char **argv) {
     awsnet_session *session = NULL;
     picture photo = {0, 0, NULL};
     uint8_t *face = NULL;
-    float *probabilities[2] = {NULL, NULL};
+    float *scores = NULL;
     awsnet_error error = AWSNET_ERROR_INIT;
     int exit_code = 1;
 
@@ -52,30 +52,33 @@ int main(int argc, char **argv) {
     images.size = (size_t)info.width * info.height * info.channels;
     images.count = 1;
 
-    /* Where the results go. Logits stay NULL: nobody asks for them. */
+    /* No buffers for results here: they are asked for by head. A network whose two heads are known needs no such loop: it
+     * says in awsnet_predictions where their scores go. */
     awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;
-    for (int branch = 0; branch < 2; branch++) {
-        probabilities[branch] = malloc(info.label_count[branch] * sizeof(float));
-        if (probabilities[branch] == NULL) {
+    if (awsnet_session_run_u8(session, &images, &predictions, &error) != AWSNET_STATUS_OK) goto failed;
+
+    for (awsnet_head number = 0; (uint32_t)number < info.head_count; number++) {
+        awsnet_head_info head = AWSNET_HEAD_INFO_INIT;
+        if (awsnet_engine_head(engine, number, &head, &error) != AWSNET_STATUS_OK) goto failed;
+        free(scores);
+        scores = malloc(head.count * sizeof(float));
+        if (scores == NULL) {
             fprintf(stderr, "not enough memory\n");
             goto done;
         }
-        predictions.probabilities[branch] = probabilities[branch];
-        predictions.capacity[branch] = info.label_count[branch];
-    }
-    if (awsnet_session_run_u8(session, &images, &predictions, &error) != AWSNET_STATUS_OK) goto failed;
-
-    for (int branch = 0; branch < 2; branch++) {
-        for (size_t i = 0; i < info.label_count[branch]; i++) {
-            const char *label;
-            float probability = probabilities[branch][i], threshold = 2; /* an emotion is never active */
-            if (awsnet_engine_label(engine, branch, i, &label, &error) != AWSNET_STATUS_OK) goto failed;
-            if (branch == AWSNET_BRANCH_AU &&
-                awsnet_engine_threshold(engine, i, &threshold, &error) != AWSNET_STATUS_OK)
+        if (awsnet_session_scores(session, number, NULL, scores, head.count, NULL, &error) != AWSNET_STATUS_OK)
+            goto failed;
+        for (size_t i = 0; i < head.count; i++) {
+            const char *label = ""; /* a head of values may have none */
+            float threshold = 0;
+            int is_unit = head.kind == AWSNET_HEAD_KIND_UNITS;
+            if (i < head.label_count && awsnet_engine_label(engine, number, i, &label, &error) != AWSNET_STATUS_OK)
+                goto failed;
+            if (is_unit && awsnet_engine_head_threshold(engine, number, i, &threshold, &error) != AWSNET_STATUS_OK)
                 goto failed;
             /* Nine digits tell every float from its neighbours. */
-            printf("%s\t%s\t%.9g%s\n", branch == AWSNET_BRANCH_AU ? "au" : "emotion", label, (double)probability,
-                   probability >= threshold ? "\tactive" : "");
+            printf("%s\t%s\t%.9g%s\n", head.name, label, (double)scores[i],
+                   is_unit && scores[i] >= threshold ? "\tactive" : "");
         }
     }
     exit_code = 0;
@@ -84,7 +87,7 @@ int main(int argc, char **argv) {
 failed:
     fprintf(stderr, "%s: %s\n", awsnet_status_name(error.status), error.message);
 done:
-    for (int branch = 0; branch < 2; branch++) free(probabilities[branch]);
+    free(scores);
     free(face);
     picture_free(&photo);
     awsnet_session_destroy(session);

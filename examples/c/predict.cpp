@@ -9,9 +9,9 @@
 
 namespace {
 
-void print(const char *branch, const std::string &label, float probability, bool active) {
+void print(const std::string &head, const std::string &label, float score, bool active) {
     // Nine digits tell every float from its neighbours.
-    std::printf("%s\t%s\t%.9g%s\n", branch, label.c_str(), static_cast<double>(probability), active ? "\tactive" : "");
+    std::printf("%s\t%s\t%.9g%s\n", head.c_str(), label.c_str(), static_cast<double>(score), active ? "\tactive" : "");
 }
 
 /// The picture as an image of the network's size, at the end of images.
@@ -43,12 +43,14 @@ int predict(const char *model, const std::vector<const char *> &paths) {
     const awsnet::Predictions &predictions = session.run(images);
 
     for (std::size_t image = 0; image < predictions.size(); image++) {
-        const float *emotions = predictions.probabilities(AWSNET_BRANCH_EMOTION, image);
-        const float *aus = predictions.probabilities(AWSNET_BRANCH_AU, image);
-        for (std::size_t i = 0; i < engine.emotions().size(); i++)
-            print("emotion", engine.emotions()[i], emotions[i], false);
-        for (std::size_t i = 0; i < engine.aus().size(); i++)
-            print("au", engine.aus()[i], aus[i], aus[i] >= engine.thresholds()[i]);
+        for (std::size_t number = 0; number < engine.heads().size(); number++) {
+            const awsnet::Head &head = engine.heads()[number];
+            const float *scores = predictions.probabilities(number, image);
+            for (std::size_t i = 0; i < head.count; i++) {
+                const bool active = !head.thresholds.empty() && scores[i] >= head.thresholds[i];
+                print(head.name, head.labels.empty() ? "" : head.labels[i], scores[i], active);
+            }
+        }
     }
     return 0;
 }
