@@ -12,20 +12,20 @@ from torch import Tensor, fx, nn
 
 from ..manifest import ModelError
 
+WRAPPERS = ("DataParallel", "DistributedDataParallel", "AveragedModel", "ExponentialMovingAverage", "EMA")
+
 
 def unwrapped(network: Any) -> nn.Module:  # noqa: ANN401, EMA wrappers need be no modules
     """The network in a wrapper that only holds it: DataParallel, DistributedDataParallel, averaged models."""
-    while True:
-        kind = type(network).__name__
-        if kind in ("DataParallel", "DistributedDataParallel", "AveragedModel", "ExponentialMovingAverage") or (
-            kind.startswith(("ModelEma", "EMA"))
-        ):
-            inner = getattr(network, "module", None)
-            network = inner if isinstance(inner, nn.Module) else getattr(network, "ema", None)
-        elif isinstance(network, nn.Module):
-            return network
-        else:
-            raise ModelError("network", "a torch.nn.Module", f"a {kind}")
+    kind = type(network).__name__
+    if kind in WRAPPERS or kind.startswith("ModelEma"):
+        for attribute in ("module", "ema_model", "ema"):
+            inner = getattr(network, attribute, None)
+            if isinstance(inner, nn.Module):
+                return unwrapped(inner)
+    if not isinstance(network, nn.Module):
+        raise ModelError("network", "a torch.nn.Module", f"a {kind}")
+    return network
 
 
 def as_text(network: nn.Module) -> str:
