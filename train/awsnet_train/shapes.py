@@ -46,22 +46,25 @@ def window(layer: Layer, size: Shape) -> tuple[int, int]:
     (kh, kw), (dh, dw), (top, left, bottom, right) = layer.kernel, layer.dilation, layer.padding
     spans = (kh - 1) * dh + 1, (kw - 1) * dw + 1
     padded = size.height + top + bottom, size.width + left + right
-    if spans[0] > padded[0] or spans[1] > padded[1]:
+
+    def extent(axis: int) -> int:
+        span, stride = spans[axis], layer.stride[axis]
+        count = max(0, (padded[axis] - span) // stride + 1)
+        begins = count * stride
+        left_over = begins + span < padded[axis] + stride
+        if layer.ceil_mode and left_over and begins < size[1 + axis] + layer.padding[axis]:
+            count += 1
+        return count
+
+    extents = extent(0), extent(1)
+    if min(extents) < 1:
         raise ModelError(
             layer.place,
             "an output of at least 1x1, that is an input padded to at least the window of "
             f"{spans[0]}x{spans[1]} (kernel and dilation)",
             f"an empty output: {padded[0]}x{padded[1]} with padding",
         )
-
-    def extent(axis: int) -> int:
-        free, stride = padded[axis] - spans[axis], layer.stride[axis]
-        count = free // stride + 1
-        if layer.ceil_mode and free % stride and count * stride < size[1 + axis] + layer.padding[axis]:
-            count += 1
-        return count
-
-    return extent(0), extent(1)
+    return extents
 
 
 def output_shape(layer: Layer, inputs: list[Shape], out_channels: int | None) -> Shape:
