@@ -41,7 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "predictions",
         ],
     ),
-    ("cuda", &["error", "log", "parallel", "tensor", "op", "model", "graph", "predictions"]),
+    ("cuda", &["error", "log", "parallel", "tensor", "op", "model", "graph", "pixels", "predictions"]),
     ("device", &["error", "graph", "cuda"]),
     (
         "plan",
