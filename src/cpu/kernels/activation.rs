@@ -101,7 +101,7 @@ unsafe fn gelu<S: Simd>(v: S::V) -> S::V {
 /// v * sigmoid(2u) with u = sqrt(2/pi) * (v + 0.044715 v^3), which is v * (1 + tanh(u)) / 2.
 #[inline(always)]
 unsafe fn gelu_tanh<S: Simd>(v: S::V) -> S::V {
-    const TWICE: f32 = 1.595_769_1; // 2 * sqrt(2/pi)
+    const TWICE: f32 = 1.595_769; // 2 * sqrt(2/pi)
     // SAFETY: the caller's promise.
     unsafe {
         let cubic = S::mul_add(S::mul(v, v), S::splat(0.044_715), S::splat(1.0));

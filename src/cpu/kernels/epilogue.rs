@@ -134,13 +134,13 @@ impl TileSink {
     /// Between which numbers the sums are to be held, where that and a residual is all that happens to them.
     #[inline(always)]
     pub fn bounds(&self) -> Option<[f32; 2]> {
-        let alone = self.scale.is_null() && self.mix.is_none();
-        match self.activation {
-            Activation::None if alone => Some([f32::NEG_INFINITY, f32::INFINITY]),
-            Activation::Relu if alone => Some([0.0, f32::INFINITY]),
-            Activation::Relu6 if alone => Some([0.0, 6.0]),
-            _ => None,
-        }
+        let bounds = [
+            (Activation::None, [f32::NEG_INFINITY, f32::INFINITY]),
+            (Activation::Relu, [0.0, f32::INFINITY]),
+            (Activation::Relu6, [0.0, 6.0]),
+        ];
+        let (_, bounds) = bounds.into_iter().find(|&(activation, _)| activation == self.activation)?;
+        (self.scale.is_null() && self.mix.is_none()).then_some(bounds)
     }
 
     /// The sink of a tile whose first pixel is in this row and column.
@@ -342,8 +342,8 @@ impl<const B: usize> BlockSink<B> {
                 u[B - 1] = S::mul_add(S::load(au[1]), u_au, S::mul(S::load(au[0]), u_emotion));
             }
             let at = y * self.output_row + x * S::LANES;
-            for branch in 0..B {
-                S::store(self.output[branch].add(at), u[branch]);
+            for (output, u) in self.output.iter().zip(u) {
+                S::store(output.add(at), u);
             }
         }
     }
