@@ -600,8 +600,11 @@ fn conv_of(name: &str, input: &str, channels: usize) -> (Value, usize) {
     (with(conv(name), json!({"input": input})), channels)
 }
 
-/// Small graphs of version 2, and the nodes that their plans have before that of the head, which reads the last layer.
-fn fusions_of_version_2() -> Vec<(&'static str, Vec<(Value, usize)>, &'static [&'static str])> {
+/// What it is about, its layers with their channels, and the nodes that its plan has before that of the head.
+type FusionOfVersion2 = (&'static str, Vec<(Value, usize)>, &'static [&'static str]);
+
+/// Small graphs of version 2; the head reads the last layer.
+fn fusions_of_version_2() -> Vec<FusionOfVersion2> {
     let concat = |name: &str, inputs: &[&str]| (json!({"name": name, "op": "concat", "inputs": inputs}), 0);
     let layer = |entry: Value| (entry, 0);
     vec![

@@ -390,7 +390,7 @@ pub fn finish(sums: [Sums; 2], channels: usize, e: &EpilogueValues) -> [Expected
             let bias = e.bias.as_ref().map_or(0.0, |bias| f64::from(bias[t][at % channels]));
             let scale = e.scale.as_ref().map_or(1.0, |scale| {
                 let (position, channel) = (at / channels, at % channels);
-                let row = if e.scale_positions > 0 { position / e.scale_positions } else { position };
+                let row = position.checked_div(e.scale_positions).unwrap_or(position);
                 f64::from(scale[t][row * channels + channel])
             });
             let residual = e.residual.as_ref().map_or(0.0, |residual| f64::from(residual[t][at]));

@@ -108,7 +108,7 @@ impl Runner<'_> {
         let bias: Vec<Option<Guarded>> =
             operands.iter().map(|(_, bias)| bias.as_ref().map(|bias| parameters(stream, bias))).collect();
         // A head without a score copies its logits, or has nowhere for them.
-        let copies = |index: usize| heads[index].2 != Score::None || index % 2 == 0;
+        let copies = |index: usize| heads[index].2 != Score::None || index.is_multiple_of(2);
         let results: Vec<[Guarded; 2]> = heads
             .iter()
             .map(|&(_, labels, _)| [(); 2].map(|_| Guarded::poisoned(stream, batch * labels * 4)))
