@@ -27,7 +27,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weight as stored: conv2d [out, in/groups, kh, kw], linear [out, in]; ones of a batch norm alone, [C].
+    /// The weight as stored: conv2d [out, in/groups, kh, kw], linear [out, in]; ones of a batch norm alone, `[C]`.
     pub fn weight(&self) -> &Tensor {
         &self.weight
     }

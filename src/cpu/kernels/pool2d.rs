@@ -1,8 +1,8 @@
 //! Pooling: the maximum or the mean over a window, and the mean over a whole map.
 //!
 //! Windows are clipped to the map, so that padding never wins a maximum; what a mean divides by is
-//! [`Pool2d::divisor`]. A mean adds up each row of its window by itself, and then the rows, so that the error grows with rows
-//! and columns and not with their product.
+//! [`Pool2d::divisor`]. A mean over many pixels adds up parts of them, and then the parts, so that its error does not grow with
+//! all of them.
 
 use std::ops::Range;
 
@@ -127,44 +127,41 @@ pub(super) unsafe fn run_avg_task<S: Simd, const B: usize>(
             for x in 0..output.shape.width {
                 let (rows, columns, count) = windows.of(input.shape, y, x);
                 let count = S::splat(count as f32);
-                let mut means = [S::splat(0.0); B];
-                for (mean, map) in means.iter_mut().zip(maps) {
-                    *mean = S::div(sum::<S>(map, input.row_stride(), &rows, &columns), count);
-                }
-                sink.put::<S>(y, x, means);
+                let sums = sums::<S, B>(maps, input.row_stride(), rows, columns);
+                sink.put::<S>(y, x, sums.map(|sum| S::div(sum, count)));
             }
         }
         task.zero_halo(run, output);
     }
 }
 
-/// The sum over some rows and columns of a map.
+/// The sums over some rows and columns of a map of each branch: in one go over rows that have a few hundred pixels together.
 #[inline(always)]
-unsafe fn sum<S: Simd>(
-    map: *const f32,
+unsafe fn sums<S: Simd, const B: usize>(
+    maps: [*mut f32; B],
     row_stride: usize,
-    rows: &Range<usize>,
-    columns: &Range<usize>,
-) -> S::V {
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> [S::V; B] {
+    const PART: usize = 256;
+    let rows_of_part = PART.div_ceil(columns.len().max(1));
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sum = S::splat(0.0);
-        for y in rows.clone() {
-            let from = map.add(y * row_stride);
-            // Two sums hide half of the latency of an addition.
-            let (mut even, mut odd) = (S::splat(0.0), S::splat(0.0));
-            let mut x = columns.start;
-            while x + 1 < columns.end {
-                even = S::add(even, S::load(from.add(x * S::LANES)));
-                odd = S::add(odd, S::load(from.add((x + 1) * S::LANES)));
-                x += 2;
+        let mut sums = [S::splat(0.0); B];
+        for first in rows.clone().step_by(rows_of_part) {
+            let mut part = [S::splat(0.0); B];
+            for y in first..(first + rows_of_part).min(rows.end) {
+                for x in columns.clone() {
+                    for (part, map) in part.iter_mut().zip(maps) {
+                        *part = S::add(*part, S::load(map.add(y * row_stride + x * S::LANES)));
+                    }
+                }
             }
-            if x < columns.end {
-                even = S::add(even, S::load(from.add(x * S::LANES)));
+            for (sum, part) in sums.iter_mut().zip(part) {
+                *sum = S::add(*sum, part);
             }
-            sum = S::add(sum, S::add(even, odd));
         }
-        sum
+        sums
     }
 }
 
