@@ -14,6 +14,19 @@ DEVICE void each_lane(float (&x)[kLanes], Function function) {
   for (int i = 0; i < kLanes; i++) x[i] = function(x[i], i);
 }
 
+// One lane after the other by the same instructions, for functions that have many: unrolled for every lane of both branches
+// in every kernel, they would be most of its code.
+template <int kLanes, typename Function>
+DEVICE void each_lane_in_turn(float (&x)[kLanes], Function function) {
+#pragma unroll 1
+  for (int i = 0; i < kLanes; i++) {
+    const float result = function(x[0]);
+#pragma unroll
+    for (int j = 1; j < kLanes; j++) x[j - 1] = x[j];
+    x[kLanes - 1] = result;
+  }
+}
+
 DEVICE float relu6(float x) { return x < 0.0f ? 0.0f : x > 6.0f ? 6.0f : x; }
 DEVICE float hard_sigmoid(float x) { return relu6(x + 3.0f) * (1.0f / 6.0f); }
 
@@ -56,14 +69,14 @@ DEVICE void activate(float (&x)[kLanes], int activation, float negative_slope) {
     case AWSNET_ACTIVATION_ELU:
     case AWSNET_ACTIVATION_TANH: {
       const bool is_tanh = activation == AWSNET_ACTIVATION_TANH;
-      each_lane(x, [&](float v, int) {
+      each_lane_in_turn(x, [&](float v) {
         const float exponent = is_tanh ? (v > 20.0f ? 40.0f : v + v) : (v > 0.0f ? 0.0f : v);  // exp stays a number
         const float e = expm1f(exponent);
         return is_tanh ? e / (e + 2.0f) : (v > 0.0f ? v : e);
       });
       break;
     }
-    case AWSNET_ACTIVATION_GELU: each_lane(x, [](float v, int) { return gelu(v); }); break;
+    case AWSNET_ACTIVATION_GELU: each_lane_in_turn(x, [](float v) { return gelu(v); }); break;
     default: break;
   }
 }
