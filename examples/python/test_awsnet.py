@@ -333,7 +333,8 @@ def test_the_structs_are_those_of_the_header() -> None:
         fields = []
         for declaration in filter(None, map(str.strip, body[1].split(";"))):
             kind, stars, field, length = re.fullmatch(r"(.+?) (\*?)(\w+)(?:\[(\d+)\])?", declaration).groups()
-            base = awsnet.c_void_p if stars else of_c[kind]
+            address = awsnet.c_char_p if kind == "const char" else awsnet.c_void_p
+            base = address if stars else of_c[kind]
             fields.append((field, base * int(length) if length else base))
         structure = getattr(awsnet, "_" + "".join(word.title() for word in name.split("_")))
         assert fields == structure._fields_, name

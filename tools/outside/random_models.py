@@ -97,7 +97,7 @@ def generate(seed: int, version: int = 1) -> Model:
         return builder.build()
     _heads_2(draw, builder, layers)
     model = builder.build()
-    if draw.chance(0.3):
+    if draw.chance(0.3) and "about" not in model.manifest["input"]:
         model.manifest["about"] = {"licence": "none", "trained on": "nothing"}
     return model
 

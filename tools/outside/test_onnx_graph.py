@@ -73,6 +73,7 @@ def test_the_seeds_cover_version_2() -> None:
         "bgr",
         "face box",
         "face points",
+        "about the input",
         "about",
     ]
     wanted += [f"{pool} ceil {more}" for pool in OPS[2:4] for more in ("one more", "no more")]
@@ -170,7 +171,8 @@ def _manifest_features(model: Model) -> list[str]:
     count = "one branch" if len(branches) == 1 else "two branches"
     has = {
         "bgr": entry.get("order") == "bgr",
-        "about": "about" in entry and "about" in model.manifest,
+        "about the input": "about" in entry,
+        "about": "about" in model.manifest,
         **{f"face {how}": True for how in entry.get("face", {})},
         **{f"{count} {head.kind}": True for head in heads},
         "heads on one branch": len({head.branch for head in heads}) < len(heads),
