@@ -526,7 +526,7 @@ def test_units_that_have_no_place_are_refused():
 @pytest.mark.parametrize(("au", "message"), [
     (lambda: small_resnet(4, (2, 1, 1, 1)),
      r"layer 4, `layer2\.0\.conv1` of emotion and `layer1\.1\.conv1` of au: .*first layer that differs; "
-     r"otherwise each as a model of one branch .* or one of the networks as both branches"),
+     r"otherwise each as a model of one branch, or one of the networks as both branches"),
     (lambda: models.resnet50(num_classes=4), r"layer 2, `layer1\.0\.conv1` of .* and `layer1\.0\.conv1` of au.*kernel"),
     (lambda: with_eps(small_resnet(4), 1e-3), "layer 0, `conv1`.*batch_norm_eps None and .*0.001"),
     (lambda: with_activation(small_resnet(4), nn.SiLU), "layer 0, `conv1`.*activation relu and .*silu"),
