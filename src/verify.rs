@@ -10,9 +10,8 @@
 //!
 //! where r is the relative error of storing the result (2^-24 in f32, 2^-11 in f16, 2^-8 in bf16) and s half the
 //! smallest number that f16 can store (2^-25, else 0), L is how much the fused activation magnifies an error at most, and a
-//! how many roundings it has of its own. An AWS-Unit behind it maps bounds as it maps
-//! values, with |A|. An error above its bound is a fault, not noise. Winograd's minimal filtering has an S and a K of
-//! its own.
+//! how many roundings it has of its own. An AWS-Unit behind it maps bounds as it maps values, with |A|. An error above its
+//! bound is a fault, not noise. Winograd's minimal filtering has an S and a K of its own.
 
 // An operator or an instruction set that nobody handles is an error of the compiler.
 #![warn(clippy::wildcard_enum_match_arm)]
@@ -266,7 +265,8 @@ fn carried(op: &Op, bound: &Map, weights: Option<&Weights>) -> Map {
     with.zip(&nothing, |with, without| with - without)
 }
 
-/// A layer, which Winograd's algorithm computes where there is a `tile`, and the layers fused behind it; a dense or gate unit is a node of its own. Of a concatenation there are several inputs.
+/// A layer, which Winograd's algorithm computes where there is a `tile`, and the layers fused behind it; a dense or gate
+/// unit is a node of its own. Of a concatenation there are several inputs.
 fn layer_bounds(
     layers: &[&Layer],
     inputs: &[Maps],

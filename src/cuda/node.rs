@@ -7,7 +7,7 @@ use super::plan::variants::{Element, LABELS_PER_BLOCK, squeeze_excite_parts};
 use crate::cuda::plan::{Algorithm, CudaNode, CudaPlan, HeadNumbers, IMAGE, Mix, Operation};
 use crate::graph::node::ValueId;
 use crate::model::HeadKind;
-use crate::op::{Activation, Conv2d, Padding, Pool2d};
+use crate::op::{Activation, Conv2d, Pool2d};
 use crate::pixels::byte_of;
 use crate::tensor::Shape;
 
@@ -191,6 +191,34 @@ pub(super) fn prepare(
     let (element, c) = (plan.element, input.channels);
     let positions = images * input.pixels();
     let maps = || p.maps(node.input);
+    // An adaptive pooling has windows that follow from its sizes.
+    let pool2d = |kind: abi::Pool, window: Option<&Pool2d>| {
+        let [kernel, stride] = window.map_or([[0; 2]; 2], |pool| [pool.kernel, pool.stride]);
+        let padding = window.map(|pool| pool.padding).unwrap_or_default();
+        let counted =
+            window.filter(|pool| pool.count_include_pad).map(|pool| pool.padding).unwrap_or_default();
+        let params = abi::Pool2dParams {
+            epilogue: p.epilogue(output.channels),
+            input: maps(),
+            batch,
+            in_h: input.height as i32,
+            in_w: input.width as i32,
+            out_h: output.height as i32,
+            out_w: output.width as i32,
+            kernel_h: kernel[0] as i32,
+            kernel_w: kernel[1] as i32,
+            stride_h: stride[0] as i32,
+            stride_w: stride[1] as i32,
+            pad_top: padding.top as i32,
+            pad_left: padding.left as i32,
+            kind,
+            counted_top: counted.top as i32,
+            counted_left: counted.left as i32,
+            counted_bottom: counted.bottom as i32,
+            counted_right: counted.right as i32,
+        };
+        (launch::pool2d(element, &params), words(&params))
+    };
     match &node.operation {
         Operation::Conv2d { algorithm: Algorithm::Stem, conv, weights, .. } => {
             let Conv2d { kernel, stride, padding, dilation, .. } = *conv;
@@ -258,55 +286,9 @@ pub(super) fn prepare(
             };
             (launch, words(&params))
         }
-        Operation::MaxPool2d(pool) | Operation::AvgPool2d(pool) => {
-            let Pool2d { kernel, stride, padding, count_include_pad, .. } = *pool;
-            let max = matches!(node.operation, Operation::MaxPool2d(_));
-            let counted = if count_include_pad { padding } else { Padding::default() };
-            let params = abi::Pool2dParams {
-                epilogue: p.epilogue(output.channels),
-                input: maps(),
-                batch,
-                in_h: input.height as i32,
-                in_w: input.width as i32,
-                out_h: output.height as i32,
-                out_w: output.width as i32,
-                kernel_h: kernel[0] as i32,
-                kernel_w: kernel[1] as i32,
-                stride_h: stride[0] as i32,
-                stride_w: stride[1] as i32,
-                pad_top: padding.top as i32,
-                pad_left: padding.left as i32,
-                kind: if max { abi::Pool::Max } else { abi::Pool::Average },
-                counted_top: counted.top as i32,
-                counted_left: counted.left as i32,
-                counted_bottom: counted.bottom as i32,
-                counted_right: counted.right as i32,
-            };
-            (launch::pool2d(element, &params), words(&params))
-        }
-        Operation::AdaptiveAvgPool2d => {
-            let params = abi::Pool2dParams {
-                epilogue: p.epilogue(output.channels),
-                input: maps(),
-                batch,
-                in_h: input.height as i32,
-                in_w: input.width as i32,
-                out_h: output.height as i32,
-                out_w: output.width as i32,
-                kernel_h: 0,
-                kernel_w: 0,
-                stride_h: 0,
-                stride_w: 0,
-                pad_top: 0,
-                pad_left: 0,
-                kind: abi::Pool::AdaptiveAverage,
-                counted_top: 0,
-                counted_left: 0,
-                counted_bottom: 0,
-                counted_right: 0,
-            };
-            (launch::pool2d(element, &params), words(&params))
-        }
+        Operation::MaxPool2d(pool) => pool2d(abi::Pool::Max, Some(pool)),
+        Operation::AvgPool2d(pool) => pool2d(abi::Pool::Average, Some(pool)),
+        Operation::AdaptiveAvgPool2d => pool2d(abi::Pool::AdaptiveAverage, None),
         Operation::Upsample2d(factor) => {
             let params = abi::Upsample2dParams {
                 epilogue: p.epilogue(output.channels),

@@ -61,21 +61,7 @@ fn conv(network: &mut Network, name: &str, input: Option<&str>, channels: usize,
 
 #[test]
 fn every_node_of_random_networks_of_version_2_stays_within_its_error_bound() {
-    let _device = shared();
-    let mut kernels = std::collections::BTreeMap::<String, f64>::new();
-    for seed in 0..200 {
-        let model = network_of_version_2(seed).model();
-        let images = images(&model, seed, 2);
-        let precision = PRECISIONS[seed as usize % 3];
-        schedule(seed);
-        let options = PlanOptions::new().target(gpu()).precision(precision);
-        for node in verify::layers(model, &options, 1, &images).expect("a run") {
-            assert!(node.holds(), "seed {seed} in {precision}: {node:?}");
-            let worst = kernels.entry(node.kernel).or_default();
-            *worst = worst.max(node.worst);
-        }
-    }
-    println!("the worst error / bound of each kernel: {kernels:#?}");
+    let kernels = every_node_holds(0..200, |seed| network_of_version_2(seed).model());
     for kernel in ["concat", "head", "head_score", "upsample2d"] {
         assert!(kernels.contains_key(kernel), "no seed has {kernel}");
     }

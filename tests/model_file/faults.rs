@@ -81,17 +81,7 @@ fn every_fault_of_the_table_is_refused_at_its_place() {
             wrong.push(format!("{what}: loads"));
             continue;
         };
-        check_message(&error, &what);
-        let [place, expected, found] = ["place", "expected", "found"].map(word);
-        let right = error.kind() == ErrorKind::Model
-            && error.place().contains(place)
-            && error.expected().contains(expected)
-            && error.found().contains(found);
-        if !right {
-            wrong.push(format!(
-                "{what}: not at {place:?}, expected {expected:?}, found {found:?}, but {error}"
-            ));
-        }
+        wrong.extend(differs(&error, &what, ["place", "expected", "found"].map(word)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

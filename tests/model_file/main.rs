@@ -150,6 +150,18 @@ fn check_message(error: &Error, what: &str) {
     );
 }
 
+/// What is wrong with the error of a faulty file, which is to hold these words in its place, and on what was expected and
+/// found.
+fn differs(error: &Error, what: &str, [place, expected, found]: [&str; 3]) -> Option<String> {
+    check_message(error, what);
+    let right = error.kind() == ErrorKind::Model
+        && error.place().contains(place)
+        && error.expected().contains(expected)
+        && error.found().contains(found);
+    let told = || format!("{what}: not at {place:?}, expected {expected:?}, found {found:?}, but {error}");
+    (!right).then(told)
+}
+
 /// Loads a file that may be anything: either a model, or an error as errors should be.
 fn survives(bytes: &[u8], what: &str) -> Option<Model> {
     Model::from_bytes(bytes).inspect_err(|error| check_message(error, what)).ok()
@@ -200,18 +212,10 @@ fn check(cases: Vec<Case>) {
             wrong.push(format!("{what}: loads"));
             continue;
         };
-        check_message(&error, what);
-        assert_eq!(error.kind(), ErrorKind::Model, "{what}: {error}");
-        let about_the_file = place.is_empty();
-        let right = error.place().is_empty() == about_the_file
-            && error.place().contains(place)
-            && error.expected().contains(expected)
-            && error.found().contains(found);
-        if !right {
-            wrong.push(format!(
-                "{what}: not at {place:?}, expected {expected:?}, found {found:?}, but {error}"
-            ));
+        if error.place().is_empty() != place.is_empty() {
+            wrong.push(format!("{what}: at {:?}, not at {place:?}", error.place()));
         }
+        wrong.extend(differs(&error, what, [place, expected, found]));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -39,6 +39,19 @@ impl BlockTask {
         }
     }
 
+    /// The first pixel of the task's block in an input that is cut into the same blocks, in each branch.
+    ///
+    /// # Safety
+    ///
+    /// The task is one of an output of the run's plan, and the input a value of it with as many blocks.
+    #[inline(always)]
+    pub unsafe fn pixels<const B: usize>(&self, run: &Run, input: &Value) -> [*mut f32; B] {
+        std::array::from_fn(|branch| {
+            // SAFETY: the block is one of the input's.
+            unsafe { run.pixels(input, self.image, branch).add(self.block * input.block_stride()) }
+        })
+    }
+
     /// Writes the zeros around the task's rows in both branches.
     ///
     /// # Safety

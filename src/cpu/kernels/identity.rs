@@ -15,8 +15,7 @@ pub(super) unsafe fn run_task<S: Simd, const B: usize>(run: &Run, node: &CpuNode
     let task = BlockTask::new(output, task);
     // SAFETY: input and output have the same shape.
     unsafe {
-        let map = |branch| run.pixels(input, task.image, branch).add(task.block * input.block_stride());
-        let maps: [*mut f32; B] = std::array::from_fn(map);
+        let maps = task.pixels::<B>(run, input);
         let sink = BlockSink::<B>::new::<S>(run, node, task.image, task.block);
         for y in task.rows.clone() {
             for x in 0..output.shape.width {

@@ -51,8 +51,7 @@ pub(super) unsafe fn run_max_task<S: Simd, const B: usize>(
     let Pool2d { kernel, stride, padding, .. } = *pool;
     // SAFETY: clipped windows lie within the input's map.
     unsafe {
-        let map = |branch| run.pixels(input, task.image, branch).add(task.block * input.block_stride());
-        let maps: [*mut f32; B] = std::array::from_fn(map);
+        let maps = task.pixels::<B>(run, input);
         let sink = BlockSink::<B>::new::<S>(run, node, task.image, task.block);
         for y in task.rows.clone() {
             let rows = clipped(y, stride[0], padding.top, kernel[0], input.shape.height);
@@ -120,8 +119,7 @@ pub(super) unsafe fn run_avg_task<S: Simd, const B: usize>(
     let task = BlockTask::new(output, task);
     // SAFETY: the windows lie within the input's map.
     unsafe {
-        let map = |branch| run.pixels(input, task.image, branch).add(task.block * input.block_stride());
-        let maps: [*mut f32; B] = std::array::from_fn(map);
+        let maps = task.pixels::<B>(run, input);
         let sink = BlockSink::<B>::new::<S>(run, node, task.image, task.block);
         for y in task.rows.clone() {
             for x in 0..output.shape.width {

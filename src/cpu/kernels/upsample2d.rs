@@ -20,8 +20,7 @@ pub(super) unsafe fn run_task<S: Simd, const B: usize>(
     let task = BlockTask::new(output, task);
     // SAFETY: the output has factor times the rows and columns of the input.
     unsafe {
-        let map = |branch| run.pixels(input, task.image, branch).add(task.block * input.block_stride());
-        let maps: [*mut f32; B] = std::array::from_fn(map);
+        let maps = task.pixels::<B>(run, input);
         let sink = BlockSink::<B>::new::<S>(run, node, task.image, task.block);
         for y in task.rows.clone() {
             let row = y / factor[0] * input.row_stride();

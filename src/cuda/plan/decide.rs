@@ -430,18 +430,7 @@ impl<'a> Decider<'a> {
     /// What of a projection its neighbour needs; what it reads is there, since layers read earlier ones only.
     fn beside(&mut self, step: &Step) -> Result<Option<Beside>> {
         let layer = &self.model.layers[step.last()];
-        let stride = match layer.op {
-            Op::Conv2d(conv) => conv.stride,
-            Op::Linear
-            | Op::MaxPool2d(_)
-            | Op::AvgPool2d(_)
-            | Op::AdaptiveAvgPool2d(_)
-            | Op::GlobalAvgPool2d
-            | Op::BatchNorm
-            | Op::Concat
-            | Op::Upsample2d(_)
-            | Op::Identity => return Ok(None),
-        };
+        let Op::Conv2d(Conv2d { stride, .. }) = layer.op else { return Ok(None) };
         let projection = Projection { input: self.mapped(step.input())?, stride };
         Ok(Some(Beside { layer: step.last(), projection, channels: layer.input_shape.channels }))
     }

@@ -22,18 +22,7 @@ pub(super) fn pooled_by_heads(model: &Model, graph: &Graph) -> Option<usize> {
 
 /// Whether an operator is a 1x1 convolution over all channels, without padding.
 fn is_one_by_one(op: &Op) -> bool {
-    match op {
-        Op::Conv2d(conv) => conv.kernel == [1, 1] && conv.groups == 1 && conv.padding == ONE_BY_ONE.padding,
-        Op::Linear
-        | Op::MaxPool2d(_)
-        | Op::AvgPool2d(_)
-        | Op::AdaptiveAvgPool2d(_)
-        | Op::GlobalAvgPool2d
-        | Op::BatchNorm
-        | Op::Concat
-        | Op::Upsample2d(_)
-        | Op::Identity => false,
-    }
+    matches!(op, Op::Conv2d(conv) if conv.kernel == [1, 1] && conv.groups == 1 && conv.padding == ONE_BY_ONE.padding)
 }
 
 /// The step whose result `step`, a convolution, adds and nobody else reads, where that is a 1x1 convolution: both are
