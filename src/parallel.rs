@@ -16,9 +16,9 @@ type Queue<J> = Arc<Mutex<dyn Iterator<Item = (usize, J)> + Send>>;
 /// Does every job, and hands each result to `take` on the caller's thread, with the index of its job, in any order.
 ///
 /// `weight` is about the work of all jobs in elements: little work is done by the caller alone. A job's inputs are gone
-/// when it is done, and no more jobs than threads are under way. Threads own what they read: `std::thread::scope` would
-/// leave its caller a handle of the thread it is on, which a C program's main thread never frees. Errors: of the jobs that
-/// fail, the first one's; a job that panics.
+/// when it is done, and no more jobs than threads are under way. Threads own what they read, and are joined: who waits in
+/// `std::thread::scope` or for a channel is left a handle of the thread it is on, which a C program's main thread never frees.
+/// Errors: of the jobs that fail, the first one's; a job that panics.
 pub(crate) fn run<J, R, W>(jobs: Vec<J>, weight: usize, work: W, mut take: impl FnMut(usize, R)) -> Result<()>
 where
     J: Send + 'static,
@@ -50,12 +50,11 @@ where
     while step(&queue, &*work, &sender) {
         results.try_iter().for_each(&mut keep);
     }
-    drop(sender);
-    results.iter().for_each(&mut keep);
     for other in others {
         // A thread catches the panics of its jobs, so that joining cannot fail.
         let _ = other.join();
     }
+    results.try_iter().for_each(&mut keep);
     first_error.map_or(Ok(()), |(_, error)| Err(error))
 }
 

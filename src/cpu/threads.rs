@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::pool;
@@ -67,8 +67,9 @@ impl Life {
 
     /// So many threads, each of which has begun.
     fn pool(&self, threads: usize) -> Result<pool::Pool> {
-        let (sender, begun) = mpsc::channel();
+        let begun: Arc<Begun> = Arc::default();
         let Life { affinity, thread_start: ThreadStart(hook), spin } = self.clone();
+        let told = Arc::clone(&begun);
         let start = move |number| {
             let begin = || {
                 processors::apply(&affinity, number)?;
@@ -77,16 +78,37 @@ impl Life {
                 }
                 Ok(())
             };
-            let outcome = catch_unwind(AssertUnwindSafe(begin)).unwrap_or_else(|_| {
+            told.tell(catch_unwind(AssertUnwindSafe(begin)).unwrap_or_else(|_| {
                 let expected = "a function that returns";
                 Err(Error::new(ErrorKind::Input, "thread start", expected, "a panic in it"))
-            });
-            // The receiver lives until all have begun.
-            let _ = sender.send(outcome);
+            }));
         };
         let pool = pool::Pool::new(threads, spin, Arc::new(start))?;
-        begun.iter().take(threads).collect::<Result<()>>()?;
+        begun.wait(threads)?;
         Ok(pool)
+    }
+}
+
+/// What threads say when they have begun. It is no channel: who waits for one is left a handle of the thread it is on,
+/// which a C program's main thread never frees.
+#[derive(Default)]
+struct Begun {
+    outcomes: Mutex<Vec<Result<()>>>,
+    came: Condvar,
+}
+
+impl Begun {
+    fn tell(&self, outcome: Result<()>) {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        self.came.notify_one();
+    }
+
+    /// Waits for so many threads. Errors: of those that told one, the first.
+    fn wait(&self, threads: usize) -> Result<()> {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let few = |outcomes: &mut Vec<_>| outcomes.len() < threads;
+        let mut outcomes = self.came.wait_while(outcomes, few).unwrap_or_else(PoisonError::into_inner);
+        outcomes.drain(..).collect()
     }
 }
 

@@ -1,6 +1,32 @@
 /* run MODEL BATCH IMAGES: every score, a branch a line, in hexadecimal: nothing is rounded. Handles are destroyed as early
  * as the laws allow. */
+#include <time.h>
+
 #include "check.h"
+
+/* A thread that is slow to begin, so that its session's maker has to wait for it. */
+static void begins_late(void *user_data, uint32_t number) {
+    (void)user_data, (void)number;
+    struct timespec wait = {0, 50 * 1000 * 1000};
+    nanosleep(&wait, NULL);
+}
+
+/* A session whose threads begin late leaves nothing behind. */
+static void wait_for_threads(const char *path) {
+    awsnet_model *model = NULL;
+    awsnet_engine *engine = NULL;
+    awsnet_session *session = NULL;
+    awsnet_engine_options options = AWSNET_ENGINE_OPTIONS_INIT;
+    options.device = AWSNET_DEVICE_CPU;
+    options.threads = 2;
+    options.thread_start = begins_late;
+    OK(awsnet_model_load(path, &model, NULL));
+    OK(awsnet_engine_create(model, &options, &engine, NULL));
+    OK(awsnet_session_create(engine, &session, NULL));
+    OK(awsnet_session_destroy(session));
+    OK(awsnet_engine_destroy(engine));
+    OK(awsnet_model_destroy(model));
+}
 
 static void print(const char *what, const float *values, size_t len) {
     printf("%s", what);
@@ -14,6 +40,7 @@ static void print(const char *what, const float *values, size_t len) {
 
 int main(int argc, char **argv) {
     CHECK(argc == 4);
+    wait_for_threads(argv[1]);
     size_t count = (size_t)atoi(argv[3]);
     awsnet_engine *engine = make_engine(argv[1], AWSNET_DEVICE_CPU, (uint32_t)atoi(argv[2]), 2);
     awsnet_engine_info info = AWSNET_ENGINE_INFO_INIT;
