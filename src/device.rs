@@ -45,6 +45,7 @@ impl Device {
     pub fn resolve(self) -> Result<Resolved> {
         let cpu = || Target::Cpu(Isa::detect());
         match self {
+            Device::Auto if !cfg!(feature = "cuda") => Ok(Resolved { target: cpu(), note: None }),
             Device::Auto => Ok(match cuda::probe().and_then(|driver| cuda::usable(&driver, 0)) {
                 Ok(gpu) => Resolved { target: Target::Cuda(gpu), note: None },
                 Err(error) => {

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_file_that_is_longer_than_it_says_is_not_read_to_its_end() {
         // procfs gives a length of 0.
-        let path = Path::new("/proc/self/maps");
+        let path = Path::new("/proc/self/limits");
         assert_eq!(open_regular(path).expect("a file").1, 0);
         let error = read_regular(path, 9, too_long).expect_err("a longer one");
         assert_eq!(error.found(), "10 bytes");

@@ -74,6 +74,8 @@ fn multiply_adds() -> fn() -> f64 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => || unsafe { x86::avx2() },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon,
         Isa::Portable => portable,
         other => panic!("{other}: its ceiling is to be measured here"),
     }
@@ -92,6 +94,25 @@ fn portable() -> f64 {
     }
     black_box(sums);
     (STEPS * (SUMS * LANES) as u64) as f64
+}
+
+#[cfg(target_arch = "aarch64")]
+fn neon() -> f64 {
+    use std::arch::aarch64::{vdupq_n_f32, vfmaq_f32};
+    /// A processor may have four units, of a latency of four.
+    const SUMS: usize = 16;
+    // SAFETY: every aarch64 processor with an operating system has NEON.
+    unsafe {
+        let (factor, addend) = black_box((vdupq_n_f32(0.5), vdupq_n_f32(1.0)));
+        let mut sums = [vdupq_n_f32(0.0); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = vfmaq_f32(addend, *sum, factor);
+            }
+        }
+        black_box(sums);
+    }
+    (STEPS * (SUMS * 4) as u64) as f64
 }
 
 #[cfg(target_arch = "x86_64")]

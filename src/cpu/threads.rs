@@ -293,6 +293,7 @@ fn useful(nodes: &[Node], images: usize, isa: Isa, available: usize) -> usize {
     // Of a thread, about; what Winograd's algorithm saves counts as done.
     let flop_per_us = match isa {
         Isa::Portable => 30e3,
+        Isa::Neon => 40e3,
         Isa::Avx2 => 80e3,
         Isa::Avx512 => 200e3,
     };

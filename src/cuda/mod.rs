@@ -33,6 +33,8 @@ mod interop;
 #[allow(missing_docs, reason = "tests alone see it from outside")]
 pub(crate) mod launch;
 #[cfg(feature = "cuda")]
+mod library;
+#[cfg(feature = "cuda")]
 mod measure;
 #[cfg(feature = "cuda")]
 mod node;

@@ -8,7 +8,7 @@ use cudarc::driver::sys::{self, CUresult};
 
 use super::abi::PARAMS_WORDS;
 use super::driver::{Context, Function};
-use super::probe;
+use super::library;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A queue of work.
@@ -243,7 +243,7 @@ impl Event {
     /// The context is current. Errors: a driver that does not tell the time between events.
     pub fn new(context: &Arc<Context>) -> Result<Event> {
         // SAFETY: the type is that of cuda.h, under either name.
-        let elapsed = unsafe { probe::function(&[c"cuEventElapsedTime_v2", c"cuEventElapsedTime"]) };
+        let elapsed = unsafe { library::function(&[c"cuEventElapsedTime_v2", c"cuEventElapsedTime"]) };
         let elapsed = elapsed.ok_or_else(|| {
             let expected = "a driver that tells the time between events";
             Error::new(ErrorKind::Device, "cuda", expected, "one without cuEventElapsedTime")

@@ -14,20 +14,23 @@ pub enum Isa {
     Avx512,
     /// x86-64 with AVX2, FMA and F16C: 8 lanes.
     Avx2,
+    /// aarch64 with NEON: 8 lanes, in two registers.
+    Neon,
     /// Any processor: 8 lanes, in whatever registers the compiler finds for them.
     Portable,
 }
 
 impl Isa {
     /// Every instruction set, the widest first.
-    pub const ALL: &[Isa] = &[Isa::Avx512, Isa::Avx2, Isa::Portable];
+    pub const ALL: &[Isa] = &[Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
 
     /// Where it stands in [`ALL`](Self::ALL); any processor's is the last.
     const fn position(self) -> usize {
         match self {
             Isa::Avx512 => 0,
             Isa::Avx2 => 1,
-            Isa::Portable => 2,
+            Isa::Neon => 2,
+            Isa::Portable => 3,
         }
     }
 
@@ -49,6 +52,7 @@ impl Isa {
             }
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx512 | Isa::Avx2 => false,
+            Isa::Neon => cfg!(target_arch = "aarch64"),
             Isa::Portable => true,
         }
     }
@@ -57,7 +61,7 @@ impl Isa {
     pub const fn lanes(self) -> usize {
         match self {
             Isa::Avx512 => 16,
-            Isa::Avx2 | Isa::Portable => 8,
+            Isa::Avx2 | Isa::Neon | Isa::Portable => 8,
         }
     }
 }
@@ -77,6 +81,7 @@ impl fmt::Display for Isa {
         f.write_str(match self {
             Isa::Avx512 => "avx512",
             Isa::Avx2 => "avx2",
+            Isa::Neon => "neon",
             Isa::Portable => "portable",
         })
     }

@@ -114,8 +114,10 @@ pub(super) const fn is_compiled(isa: Isa, tile: Tile, weights: DType, step: usiz
     let fills = 2 * tile.rows * tile.columns * tile.blocks >= max_sums(isa);
     match (isa, weights) {
         (_, DType::F32 | DType::F16 | DType::BF16) if step == 0 => true,
-        (Isa::Avx512 | Isa::Avx2, DType::F32) => tile.columns > 1 && (step == isa.lanes() || fills),
-        (Isa::Avx512 | Isa::Avx2, DType::F16 | DType::BF16) => {
+        (Isa::Avx512 | Isa::Avx2 | Isa::Neon, DType::F32) => {
+            tile.columns > 1 && (step == isa.lanes() || fills)
+        }
+        (Isa::Avx512 | Isa::Avx2 | Isa::Neon, DType::F16 | DType::BF16) => {
             tile.columns > 1 && step == isa.lanes() && fills
         }
         (Isa::Portable, DType::F32 | DType::F16 | DType::BF16) => false,

@@ -34,6 +34,10 @@ pub(in crate::cpu) fn kernels(isa: Isa) -> Option<&'static Kernels> {
         Isa::Avx2 => Some(&avx2::KERNELS),
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Avx512 | Isa::Avx2 => None,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => Some(&neon::KERNELS),
+        #[cfg(not(target_arch = "aarch64"))]
+        Isa::Neon => None,
         Isa::Portable => Some(&portable::KERNELS),
     }
 }
@@ -241,4 +245,6 @@ macro_rules! products {
 compile!(avx512, Avx512, #[target_feature(enable = "avx512f")]);
 #[cfg(target_arch = "x86_64")]
 compile!(avx2, Avx2, #[target_feature(enable = "avx2,fma,f16c")]);
+#[cfg(target_arch = "aarch64")]
+compile!(neon, Neon,);
 compile!(portable, Portable,);

@@ -33,18 +33,23 @@ pub const COLUMNS: [usize; 8] = [14, 7, 6, 5, 4, 3, 2, 1];
 /// The tile sizes along each axis.
 pub const BLOCKS: [usize; 2] = [2, 1];
 
-/// Sums that fit the registers beside the weights and a broadcast pixel.
+/// Sums that fit the registers beside the weights of a block or more and a broadcast pixel.
 pub const fn max_sums(isa: Isa) -> usize {
     match isa {
         Isa::Avx512 => 28,  // of 32
         Isa::Avx2 => 12,    // of 16
+        Isa::Neon => 14,    // of 15 pairs, with the weights; a pixel has one of the other two registers
         Isa::Portable => 6, // of 16, which hold half a vector each
     }
 }
 
 /// Whether the backend compiles this tile for an instruction set.
 pub const fn exists(isa: Isa, tile: Tile) -> bool {
-    tile.rows * tile.columns * tile.blocks <= max_sums(isa)
+    let sums = tile.rows * tile.columns * tile.blocks;
+    match isa {
+        Isa::Neon => sums <= max_sums(isa) + 1 - tile.blocks,
+        Isa::Avx512 | Isa::Avx2 | Isa::Portable => sums <= max_sums(isa),
+    }
 }
 
 /// How a map of `rows` x `columns` pixels and `blocks` channel blocks is cut.

@@ -8,6 +8,8 @@
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 pub(super) mod portable;
 
 use crate::graph::target::Isa;
@@ -163,6 +165,8 @@ mod tests {
             widens::<S>(S::load_bf16, |bits| bf16::from_bits(bits).to_f32());
         }
         check::<portable::Portable>();
+        #[cfg(target_arch = "aarch64")]
+        check::<neon::Neon>();
         #[cfg(target_arch = "x86_64")]
         check::<avx2::Avx2>();
         #[cfg(target_arch = "x86_64")]
