@@ -65,11 +65,13 @@ pub mod cuda;
 mod device;
 mod engine;
 mod error;
+#[cfg(feature = "face")]
+pub mod face;
 #[doc(hidden)]
 pub mod file;
 mod float_environment;
 mod graph;
-#[cfg(feature = "image")]
+#[cfg(any(feature = "image", feature = "face"))]
 pub mod image;
 mod limits;
 mod log;

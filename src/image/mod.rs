@@ -32,18 +32,23 @@
 //! # }
 //! ```
 
+#[cfg(feature = "image")]
 mod decode;
 mod fit;
+mod frame;
 mod normalise;
-mod resize;
+pub(crate) mod resize;
 
+#[cfg(feature = "image")]
 pub use decode::{Limits, decode, open};
 pub use fit::{FaceBox, Fit, prepare};
+pub use frame::{Frame, PixelFormat};
 pub use normalise::normalise;
 
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::pixels::ImagesU8;
 
 /// An upright RGB picture, 8 bits a channel, at least 1x1.
 #[derive(Clone, PartialEq, Eq)]
@@ -107,6 +112,13 @@ impl Picture {
     }
 }
 
+/// The picture as the only image of a run.
+impl<'a> From<&'a Picture> for ImagesU8<'a> {
+    fn from(picture: &'a Picture) -> Self {
+        ImagesU8::new(&picture.pixels, picture.width as usize, picture.height as usize, 3)
+    }
+}
+
 /// The size only: a picture has millions of pixels.
 impl fmt::Debug for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,12 +127,12 @@ impl fmt::Debug for Picture {
 }
 
 /// The bytes of an RGB picture; none where they cannot be counted.
-fn rgb_bytes(width: u32, height: u32) -> Option<usize> {
+pub(crate) fn rgb_bytes(width: u32, height: u32) -> Option<usize> {
     usize::try_from(u64::from(width) * u64::from(height)).ok()?.checked_mul(3)
 }
 
 /// `len` values of `T::default()`, or an error where there is no memory for them.
-fn zeroed<T: Clone + Default>(len: Option<usize>, what: &str) -> Result<Vec<T>> {
+pub(crate) fn zeroed<T: Clone + Default>(len: Option<usize>, what: &str) -> Result<Vec<T>> {
     let mut values = Vec::new();
     match len {
         Some(len) if values.try_reserve_exact(len).is_ok() => {

@@ -1,0 +1,394 @@
+//! `awsnet predict`: pictures and videos in, one result a face out.
+//!
+//! ```text
+//! feed --> worker 0 --> consume --> Writer
+//!     \--> worker 1 --/
+//! ```
+//!
+//! One thread feeds files, and frames of videos, to workers in turn; each decodes, finds faces and cuts them out; the thread
+//! that runs the network visits the workers in the same turn, and so has everything in its order. Every channel is short:
+//! only so many pictures wait in memory, however long a video is and however slow one of them is.
+
+mod boxes;
+mod csv;
+mod feed;
+mod take;
+mod track;
+mod video;
+mod write;
+mod y4m;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+
+use awsnet::face::{Detector, DetectorOptions};
+use awsnet::image::{FaceBox, Fit};
+use awsnet::{EngineOptions, Model, Session};
+
+use self::boxes::Boxes;
+use self::csv::{Columns, Csv};
+use self::feed::{Feed, Item};
+use self::take::{Faces, Taker, Takings};
+use self::track::Tracker;
+use self::write::{Form, Numbered, Place, Writer};
+use crate::failure::{Failure, Outcome, shown};
+use crate::files::{self, Found};
+use crate::options::{ModelPath, RunOptions, parse};
+use crate::output::{self, Results};
+
+/// Every face's emotion and action units, in photographs and videos
+///
+/// With --detect the faces are found first, each is taken out as the model's file says, and is a result of its own.
+/// Without it a picture is taken for a face as it is, or the faces are where --box or --boxes say.
+///
+/// Folders are searched recursively for .jpg, .jpeg, .png, .webp and .bmp; files named here are taken whatever they are
+/// called. Videos are read by the program ffmpeg; - reads frames from standard input, Y4M or PPM. What cannot be read is
+/// named, and the rest is done.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    awsnet predict model.safetensors --detect photo.jpg\n  \
+    awsnet predict model.safetensors --detect --csv photos/ > faces.csv\n  \
+    awsnet predict model.safetensors --detect --json --every 5 film.mp4 > film.jsonl\n  \
+    ffmpeg -v error -f v4l2 -i /dev/video0 -f yuv4mpegpipe - | awsnet predict model.safetensors --detect -\n  \
+    awsnet predict model.safetensors faces/                     pictures that are faces, cut out already")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelPath,
+
+    /// Pictures, folders of them, videos, or - for frames from standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// Find the faces
+    #[arg(long, conflicts_with_all = ["face", "boxes"])]
+    detect: bool,
+
+    /// Find them with the detector in this file, instead of the one in the program
+    #[arg(long, value_name = "FILE", requires = "detect")]
+    detector: Option<PathBuf>,
+
+    /// The smallest faces to look for, in pixels of their width; smaller ones take longer [default: 24, in videos a tenth of
+    /// the longer side]
+    #[arg(long, value_name = "PIXELS", requires = "detect")]
+    min_face: Option<f32>,
+
+    /// How sure the detector must be, from 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.5, requires = "detect")]
+    min_score: f32,
+
+    /// Where the faces are: CSV or lines of JSON with image, x, y, w, h
+    #[arg(long, value_name = "FILE", conflicts_with = "face")]
+    boxes: Option<PathBuf>,
+
+    /// Where the face is in every picture: x,y,w,h in pixels of the upright picture, fitted by --fit
+    #[arg(long = "box", value_name = "X,Y,W,H", value_parser = parse::<FaceBox>)]
+    face: Option<FaceBox>,
+
+    /// How a picture that is a face becomes the network's input: crop (its centre), letterbox (black bars) or stretch
+    #[arg(long, default_value = "crop", value_parser = parse::<Fit>)]
+    fit: Fit,
+
+    /// Of a video, every so many frames
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+
+    /// Of a video, from this time on, in seconds
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = parse_seconds)]
+    start: f64,
+
+    /// Of a video, up to this time, in seconds
+    #[arg(long, value_name = "S", value_parser = parse_seconds)]
+    end: Option<f64>,
+
+    /// Faces that run together
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: u32,
+
+    /// One JSON object a line
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+
+    /// A row a face: py-feat's columns, or --csv=openface
+    #[arg(long, value_name = "COLUMNS", num_args = 0..=1, require_equals = true, default_missing_value = "py-feat")]
+    csv: Option<Columns>,
+
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
+    seconds.ok_or_else(|| "expected a number of seconds, 0 or more".to_owned())
+}
+
+/// The smallest face in a picture by default, in pixels.
+const MIN_FACE: f32 = 24.0;
+
+/// A picture or frame, and the faces in it or why there are none.
+struct Done {
+    file: usize,
+    frame: Option<(u64, Option<f64>)>,
+    faces: Takings,
+}
+
+pub fn main(args: &Args) -> Outcome {
+    let model = args.model.load()?;
+    let found = files::find(&args.paths);
+    let streams = found.iter().filter(|file| feed::is_stream(file)).count();
+    if streams > 0 && !args.detect {
+        let stream = found.iter().find(|file| feed::is_stream(file)).map(|file| shown(&file.path));
+        let stream = stream.unwrap_or_default();
+        return Err(Failure::usage(format!("{stream}: expected --detect, which videos need, found none")));
+    }
+    let faces = match &args.boxes {
+        Some(file) => Faces::Listed(Boxes::load(file)?),
+        None if args.detect => Faces::Detected,
+        None => Faces::Whole(args.face, args.fit),
+    };
+    let searches = !matches!(faces, Faces::Whole(..));
+    let batch = match searches {
+        true => args.batch,
+        false => args.batch.min(u32::try_from(found.len()).unwrap_or(u32::MAX).max(1)),
+    };
+    let (form, header) = form(args, &model, &found);
+    if searches && model.input().face.is_none() {
+        let path = shown(&args.model.path);
+        output::note(&format!(
+            "{path} does not say how faces are cut out: the square of 1.2 times their box is taken"
+        ));
+    }
+    let engine = args.options.engine(model, batch)?;
+    let mut session = engine.session()?;
+    let input = engine.plan().input().clone();
+    output::catch_interrupt();
+
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.options.threads.map_or(processors, |threads| threads as usize);
+    let workers = if streams > 0 { threads } else { threads.min(found.len()) }.clamp(1, 16);
+    // One picture is looked at by all threads, of several each by one.
+    let detector = detector(args, streams > 0, (threads / workers).max(1))?;
+    let bar = output::progress(found.len() as u64);
+    // Together the workers may be a batch ahead, and each a picture.
+    let room = (batch as usize).div_ceil(workers) + 1;
+    let mut results = Results::new();
+    if let Some(header) = header {
+        results.line(&header)?;
+    }
+    let writer = Writer { results, form, failures: 0 };
+    quiet_workers();
+    let fed = AtomicUsize::new(0);
+    let outcome = std::thread::scope(|scope| {
+        let (mut items, mut receivers) = (Vec::new(), Vec::new());
+        for number in 0..workers {
+            let (item_sender, item_receiver) = sync_channel(2);
+            let (sender, receiver) = sync_channel(room);
+            let detector = detector.as_ref().map(Detector::session).transpose()?;
+            let mut taker = Taker { faces: &faces, input: &input, detector };
+            let found = &found;
+            // Ends early where the receiver is gone.
+            let worker =
+                move || item_receiver.iter().try_for_each(|item| sender.send(work(&mut taker, found, item)));
+            std::thread::Builder::new()
+                .name(format!("{WORKER}{number}"))
+                .spawn_scoped(scope, worker)
+                .map_err(|e| Failure::failed(format!("threads: expected one to decode images, found {e}")))?;
+            items.push(item_sender);
+            receivers.push(receiver);
+        }
+        let feed = Feed {
+            found: &found,
+            every: args.every,
+            start: args.start,
+            end: args.end,
+            workers: items,
+            fed: &fed,
+        };
+        std::thread::Builder::new()
+            .name("feed".to_owned())
+            .spawn_scoped(scope, move || feed.run())
+            .map_err(|e| Failure::failed(format!("threads: expected one to read files, found {e}")))?;
+        consume(writer, receivers, &found, &fed, &mut session, batch as usize, &bar)
+    });
+    bar.finish_and_clear();
+    outcome
+}
+
+/// The form of the results, and its header.
+fn form(args: &Args, model: &Model, found: &[Found]) -> (Form, Option<String>) {
+    if let Some(columns) = args.csv {
+        let (csv, header) = Csv::new(columns, model);
+        return (Form::Csv(csv), Some(header));
+    }
+    if args.json {
+        return (Form::Json, None);
+    }
+    let name_width = found.iter().map(|file| shown(&file.path).chars().count()).max().unwrap_or(0);
+    (Form::Text { name_width: name_width.min(60) }, None)
+}
+
+fn detector(args: &Args, streams: bool, threads: usize) -> Result<Option<Detector>, Failure> {
+    if !args.detect {
+        return Ok(None);
+    }
+    let by_default = if streams { 0.0 } else { MIN_FACE };
+    let options = DetectorOptions::new()
+        .min_score(args.min_score)
+        .min_face(args.min_face.unwrap_or(by_default))
+        .engine(EngineOptions::new().threads(threads));
+    Ok(Some(match &args.detector {
+        Some(file) => Detector::with_model(Model::load(file)?, &options)?,
+        None => Detector::new(&options)?,
+    }))
+}
+
+/// The beginning of the names of the threads that decode.
+const WORKER: &str = "decode-";
+
+/// A worker that panics over a hostile file ends that file, which is told like any other fault of it.
+fn quiet_workers() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !std::thread::current().name().is_some_and(|name| name.starts_with(WORKER)) {
+            default(info);
+        }
+    }));
+}
+
+fn work(taker: &mut Taker, found: &[Found], item: Item) -> Done {
+    match item {
+        Item::File { file } => Done { file, frame: None, faces: taker.file(&found[file]) },
+        Item::Frame { file, number, time, raw } => {
+            let faces = raw.frame().and_then(|frame| taker.frame(&frame));
+            let faces = faces.map_err(|e| format!("{}: frame {number}: {e}", shown(&found[file].path)));
+            Done { file, frame: Some((number, time)), faces }
+        }
+        Item::Failed { file, error } => Done { file, frame: None, faces: Err(error) },
+    }
+}
+
+/// What waits to be written, in order.
+enum Entry<'a> {
+    Face(Place<'a>, Option<Numbered>),
+    NoFace(Place<'a>),
+    Error(Place<'a>, String),
+}
+
+/// Takes pictures in their order, runs their faces in batches, writes the results.
+fn consume(
+    mut writer: Writer,
+    receivers: Vec<Receiver<Done>>,
+    found: &[Found],
+    fed: &AtomicUsize,
+    session: &mut Session,
+    batch: usize,
+    bar: &indicatif::ProgressBar,
+) -> Outcome {
+    let mut waiting: Vec<Entry> = Vec::new();
+    let mut pixels: Vec<f32> = Vec::new(); // of the faces that wait
+    let (mut faces, mut pictures) = (0, 0); // of those that wait; of all, without frames
+    let mut tracker = (usize::MAX, Tracker::default());
+    for turn in 0.. {
+        let receiver = &receivers[turn % receivers.len()];
+        let done = match receiver.try_recv() {
+            Ok(done) => Some(done),
+            Err(TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Empty) => {
+                // Whoever watches a camera is not to wait for a batch.
+                if waiting.iter().any(|entry| matches!(entry, Entry::Face(place, _) if place.frame.is_some()))
+                {
+                    run(&mut writer, session, batch, &mut waiting, &mut pixels)?;
+                    faces = 0;
+                }
+                receiver.recv().ok()
+            }
+        };
+        let last = done.is_none() || output::interrupted();
+        if let Some(Done { file, frame, faces: taken }) = done {
+            let place = Place { file: &found[file], frame };
+            if frame.is_none() {
+                bar.inc(1);
+                pictures += 1;
+            }
+            match taken {
+                Err(error) => waiting.push(Entry::Error(place, error)),
+                Ok(taken) if taken.is_empty() => waiting.push(Entry::NoFace(place)),
+                Ok(taken) => {
+                    let found: Vec<_> = taken.iter().filter_map(|taken| taken.face).collect();
+                    if tracker.0 != file {
+                        tracker = (file, Tracker::default());
+                    }
+                    let ids = match frame {
+                        Some(_) => tracker.1.ids(&found),
+                        None => (0..found.len() as u64).collect(),
+                    };
+                    let mut ids = ids.into_iter();
+                    for taken in taken {
+                        let numbered = taken.face.zip(ids.next()).map(|(face, id)| Numbered { id, face });
+                        pixels.extend(taken.pixels);
+                        faces += 1;
+                        waiting.push(Entry::Face(place, numbered));
+                    }
+                }
+            }
+        }
+        if faces >= batch || last || waiting.len() >= 4 * batch {
+            run(&mut writer, session, batch, &mut waiting, &mut pixels)?;
+            faces = 0;
+        }
+        if output::interrupted() {
+            let text = format!("interrupted: {} of {} images are done", pictures, found.len());
+            return Err(Failure::interrupted(text));
+        }
+        if last {
+            let fed = fed.load(Ordering::Acquire);
+            if fed != turn {
+                return Err(Failure::failed(format!(
+                    "decoding: expected {fed} images, found an end after {turn}"
+                )));
+            }
+            break;
+        }
+    }
+    match writer.failures {
+        0 => Ok(()),
+        failures if found.len() > 1 => Err(Failure::failed(format!(
+            "{failures} of {} images could not be read; the rest is done",
+            found.len()
+        ))),
+        _ => Err(Failure::reported()),
+    }
+}
+
+/// Runs the faces that wait, a batch at a time, and writes everything that waits.
+fn run(
+    writer: &mut Writer,
+    session: &mut Session,
+    batch: usize,
+    waiting: &mut Vec<Entry>,
+    pixels: &mut Vec<f32>,
+) -> Outcome {
+    let len = session.plan().input().shape.len();
+    let mut entries = waiting.drain(..).peekable();
+    let mut batches = pixels.chunks(batch * len);
+    while entries.peek().is_some() {
+        let predictions = batches.next().map(|pixels| session.run(pixels)).transpose()?;
+        let mut predicted = predictions.iter().flat_map(|predictions| predictions.iter());
+        let mut left = predictions.map_or(0, |predictions| predictions.len());
+        while let Some(entry) = entries.next_if(|entry| left > 0 || !matches!(entry, Entry::Face(..))) {
+            match entry {
+                Entry::Error(place, error) => writer.error(place, &error)?,
+                Entry::NoFace(place) => writer.no_face(place)?,
+                Entry::Face(place, face) => {
+                    left -= 1;
+                    if let Some(prediction) = predicted.next() {
+                        writer.prediction(place, face, &prediction)?;
+                    }
+                }
+            }
+        }
+    }
+    drop(entries);
+    pixels.clear();
+    Ok(())
+}

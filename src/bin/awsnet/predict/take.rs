@@ -1,0 +1,139 @@
+//! From an image file to the faces in it, each as the network reads it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use awsnet::face::{self, Bounds, DetectorSession, Face};
+use awsnet::image::{self, FaceBox, Fit, Frame, Limits, Picture};
+use awsnet::model::Input;
+
+use super::boxes::Boxes;
+use crate::failure::shown;
+use crate::files::Found;
+use crate::output;
+
+/// What a picture is taken for.
+pub enum Faces {
+    /// A face, whole or in the box, the same of every picture.
+    Whole(Option<FaceBox>, Fit),
+    /// Where a file says that they are.
+    Listed(Boxes),
+    /// As many as the detector finds.
+    Detected,
+}
+
+/// A face of a picture, and what the network reads of it.
+pub struct Taken {
+    /// None where the picture is taken whole.
+    pub face: Option<Face>,
+    /// [C, H, W], normalised.
+    pub pixels: Vec<f32>,
+}
+
+/// A file's faces, which may be none, or why it could not be read.
+pub type Takings = Result<Vec<Taken>, String>;
+
+/// What a thread needs to take faces out of pictures.
+pub struct Taker<'a> {
+    pub faces: &'a Faces,
+    pub input: &'a Input,
+    pub detector: Option<DetectorSession>,
+}
+
+impl Taker<'_> {
+    pub fn file(&mut self, file: &Found) -> Takings {
+        if let Some(error) = &file.error {
+            return Err(error.clone());
+        }
+        let of_file = |e: awsnet::Error| match e.file() {
+            Some(_) => e.to_string(),
+            None => format!("{}: {e}", shown(&file.path)),
+        };
+        let opened = catch_unwind(AssertUnwindSafe(|| image::open(&file.path, &Limits::default())));
+        let picture = opened.map_err(|_| {
+            let expected = "expected an image that can be decoded, found one that breaks the decoder";
+            format!("{}: {expected}", shown(&file.path))
+        })?;
+        let picture = picture.map_err(of_file)?;
+        if let Faces::Listed(boxes) = self.faces {
+            let faces = boxes.of(&file.path, &picture)?;
+            return self.cut_all(&Frame::from(&picture), &faces).map_err(of_file);
+        }
+        self.picture(&file.path, &picture).map_err(of_file)
+    }
+
+    fn picture(&mut self, path: &Path, picture: &Picture) -> awsnet::Result<Vec<Taken>> {
+        match self.faces {
+            Faces::Whole(face, fit) => {
+                if face.is_none() {
+                    warn_of_photograph(path, picture, self.input);
+                }
+                // The format holds a side to 32 bits.
+                let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+                let (width, height) = (side(self.input.shape.width), side(self.input.shape.height));
+                let fitted = image::prepare(picture, *face, *fit, width, height)?;
+                let bounds = |f: FaceBox| Bounds {
+                    x: f.x as f32,
+                    y: f.y as f32,
+                    width: f.width as f32,
+                    height: f.height as f32,
+                };
+                let face = face.map(|face| Face::new(bounds(face)));
+                Ok(vec![Taken { face, pixels: self.normalised(&fitted)? }])
+            }
+            Faces::Listed(_) | Faces::Detected => self.frame(&Frame::from(picture)),
+        }
+    }
+
+    /// The faces that the detector finds in a frame, from left to right.
+    pub fn frame(&mut self, frame: &Frame) -> awsnet::Result<Vec<Taken>> {
+        let faces = self.detect(frame)?;
+        self.cut_all(frame, &faces)
+    }
+
+    fn cut_all(&self, frame: &Frame, faces: &[Face]) -> awsnet::Result<Vec<Taken>> {
+        faces.iter().map(|face| self.cut(frame, face)).collect()
+    }
+
+    fn detect(&mut self, frame: &Frame) -> awsnet::Result<Vec<Face>> {
+        let mut faces = match &mut self.detector {
+            Some(detector) => detector.detect(frame)?,
+            None => Vec::new(),
+        };
+        faces.sort_by(|a, b| a.bounds.x.total_cmp(&b.bounds.x));
+        Ok(faces)
+    }
+
+    fn cut(&self, frame: &Frame, face: &Face) -> awsnet::Result<Taken> {
+        let picture = face::cut(frame, face, self.input)?;
+        Ok(Taken { face: Some(*face), pixels: self.normalised(&picture)? })
+    }
+
+    fn normalised(&self, picture: &Picture) -> awsnet::Result<Vec<f32>> {
+        let input = self.input;
+        let mut pixels = vec![0.0; input.shape.len()];
+        image::normalise(picture, &input.mean, &input.std, input.order, &mut pixels)?;
+        Ok(pixels)
+    }
+}
+
+/// Says once a run that a picture does not look like a face alone: the networks know nothing else, and call a mountain
+/// happy.
+fn warn_of_photograph(path: &Path, picture: &Picture, input: &Input) {
+    /// Of the longer side to the shorter, that of a usual photograph.
+    const WIDE: f64 = 1.3;
+    /// Of the picture's side to the network's.
+    const LARGE: f64 = 16.0;
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
+    let wide = width.max(height) / width.min(height);
+    let network = input.shape.width as f64 / input.shape.height as f64;
+    let large = width.min(height) / input.shape.width as f64;
+    if (wide >= WIDE * network.max(1.0 / network) || large >= LARGE) && !SAID.swap(true, Ordering::Relaxed) {
+        output::note(&format!(
+            "{} is {width}x{height}, taken for a face as it is; --detect looks for the faces in a picture",
+            shown(path)
+        ));
+    }
+}
