@@ -94,6 +94,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("image", &["error", "float_environment", "file", "model", "pixels"]),
+    (
+        "face",
+        &["error", "float_environment", "model", "device", "plan", "engine", "session", "pixels", "image"],
+    ),
     ("onnx", &["error", "file", "tensor", "model", "device", "plan", "engine"]),
     ("__tests", &["model", "graph", "plan", "reference", "cpu", "cuda"]),
 ];

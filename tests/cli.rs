@@ -6,5 +6,8 @@ mod harness;
 #[path = "cli/commands.rs"]
 mod commands;
 
+#[path = "cli/faces.rs"]
+mod faces;
+
 #[path = "cli/faults.rs"]
 mod faults;

@@ -46,7 +46,7 @@ fn predict_gives_a_line_of_json_an_image_in_the_order_of_the_paths() {
 fn predict_json_has_the_contracts_keys_with_labels_in_the_models_order() {
     let call = call!("predict", &*MODEL, image(), "--json");
     let line = &call.json()[0];
-    assert_eq!(keys(line), ["au", "emotion", "image"]);
+    assert_eq!(keys(line), ["au", "emotion", "image", "schema"]);
     assert_eq!(keys(&line["emotion"]), ["label", "scores"]);
     assert_eq!(keys(&line["au"]), ["active", "scores"]);
 
@@ -157,7 +157,7 @@ fn every_head_is_in_the_results_under_its_name() {
     let line = &call.json()[0];
     let at = |key: &str| call.stdout.find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("no {key}"));
     assert!(["image", "mood", "body", "units", "pixels"].map(at).is_sorted(), "{}", call.stdout);
-    assert_eq!(keys(line), ["body", "image", "mood", "pixels", "units"]);
+    assert_eq!(keys(line), ["body", "image", "mood", "pixels", "schema", "units"]);
     assert_eq!(keys(&line["body"]), ["label", "scores"]);
     assert_eq!(keys(&line["units"]), ["active", "scores"]);
     assert_eq!(keys(&line["mood"]), ["values"]);

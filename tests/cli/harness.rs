@@ -96,12 +96,13 @@ impl Call {
 
     /// Checks a failure: its exit code and the last line on stderr, which begins with `awsnet: `.
     ///
-    /// Before it only the note on why there is no GPU may stand. Gives the line.
+    /// Before it only the notes on why there is no GPU, and on how faces are cut out, may stand. Gives the line.
     #[track_caller]
     pub fn fails(&self, code: i32) -> &str {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        let lines: Vec<&str> =
-            self.stderr.lines().filter(|line| !line.starts_with("awsnet: running on ")).collect();
+        let note =
+            |line: &&str| line.starts_with("awsnet: running on ") || line.contains("how faces are cut out");
+        let lines: Vec<&str> = self.stderr.lines().filter(|line| !note(line)).collect();
         assert_eq!(lines.len(), 1, "one line of error: {}", self.stderr);
         lines[0].strip_prefix("awsnet: ").unwrap_or_else(|| panic!("{}", lines[0]))
     }

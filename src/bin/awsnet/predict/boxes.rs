@@ -67,8 +67,11 @@ impl Boxes {
         let (width, height) = (picture.width() as f32, picture.height() as f32);
         let clipped = |bounds: &Bounds| {
             let (left, top) = (bounds.x.max(0.0), bounds.y.max(0.0));
-            let (right, lower) =
-                ((bounds.x + bounds.width).min(width), (bounds.y + bounds.height).min(height));
+            let (right, lower) = (bounds.x + bounds.width, bounds.y + bounds.height);
+            if (left, top) == (bounds.x, bounds.y) && right <= width && lower <= height {
+                return Ok(Face::new(*bounds)); // to the bit
+            }
+            let (right, lower) = (right.min(width), lower.min(height));
             if right <= left || lower <= top {
                 let Bounds { x, y, width: w, height: h } = bounds;
                 return Err(format!(

@@ -123,14 +123,18 @@ impl Taker<'_> {
 fn warn_of_photograph(path: &Path, picture: &Picture, input: &Input) {
     /// Of the longer side to the shorter, that of a usual photograph.
     const WIDE: f64 = 1.3;
+    /// No photograph has a shorter side.
+    const SMALL: f64 = 256.0;
     /// Of the picture's side to the network's.
     const LARGE: f64 = 16.0;
     static SAID: AtomicBool = AtomicBool::new(false);
     let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
     let wide = width.max(height) / width.min(height);
     let network = input.shape.width as f64 / input.shape.height as f64;
-    let large = width.min(height) / input.shape.width as f64;
-    if (wide >= WIDE * network.max(1.0 / network) || large >= LARGE) && !SAID.swap(true, Ordering::Relaxed) {
+    let shorter = width.min(height);
+    let (wide, large) =
+        (wide >= WIDE * network.max(1.0 / network), shorter >= LARGE * input.shape.width as f64);
+    if shorter >= SMALL && (wide || large) && !SAID.swap(true, Ordering::Relaxed) {
         output::note(&format!(
             "{} is {width}x{height}, taken for a face as it is; --detect looks for the faces in a picture",
             shown(path)
