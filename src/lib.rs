@@ -45,13 +45,15 @@
 //! [`model`] is the file format, [`op`] the operators, [`Plan`] every decision made before running, [`verify`] a
 //! backend against the oracle, [`mod@bench`] the plan's choices for a CPU against measurements, [`tune`] a GPU's tiles,
 //! measured. The backends are private: a [`Device`] selects one, the oracle in naive loops among them. [`cuda`] is what a
-//! caller with a GPU of its own needs; `image` (a feature of this name) decodes and fits image files.
+//! caller with a GPU of its own needs; `image` (a feature of this name) decodes and fits image files; `face` (likewise) finds
+//! faces in pictures and cuts them out.
 //!
 //! # Features
 //!
-//! On by default: `cuda`, the CUDA backend. Off by default: `image`, as above; `ndarray`, images from arrays and scores as
+//! On by default: `cuda`, the CUDA backend. Off by default: `image` and `face`, as above; `ndarray`, images from arrays and scores as
 //! arrays; `serde`, `Serialize` for predictions, shapes, branches and kinds of errors; `log`, plans and captured graphs in
-//! the application's log; `capi`, the C interface; `onnx`, model files from ONNX files; `cli`, the command line, which brings `image` and `onnx`.
+//! the application's log; `capi`, the C interface; `onnx`, model files from ONNX files; `cli`, the command line, which brings
+//! `face`, `image` and `onnx`.
 
 #![warn(missing_docs)]
 

@@ -25,7 +25,7 @@ const MOST_BATCH: usize = 8;
 /// what is large there is most often a pattern. What is far smaller than [`LEAST_FACE`] is left to the look behind.
 const MOST_CLOSE: f64 = 0.3;
 /// The least score of a closer look, of which there are many for a picture.
-const CLOSE_SCORE: f32 = 0.75;
+const CLOSE_SCORE: f32 = 0.8;
 
 /// How a [`Detector`] is made.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Picture;
+use super::{Picture, rgb_bytes, zeroed};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How the pixels of a [`Frame`] lie in memory, a byte a value.
@@ -128,6 +128,21 @@ impl<'a> Frame<'a> {
     /// Rows.
     pub fn height(&self) -> usize {
         self.height
+    }
+
+    /// A copy as RGB.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Memory`] where it does not fit in memory.
+    pub fn to_picture(&self) -> Result<Picture> {
+        let side = |pixels: usize| pixels as u32; // at most 2^24
+        let (width, height) = (side(self.width), side(self.height));
+        let mut pixels: Vec<u8> = zeroed(rgb_bytes(width, height), "picture")?;
+        for (y, row) in pixels.chunks_exact_mut(3 * self.width).enumerate() {
+            self.write_row(y, 0..self.width, row);
+        }
+        Picture::from_rgb(width, height, pixels)
     }
 
     /// Writes the columns of a row, three bytes (R, G, B) a pixel. Row and columns lie in the frame.

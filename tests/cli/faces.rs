@@ -150,6 +150,40 @@ fn rows_have_the_columns_that_scripts_read() {
     );
 }
 
+#[test]
+fn drawings_are_pictures_of_their_own_that_replace_no_input() {
+    let folder = tempdir().expect("a folder");
+    let (sub, input) = (folder.path().join("sub"), folder.path().join("group.png"));
+    fs::create_dir(&sub).expect("a folder");
+    fs::copy(group(), &input).expect("a copy");
+    fs::copy(group(), sub.join("group.png")).expect("a copy");
+    let before = fs::read(&input).expect("the input");
+    let call =
+        call!("predict", &*MODEL, "--detect", folder.path(), "--draw", folder.path(), "--device", "cpu");
+    assert_eq!(call.lines().len(), 18);
+    assert_eq!(fs::read(&input).expect("the input"), before);
+    assert_eq!(crate::harness::names(folder.path()), ["group-2.png", "group-3.png", "group.png", "sub"]);
+    let drawn = ["group-2.png", "group-3.png"]
+        .map(|name| image::open(folder.path().join(name), &Limits::default()).expect("a picture"));
+    // Enlarged until its text can be read, and the same for the same picture.
+    assert_eq!((drawn[0].width(), drawn[0].height()), (960, 600));
+    assert_eq!(drawn[0], drawn[1]);
+    let original = image::open(&input, &Limits::default()).expect("a picture");
+    let at = |picture: &image::Picture, x: u32, y: u32| {
+        let at = 3 * (y * picture.width() + x) as usize;
+        [0, 1, 2].map(|c| picture.pixels()[at + c])
+    };
+    // The frame of the face that begins about 134, 14, and the ground at a place where there is nothing.
+    let line = (265..=271).any(|x| at(&drawn[0], x, 100) == [255, 220, 0]);
+    assert!(line, "no frame around the face");
+    assert_eq!(at(&drawn[0], 2, 2), at(&original, 1, 1));
+
+    let stream = y4m("W64 H48 F25:1 Cmono", &[vec![128; 64 * 48], vec![128; 64 * 48]]);
+    let frames = tempdir().expect("a folder");
+    piped(&stream, &["--draw", frames.path().to_str().expect("UTF-8")]).lines();
+    assert_eq!(crate::harness::names(frames.path()), ["frame-000000.png", "frame-000001.png"]);
+}
+
 /// Y4M of these frames, each a picture's luma.
 fn y4m(header: &str, frames: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = format!("YUV4MPEG2 {header}\n").into_bytes();
@@ -277,6 +311,36 @@ fn a_photograph_taken_for_a_face_earns_one_warning() {
     let call = call!("predict", &*MODEL, group(), &copy, "--device", "cpu");
     let warnings = call.stderr.lines().filter(|line| line.contains("--detect")).count();
     assert_eq!((call.lines().len(), warnings), (2, 1), "{}", call.stderr);
+}
+
+#[test]
+fn the_page_on_the_command_line_has_the_lines_that_it_writes() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md")).expect("the page");
+    let examples: Vec<Value> = page
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.trim()).ok())
+        .filter(|line: &Value| line.get("image").is_some())
+        .collect();
+    let folder = tempdir().expect("a folder");
+    let ground = folder.path().join("ground.png");
+    png(&ground, 64, 48, &[90; 64 * 48 * 3]);
+    let missing = folder.path().join("missing.jpg");
+    let whole = call!("predict", &*MODEL, group(), "--json", "--device", "cpu").json();
+    let detected =
+        call!("predict", &*MODEL, "--detect", group(), &ground, &missing, "--json", "--device", "cpu");
+    let detected = detected.fails_with_results(1);
+    let frame = y4m("W64 H48 F25:1 Cmono", &[vec![128; 64 * 48]]);
+    let frames = piped(&frame, &["--json"]).json();
+    let written = [&whole[0], &detected[0], &detected[9], &detected[10], &frames[0]];
+    assert_eq!(examples.len(), written.len(), "{examples:?}");
+    for (example, written) in examples.iter().zip(written) {
+        assert_eq!(keys(example), keys(written), "{example}");
+        for key in ["face", "emotion", "au"] {
+            if example[key].is_object() {
+                assert_eq!(keys(&example[key]), keys(&written[key]), "{example}");
+            }
+        }
+    }
 }
 
 /// Writes an RGB picture.

@@ -10,8 +10,11 @@
 //! only so many pictures wait in memory, however long a video is and however slow one of them is.
 
 mod boxes;
+mod canvas;
 mod csv;
+mod draw;
 mod feed;
+mod layout;
 mod take;
 mod track;
 mod video;
@@ -23,11 +26,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use awsnet::face::{Detector, DetectorOptions};
-use awsnet::image::{FaceBox, Fit};
+use awsnet::image::{FaceBox, Fit, Picture};
 use awsnet::{EngineOptions, Model, Session};
 
 use self::boxes::Boxes;
 use self::csv::{Columns, Csv};
+use self::draw::Drawings;
 use self::feed::{Feed, Item};
 use self::take::{Faces, Taker, Takings};
 use self::track::Tracker;
@@ -113,6 +117,10 @@ pub struct Args {
     #[arg(long, value_name = "COLUMNS", num_args = 0..=1, require_equals = true, default_missing_value = "py-feat")]
     csv: Option<Columns>,
 
+    /// Write the pictures with what is said of each face on them into this folder, as PNG
+    #[arg(long, value_name = "DIR")]
+    draw: Option<PathBuf>,
+
     #[command(flatten)]
     options: RunOptions,
 }
@@ -129,7 +137,7 @@ const MIN_FACE: f32 = 24.0;
 struct Done {
     file: usize,
     frame: Option<(u64, Option<f64>)>,
-    faces: Takings,
+    taken: Result<Takings, String>,
 }
 
 pub fn main(args: &Args) -> Outcome {
@@ -175,7 +183,9 @@ pub fn main(args: &Args) -> Outcome {
     if let Some(header) = header {
         results.line(&header)?;
     }
-    let writer = Writer { results, form, failures: 0 };
+    let drawings = args.draw.as_ref().map(|folder| Drawings::new(folder, &found)).transpose()?;
+    let draws = drawings.is_some();
+    let writer = Writer { results, form, failures: 0, drawings, panels: Vec::new() };
     quiet_workers();
     let fed = AtomicUsize::new(0);
     let outcome = std::thread::scope(|scope| {
@@ -184,7 +194,7 @@ pub fn main(args: &Args) -> Outcome {
             let (item_sender, item_receiver) = sync_channel(2);
             let (sender, receiver) = sync_channel(room);
             let detector = detector.as_ref().map(Detector::session).transpose()?;
-            let mut taker = Taker { faces: &faces, input: &input, detector };
+            let mut taker = Taker { faces: &faces, input: &input, detector, draws };
             let found = &found;
             // Ends early where the receiver is gone.
             let worker =
@@ -257,13 +267,13 @@ fn quiet_workers() {
 
 fn work(taker: &mut Taker, found: &[Found], item: Item) -> Done {
     match item {
-        Item::File { file } => Done { file, frame: None, faces: taker.file(&found[file]) },
+        Item::File { file } => Done { file, frame: None, taken: taker.file(&found[file]) },
         Item::Frame { file, number, time, raw } => {
-            let faces = raw.frame().and_then(|frame| taker.frame(&frame));
-            let faces = faces.map_err(|e| format!("{}: frame {number}: {e}", shown(&found[file].path)));
-            Done { file, frame: Some((number, time)), faces }
+            let taken = raw.frame().and_then(|frame| taker.frame(&frame));
+            let taken = taken.map_err(|e| format!("{}: frame {number}: {e}", shown(&found[file].path)));
+            Done { file, frame: Some((number, time)), taken }
         }
-        Item::Failed { file, error } => Done { file, frame: None, faces: Err(error) },
+        Item::Failed { file, error } => Done { file, frame: None, taken: Err(error) },
     }
 }
 
@@ -271,6 +281,8 @@ fn work(taker: &mut Taker, found: &[Found], item: Item) -> Done {
 enum Entry<'a> {
     Face(Place<'a>, Option<Numbered>),
     NoFace(Place<'a>),
+    /// Behind its faces.
+    Picture(Place<'a>, Picture),
     Error(Place<'a>, String),
 }
 
@@ -304,7 +316,7 @@ fn consume(
             }
         };
         let last = done.is_none() || output::interrupted();
-        if let Some(Done { file, frame, faces: taken }) = done {
+        if let Some(Done { file, frame, taken }) = done {
             let place = Place { file: &found[file], frame };
             if frame.is_none() {
                 bar.inc(1);
@@ -312,8 +324,10 @@ fn consume(
             }
             match taken {
                 Err(error) => waiting.push(Entry::Error(place, error)),
-                Ok(taken) if taken.is_empty() => waiting.push(Entry::NoFace(place)),
-                Ok(taken) => {
+                Ok(Takings { faces: taken, picture }) => {
+                    if taken.is_empty() {
+                        waiting.push(Entry::NoFace(place));
+                    }
                     let found: Vec<_> = taken.iter().filter_map(|taken| taken.face).collect();
                     if tracker.0 != file {
                         tracker = (file, Tracker::default());
@@ -329,6 +343,7 @@ fn consume(
                         faces += 1;
                         waiting.push(Entry::Face(place, numbered));
                     }
+                    waiting.extend(picture.map(|picture| Entry::Picture(place, picture)));
                 }
             }
         }
@@ -379,6 +394,7 @@ fn run(
             match entry {
                 Entry::Error(place, error) => writer.error(place, &error)?,
                 Entry::NoFace(place) => writer.no_face(place)?,
+                Entry::Picture(place, picture) => writer.picture(place, &picture)?,
                 Entry::Face(place, face) => {
                     left -= 1;
                     if let Some(prediction) = predicted.next() {

@@ -31,18 +31,24 @@ pub struct Taken {
     pub pixels: Vec<f32>,
 }
 
-/// A file's faces, which may be none, or why it could not be read.
-pub type Takings = Result<Vec<Taken>, String>;
+/// The faces of a picture, which may be none.
+pub struct Takings {
+    pub faces: Vec<Taken>,
+    /// Where it is to be drawn on.
+    pub picture: Option<Picture>,
+}
 
 /// What a thread needs to take faces out of pictures.
 pub struct Taker<'a> {
     pub faces: &'a Faces,
     pub input: &'a Input,
     pub detector: Option<DetectorSession>,
+    /// Whether pictures are wanted behind their faces.
+    pub draws: bool,
 }
 
 impl Taker<'_> {
-    pub fn file(&mut self, file: &Found) -> Takings {
+    pub fn file(&mut self, file: &Found) -> Result<Takings, String> {
         if let Some(error) = &file.error {
             return Err(error.clone());
         }
@@ -58,9 +64,11 @@ impl Taker<'_> {
         let picture = picture.map_err(of_file)?;
         if let Faces::Listed(boxes) = self.faces {
             let faces = boxes.of(&file.path, &picture)?;
-            return self.cut_all(&Frame::from(&picture), &faces).map_err(of_file);
+            let faces = self.cut_all(&Frame::from(&picture), &faces).map_err(of_file)?;
+            return Ok(Takings { faces, picture: self.draws.then_some(picture) });
         }
-        self.picture(&file.path, &picture).map_err(of_file)
+        let faces = self.picture(&file.path, &picture).map_err(of_file)?;
+        Ok(Takings { faces, picture: self.draws.then_some(picture) })
     }
 
     fn picture(&mut self, path: &Path, picture: &Picture) -> awsnet::Result<Vec<Taken>> {
@@ -82,14 +90,18 @@ impl Taker<'_> {
                 let face = face.map(|face| Face::new(bounds(face)));
                 Ok(vec![Taken { face, pixels: self.normalised(&fitted)? }])
             }
-            Faces::Listed(_) | Faces::Detected => self.frame(&Frame::from(picture)),
+            Faces::Listed(_) | Faces::Detected => {
+                let faces = self.detect(&Frame::from(picture))?;
+                self.cut_all(&Frame::from(picture), &faces)
+            }
         }
     }
 
     /// The faces that the detector finds in a frame, from left to right.
-    pub fn frame(&mut self, frame: &Frame) -> awsnet::Result<Vec<Taken>> {
+    pub fn frame(&mut self, frame: &Frame) -> awsnet::Result<Takings> {
         let faces = self.detect(frame)?;
-        self.cut_all(frame, &faces)
+        let picture = self.draws.then(|| frame.to_picture()).transpose()?;
+        Ok(Takings { faces: self.cut_all(frame, &faces)?, picture })
     }
 
     fn cut_all(&self, frame: &Frame, faces: &[Face]) -> awsnet::Result<Vec<Taken>> {

@@ -1,11 +1,13 @@
 //! What is said of each face: a line of text, of JSON, or a row of CSV.
 
 use awsnet::face::{Face, Points};
+use awsnet::image::Picture;
 use awsnet::model::HeadKind;
 use awsnet::{HeadPrediction, Prediction};
 use serde::Serialize;
 
 use super::csv::Csv;
+use super::draw::{Drawings, Panel};
 use crate::failure::{Failure, Outcome, one_line, shown};
 use crate::files::Found;
 use crate::output::{self, Results};
@@ -45,6 +47,9 @@ pub struct Writer {
     pub results: Results,
     pub form: Form,
     pub failures: usize,
+    pub drawings: Option<Drawings>,
+    /// Of the picture whose faces are being written.
+    pub panels: Vec<Panel>,
 }
 
 /// A line of JSON; docs/cli.md describes it.
@@ -124,6 +129,9 @@ impl Writer {
         face: Option<Numbered>,
         prediction: &Prediction,
     ) -> Result<(), Failure> {
+        if self.drawings.is_some() {
+            self.panels.push(Panel::new(face, prediction));
+        }
         let path = place.path();
         match &mut self.form {
             Form::Json => {
@@ -136,6 +144,14 @@ impl Writer {
                 let line = format!("{}  {}", start(place, face, *name_width), heads.join("  "));
                 self.results.line(line.trim_end())
             }
+        }
+    }
+
+    /// The picture whose faces have been written.
+    pub fn picture(&mut self, place: Place, picture: &Picture) -> Outcome {
+        match &mut self.drawings {
+            Some(drawings) => drawings.write(place, picture, &std::mem::take(&mut self.panels)),
+            None => Ok(()),
         }
     }
 
