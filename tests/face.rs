@@ -46,7 +46,7 @@ fn row(face: &Face) -> [f32; 17] {
 fn faces_are_those_that_the_original_network_finds() {
     let golden = golden();
     let golden = SafeTensors::deserialize(&golden).unwrap();
-    let (group, whole) = (group(), DetectorOptions::new());
+    let (group, whole) = (group(), DetectorOptions::new().min_score(0.5));
     let rows: Vec<&[u8]> = group.pixels().chunks(3 * 480).map(|row| &row[..3 * 120]).collect();
     let tall = Picture::from_rgb(120, 300, rows.concat()).unwrap();
     let ground = Picture::from_rgb(300, 200, [96, 104, 112].repeat(300 * 200)).unwrap();

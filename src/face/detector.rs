@@ -39,7 +39,7 @@ pub struct DetectorOptions {
 
 impl Default for DetectorOptions {
     fn default() -> Self {
-        DetectorOptions { min_score: 0.5, min_face: 0.0, device: Device::Cpu, engine: EngineOptions::new() }
+        DetectorOptions { min_score: 0.6, min_face: 0.0, device: Device::Cpu, engine: EngineOptions::new() }
     }
 }
 
@@ -49,7 +49,7 @@ impl DetectorOptions {
         DetectorOptions::default()
     }
 
-    /// Faces that the detector is less sure of are left out; from 0 to 1, 0.5 by default.
+    /// Faces that the detector is less sure of are left out; from 0 to 1, 0.6 by default.
     pub fn min_score(mut self, score: f32) -> Self {
         self.min_score = score;
         self

@@ -1,11 +1,10 @@
 //! `--draw DIR`: the pictures with what is said of each face on them, for people who would rather look.
 //!
 //! A small picture is enlarged until text beside a face can be read. Each face has a frame, and beside it a panel: the
-//! likeliest classes, the active units and the first values, each with a bar as long as it is likely.
+//! likeliest classes and units, those that are active in a stronger colour, and the first values, each with a bar as long as
+//! it is likely.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use awsnet::face::Bounds;
@@ -18,21 +17,25 @@ use super::layout::place;
 use super::write::{Numbered, Place};
 use crate::failure::{Failure, one_line, shown};
 use crate::files::Found;
+use crate::output::OutputFile;
 
 /// A side that is shorter is enlarged.
 const LEAST_SIDE: usize = 480;
+/// Unless the longer side were longer than this.
+const MOST_SIDE: usize = 4096;
 /// Of the height of the picture, that of a line of text; and its bounds in pixels.
 const TEXT: i64 = 36;
 const TEXT_HEIGHTS: (i64, i64) = (16, 48);
 /// Lines of a head in a panel.
 const CLASSES: usize = 2;
-const UNITS: usize = 8;
+const UNITS: usize = 6;
 const VALUES: usize = 4;
 
 const WHITE: Colour = [255; 3];
 const GROUND: Colour = [16, 20, 24];
 const BAR_CLASSES: Colour = [0, 130, 200];
-const BAR_UNITS: Colour = [190, 95, 0];
+const BAR_ACTIVE: Colour = [200, 100, 0];
+const BAR_UNITS: Colour = [90, 80, 70];
 const FRAME: Colour = [255, 220, 0];
 
 /// A line of a panel.
@@ -53,9 +56,10 @@ impl Panel {
     pub fn new(face: Option<Numbered>, prediction: &Prediction) -> Self {
         let mut lines = Vec::new();
         for head in prediction.heads() {
-            let mut scores: Vec<Score> = match head.kind {
-                HeadKind::Units => head.active().collect(),
-                _ => head.scores().collect(),
+            let mut scores: Vec<Score> = head.scores().collect();
+            let active: Vec<&str> = match head.kind {
+                HeadKind::Units => head.active().map(|unit| unit.label).collect(),
+                _ => Vec::new(),
             };
             if head.kind != HeadKind::Values {
                 scores.sort_by(|a, b| b.probability.total_cmp(&a.probability));
@@ -66,7 +70,10 @@ impl Panel {
                 _ => (VALUES, GROUND),
             };
             let text = |score: &Score| format!("{} {:.2}", one_line(score.label), score.probability);
-            let line = |score: &Score| Line { text: text(score), bar: score.probability, colour };
+            let line = |score: &Score| {
+                let colour = if active.contains(&score.label) { BAR_ACTIVE } else { colour };
+                Line { text: text(score), bar: score.probability, colour }
+            };
             lines.extend(scores.iter().take(count).map(line));
         }
         Panel { face: face.map(|numbered| numbered.face.bounds), lines }
@@ -94,19 +101,18 @@ impl Drawings {
     pub fn write(&mut self, at: Place, picture: &Picture, panels: &[Panel]) -> Result<(), Failure> {
         let canvas = drawn(picture, panels);
         let path = self.path(at);
-        let unwritable = |e: &dyn std::fmt::Display| {
-            Failure::failed(format!("{}: expected a file that can be written, found {e}", shown(&path)))
-        };
-        let file = File::create(&path).map_err(|e| unwritable(&e))?;
+        let file = OutputFile::create(&path, &[])?;
         let (width, height) = (canvas.width() as u32, canvas.height() as u32);
-        let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_compression(png::Compression::Fast);
         let written = encoder.write_header().and_then(|mut writer| {
             writer.write_image_data(canvas.pixels())?;
             writer.finish()
         });
-        written.map_err(|e| unwritable(&e))
+        written.map_err(|e| Failure::failed(format!("{}: expected a picture, found {e}", shown(&path))))?;
+        file.write(&bytes)
     }
 
     /// The name of the picture, with the number of the frame, and a number where it is taken.
@@ -130,7 +136,7 @@ impl Drawings {
 
 fn drawn(picture: &Picture, panels: &[Panel]) -> Canvas {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let enlarged = LEAST_SIDE.div_ceil(width.min(height)).min(16);
+    let enlarged = LEAST_SIDE.div_ceil(width.min(height)).min(MOST_SIDE / width.max(height)).max(1);
     let mut canvas = Canvas::of(picture, enlarged, 0, 0);
     let (width, height) = (canvas.width() as i64, canvas.height() as i64);
     let text = (width.min(height) / TEXT).clamp(TEXT_HEIGHTS.0, TEXT_HEIGHTS.1);
@@ -139,11 +145,13 @@ fn drawn(picture: &Picture, panels: &[Panel]) -> Canvas {
     let faces: Vec<Rect> = panels
         .iter()
         .map(|panel| {
+            // A box may be anywhere; its frame is drawn on the picture and just beside it.
+            let (wide, high) = (2 * width, 2 * height);
             panel.face.map_or(Rect { x: 0, y: 0, width, height }, |b| Rect {
-                x: (b.x * scale) as i64,
-                y: (b.y * scale) as i64,
-                width: (b.width * scale) as i64,
-                height: (b.height * scale) as i64,
+                x: ((b.x * scale) as i64).clamp(-wide, wide),
+                y: ((b.y * scale) as i64).clamp(-high, high),
+                width: ((b.width * scale) as i64).clamp(0, 2 * wide),
+                height: ((b.height * scale) as i64).clamp(0, 2 * high),
             })
         })
         .collect();

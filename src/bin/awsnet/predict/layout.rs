@@ -47,7 +47,7 @@ mod tests {
             ("at the left", &[rect(150, 10, 50, 50)], &[(110, 10)]),
             ("below", &[rect(20, 10, 170, 50)], &[(20, 60)]),
             ("above", &[rect(20, 50, 170, 50)], &[(20, 30)]),
-            ("not on another face", &[rect(60, 10, 50, 50), rect(112, 10, 50, 50)], &[(20, 10), (160, 10)]),
+            ("not on another face", &[rect(60, 10, 50, 50), rect(112, 10, 50, 50)], &[(20, 10), (112, 60)]),
             ("moved into the picture", &[rect(10, 90, 50, 50)], &[(60, 80)]),
         ];
         for (name, faces, expected) in cases {

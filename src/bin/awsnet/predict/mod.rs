@@ -64,13 +64,9 @@ pub struct Args {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// Find the faces
-    #[arg(long, conflicts_with_all = ["face", "boxes"])]
-    detect: bool,
-
-    /// Find them with the detector in this file, instead of the one in the program
-    #[arg(long, value_name = "FILE", requires = "detect")]
-    detector: Option<PathBuf>,
+    /// Find the faces, by the detector in the program, or by --detect=FILE with one of BlazeFace's kind
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with_all = ["face", "boxes"])]
+    detect: Option<Option<PathBuf>>,
 
     /// The smallest faces to look for, in pixels of their width; smaller ones take longer [default: 24, in videos a tenth of
     /// the longer side]
@@ -78,7 +74,7 @@ pub struct Args {
     min_face: Option<f32>,
 
     /// How sure the detector must be, from 0 to 1
-    #[arg(long, value_name = "P", default_value_t = 0.5, requires = "detect")]
+    #[arg(long, value_name = "P", default_value_t = 0.6, requires = "detect")]
     min_score: f32,
 
     /// Where the faces are: CSV or lines of JSON with image, x, y, w, h
@@ -144,14 +140,14 @@ pub fn main(args: &Args) -> Outcome {
     let model = args.model.load()?;
     let found = files::find(&args.paths);
     let streams = found.iter().filter(|file| feed::is_stream(file)).count();
-    if streams > 0 && !args.detect {
+    if streams > 0 && args.detect.is_none() {
         let stream = found.iter().find(|file| feed::is_stream(file)).map(|file| shown(&file.path));
         let stream = stream.unwrap_or_default();
         return Err(Failure::usage(format!("{stream}: expected --detect, which videos need, found none")));
     }
     let faces = match &args.boxes {
         Some(file) => Faces::Listed(Boxes::load(file)?),
-        None if args.detect => Faces::Detected,
+        None if args.detect.is_some() => Faces::Detected,
         None => Faces::Whole(args.face, args.fit),
     };
     let searches = !matches!(faces, Faces::Whole(..));
@@ -238,15 +234,13 @@ fn form(args: &Args, model: &Model, found: &[Found]) -> (Form, Option<String>) {
 }
 
 fn detector(args: &Args, streams: bool, threads: usize) -> Result<Option<Detector>, Failure> {
-    if !args.detect {
-        return Ok(None);
-    }
+    let Some(file) = &args.detect else { return Ok(None) };
     let by_default = if streams { 0.0 } else { MIN_FACE };
     let options = DetectorOptions::new()
         .min_score(args.min_score)
         .min_face(args.min_face.unwrap_or(by_default))
         .engine(EngineOptions::new().threads(threads));
-    Ok(Some(match &args.detector {
+    Ok(Some(match file {
         Some(file) => Detector::with_model(Model::load(file)?, &options)?,
         None => Detector::new(&options)?,
     }))
