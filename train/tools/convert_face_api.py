@@ -6,13 +6,14 @@
 The package is MIT licensed; its notice goes into the file's `about`. It was trained on photographs, by the author of
 face-api.js. The weights are stored as bytes with one scale and one minimum a tensor; they come out as f32.
 
-The network (src/faceFeatureExtractor in the package): 112x112 RGB, minus a mean colour, divided by 255; four dense blocks
-of four separable convolutions each (the very first is a plain one), each block at half the size of the one before:
+The network (src/faceFeatureExtractor in the package): 112x112 RGB, minus a mean colour, divided by 255; four dense
+blocks of four separable convolutions each (the very first is a plain one), each block at half the size of the one
+before:
 
     y0 = relu(c0(x));  s1 = c1(y0) + y0;  s2 = c2(relu(s1)) + s1;  y = relu(c3(relu(s2)) + s2)
 
-then the average of each channel and one linear layer. Convolutions of stride 2 pad at the bottom and at the right alone,
-as TensorFlow's "same" does where the size is even.
+then the average of each channel and one linear layer. Convolutions of stride 2 pad at the bottom and at the right
+alone, as TensorFlow's "same" does where the size is even.
 """
 
 import argparse
