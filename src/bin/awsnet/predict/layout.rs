@@ -42,7 +42,8 @@ mod tests {
     #[test]
     fn a_panel_stands_where_there_is_room() {
         // A picture of 200x100, panels of 40x20.
-        let cases: [(&str, &[Rect], &[(i64, i64)]); 6] = [
+        type Case<'a> = (&'a str, &'a [Rect], &'a [(i64, i64)]);
+        let cases: [Case; 6] = [
             ("at the right", &[rect(10, 10, 50, 50)], &[(60, 10)]),
             ("at the left", &[rect(150, 10, 50, 50)], &[(110, 10)]),
             ("below", &[rect(20, 10, 170, 50)], &[(20, 60)]),
