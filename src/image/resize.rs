@@ -43,6 +43,7 @@ impl Region {
 }
 
 /// A square in pixels of a picture, which may cross its borders. The side is above 0; all three are finite and below 2^26.
+#[cfg_attr(not(feature = "face"), allow(dead_code, reason = "faces are cut out by it"))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Square {
     pub x: f64,
@@ -66,6 +67,7 @@ pub(super) fn resize(picture: &Picture, region: Region, width: u32, height: u32)
 
 /// The square at the given size, as if the frame lay on a black plane: what Pillow's `resize(size, Image.BILINEAR, box)`
 /// gives for the picture extended by black. Neither `width` nor `height` is 0.
+#[cfg_attr(not(feature = "face"), allow(dead_code, reason = "faces are cut out by it"))]
 pub(crate) fn resize_square(frame: &Frame, square: Square, width: u32, height: u32) -> Result<Picture> {
     let axis = |from: f64, inputs: usize, outputs: u32| Axis {
         first: 0,
@@ -79,6 +81,7 @@ pub(crate) fn resize_square(frame: &Frame, square: Square, width: u32, height: u
 }
 
 /// What lies beyond the inputs.
+#[cfg_attr(not(feature = "face"), allow(dead_code, reason = "faces are cut out by it"))]
 #[derive(Clone, Copy, PartialEq)]
 enum Beyond {
     /// Windows end there.
