@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     faces.add_argument("--size", type=int, default=64, help="pixels a side")
     faces.add_argument("--identities", type=identities, default=range(600), help="FIRST:LAST, LAST not included")
     faces.add_argument("--annotation", choices=ANNOTATIONS, default="full")
+    faces.add_argument("--zoom", type=float, default=1.0, help="1: the head fills the picture; less: room around it")
 
     training = commands.add_parser("fit", help="train a network; resumes where it was stopped")
     training.add_argument("--config", type=Path, required=True)
@@ -78,6 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
                 arguments.size,
                 arguments.identities,
                 arguments.annotation,
+                arguments.zoom,
             )
         case "fit":
             fit(read_config(arguments.config))

@@ -1,6 +1,7 @@
 """The renderer and the folders it fills."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from awsnet_train.faces.actions import AUS, EMOTIONS, FAINTEST, OPPOSED, PROTOTY
 from awsnet_train.faces.head import head
 from awsnet_train.faces.person import person
 from awsnet_train.faces.rasterise import rasterise
-from awsnet_train.faces.render import WRINKLES, Scene, render, scene
+from awsnet_train.faces.render import WRINKLES, Scene, blurred, render, scene, through_jpeg
 from awsnet_train.faces.write import annotated, faces, write_faces
 
 
@@ -119,6 +120,51 @@ def test_a_folder_holds_images_and_a_line_for_each(tmp_path):
         assert set(line["au"]) == set(AUS)
     with pytest.raises(FileExistsError, match="is not empty"):
         write_faces(tmp_path / "new", 1, seed=1, size=40, identities=range(1), annotation="full")
+
+
+def test_a_mouth_at_rest_is_fainter_than_the_faintest_au():
+    """What an identity's mouth does by itself must not look like an AU that its label denies."""
+    for identity in range(300):
+        for shape, weight in person(identity).resting.items():
+            least = min(FAINTEST * shapes[shape] for shapes in SHAPES.values() if shapes.get(shape, 0) >= 0.5)
+            assert 0 <= weight < least, (identity, shape)
+
+
+@pytest.mark.parametrize("what", [
+    {"glasses": True},
+    {"beard": 1.0, "moustache": True},
+    {"beard": 1.0, "moustache": False},
+    {"brow_height": 7.48},
+])  # fmt: skip
+def test_what_a_person_wears_can_be_seen(what):
+    plain = replace(person(4), glasses=False, beard=0.0, brow_height=7.42)
+    before, after = (render(who, {}, Scene(), 64).astype(int) for who in (plain, replace(plain, **what)))
+    assert (np.abs(after - before).max(2) > 12).sum() >= 20
+
+
+def test_a_blur_keeps_the_mean_and_spreads_a_point():
+    image = np.zeros((21, 21, 3))
+    image[10, 10] = 100.0
+    soft = blurred(image, 1.5)
+    np.testing.assert_allclose(soft.sum((0, 1)), 100.0, rtol=1e-4)
+    columns = np.arange(21) - 10
+    np.testing.assert_allclose((soft[:, :, 0].sum(0) * columns**2).sum() / 100, 1.5**2, rtol=0.05)
+    np.testing.assert_allclose(blurred(np.full((9, 9, 3), 7.0), 2.0), 7.0)
+
+
+def test_a_worse_jpeg_file_loses_more():
+    picture = render(person(4), {}, Scene(noise=4.0), 64)
+    losses = [np.abs(through_jpeg(picture, quality).astype(int) - picture).mean() for quality in (95, 60, 20)]
+    assert losses == sorted(losses)
+    assert losses[0] < losses[2]
+
+
+def test_less_zoom_leaves_room_around_the_head():
+    near, far = (next(faces(1, seed=5, size=64, identities=range(9), zoom=zoom)) for zoom in (1.0, 0.5))
+    assert near.label == far.label
+    assert not np.array_equal(near.pixels, far.pixels)
+    edges = np.concatenate([far.pixels[0], far.pixels[:, 0], far.pixels[:, -1]]).astype(int)
+    assert np.abs(np.diff(edges, axis=0)).mean() < 12  # background alone
 
 
 def test_a_scene_keeps_the_face_in_the_picture():

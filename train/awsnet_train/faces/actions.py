@@ -10,6 +10,7 @@ import numpy as np
 
 EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 FAINTEST = 0.4
+TALKING = 0.25  # of the neutral faces have their lips parted
 
 
 def both(name: str, weight: float) -> dict[str, float]:
@@ -91,6 +92,8 @@ def expression(emotion: str, random: np.random.Generator, noise: float = 0.04) -
         opposed = any(frozenset((au, other)) in OPPOSED for other in active)
         if random.random() < noise and au not in active and not opposed:
             active[au] = random.uniform(FAINTEST, 0.7)
+    if emotion == "neutral" and random.random() < TALKING and "AU17" not in active and "AU23" not in active:
+        active.setdefault("AU25", random.uniform(FAINTEST, 0.8))
     if not {"AU16", "AU26"}.isdisjoint(active):  # a jaw that drops and a lower lip that is drawn down part the lips
         active.setdefault("AU25", random.uniform(FAINTEST, 0.7))
     return {au: float(np.clip(active[au], FAINTEST, 1)) if au in active else 0.0 for au in AUS}

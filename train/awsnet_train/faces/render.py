@@ -6,6 +6,7 @@ position on the average head at rest, so that it moves with the skin.
 """
 
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,10 @@ class Scene:
     warmth: float = 0.0  # of the light, -1 to 1
     gaze: tuple[float, float] = (0.0, 0.0)  # left, up, in radii of the eyeball
     background: tuple[tuple[float, float, float], tuple[float, float, float]] = ((96, 104, 112), (60, 66, 74))
+    blur: float = 0.0  # of the lens, in parts of the picture, standard deviation
     noise: float = 0.0  # of a pixel, standard deviation
+    gamma: float = 1.0  # of the camera
+    jpeg: int = 0  # quality of the file that the picture went through; 0: none
     seed: int = 0  # of that noise and of the grain of the skin
 
 
@@ -78,13 +82,16 @@ def scene(random: np.random.Generator) -> Scene:
         roll=clipped(0.05, 0.15),
         zoom=float(random.uniform(0.92, 1.12)),
         shift=(clipped(0.02, 0.05), clipped(0.02, 0.05)),
-        light=(clipped(0.45, 0.9), 0.35 + clipped(0.25, 0.5), 0.9),
-        ambient=float(random.uniform(0.35, 0.6)),
+        light=(clipped(0.6, 1.4), 0.35 + clipped(0.3, 0.7), 0.9),
+        ambient=float(random.uniform(0.25, 0.65)),
         warmth=clipped(0.4, 1.0),
         gaze=(clipped(0.1, 0.25), clipped(0.05, 0.12)),
         background=(colour(), colour()),
         noise=float(random.uniform(0, 5)),
         seed=int(random.integers(2**31)),
+        blur=float(random.uniform(0.002, 0.010)) if random.random() < 0.4 else 0.0,
+        gamma=float(np.exp(clipped(0.2, 0.4))),
+        jpeg=int(random.integers(40, 95)) if random.random() < 0.5 else 0,
     )
 
 
@@ -140,10 +147,23 @@ def skin_colour(who: Person, intensity: dict[str, float], rest: Floats, lips: Fl
     lash = eyelids * step(y - 7.285, 0.03)
     colour *= (1 - 0.6 * lash - 0.2 * (eyelids - lash))[:, None]
 
-    arch = 7.53 + who.brow_lift - 0.55 * np.square(x - 0.30)
+    arch = who.brow_height - who.brow_arch * np.square(x - 0.30)
     ends = step(x - 0.10, 0.05) * step(0.54 - x, 0.10)
     brow = np.exp(-((np.abs(y - arch) / (who.brow_thickness * (1.25 - x))) ** 3)) * ends * front
-    colour += (0.9 * brow)[:, None] * (0.75 * who.hair - colour)
+    colour += (who.brow_density * brow)[:, None] * (0.75 * who.hair - colour)
+
+    if who.beard > 0:
+        edge = 6.50 + 0.9 * np.maximum(x - 0.28, 0)  # rises towards the ears
+        jaw = step(edge - y, 0.12) * step(y - 5.9, 0.1)
+        lip = step(y - 6.68, 0.05) * step(6.90 - y, 0.08) * step(0.33 - x, 0.08) if who.moustache else 0.0
+        beard = np.maximum(jaw, lip) * front * (1 - lips)
+        colour += (0.85 * who.beard * beard)[:, None] * (0.8 * who.hair - colour)
+    if who.glasses:
+        from_eye = ((np.abs(x - 0.31) / 0.25) ** 3 + (np.abs(y - 7.28) / 0.17) ** 3) ** (1 / 3)
+        bridge = bell(y - 7.33, 0.018) * step(0.07 - x, 0.02)
+        temple = bell(y - 7.33, 0.018) * step(x - 0.55, 0.02) * step(z - 0.2, 0.1)
+        frame = np.maximum(np.maximum(bell(from_eye - 1, 0.11) * front, bridge * front), temple)
+        colour += (0.9 * frame)[:, None] * (np.array([30, 28, 30], np.float32) - colour)
 
     if not who.bald:
         above = step(y - who.hairline + 0.35 * np.square(x) - 0.1 * bell(x - 0.5, 0.15), 0.08)
@@ -178,11 +198,31 @@ def backdrop(where: Scene, size: int, random: np.random.Generator) -> Floats:
     return top + (bottom - top) * down + np.asarray(blotches)[:, :, None]
 
 
+def blurred(image: Floats, deviation: float) -> Floats:
+    """Convolved with a Gaussian of this deviation in pixels; the edges are repeated."""
+    reach = int(np.ceil(3 * deviation))
+    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / deviation))
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        padding = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
+        padded, length = np.pad(image, padding, mode="edge"), image.shape[axis]
+        image = sum(w * padded.take(range(i, i + length), axis) for i, w in enumerate(kernel))
+    return image
+
+
+def through_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """What is left of an image that was written as a JPEG file of this quality."""
+    file = BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    with Image.open(file) as read:
+        return np.asarray(read.convert("RGB"))
+
+
 def render(who: Person, intensity: dict[str, float], where: Scene, size: int) -> NDArray[np.uint8]:
     """An image, [size, size, 3]. `intensity` holds the AUs that are active, 0 to 1."""
     mesh = head()
     random = np.random.default_rng(where.seed)
-    shapes: dict[str, float] = {}
+    shapes = dict(who.resting)
     for au, value in intensity.items():
         for shape, weight in SHAPES[au].items():
             shapes[shape] = shapes.get(shape, 0.0) + weight * value
@@ -232,5 +272,9 @@ def render(who: Person, intensity: dict[str, float], where: Scene, size: int) ->
     image = backdrop(where, pixels, random).reshape(-1, 3)
     image[pixel] = colour
     fine = image.reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3)
-    coarse = fine.mean((1, 3)) + where.noise * random.standard_normal((size, size, 3), np.float32)
-    return np.clip(np.round(coarse), 0, 255).astype(np.uint8)
+    coarse = 255 * np.clip(fine.mean((1, 3)) / 255, 0, 1) ** where.gamma
+    if where.blur > 0:
+        coarse = blurred(coarse, where.blur * size)
+    coarse += where.noise * random.standard_normal((size, size, 3), np.float32)
+    taken = np.clip(np.round(coarse), 0, 255).astype(np.uint8)
+    return through_jpeg(taken, where.jpeg) if where.jpeg else taken

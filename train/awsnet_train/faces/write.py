@@ -10,7 +10,7 @@ the key `au`, or single AUs of it. Image i of a folder depends on seed, i, the r
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,17 @@ def annotated(label: dict[str, Any], annotation: str, index: int, random: np.ran
     return told
 
 
-def faces(count: int, seed: int, size: int, identities: range, annotation: str = "full") -> Iterator[Face]:
+def faces(
+    count: int, seed: int, size: int, identities: range, annotation: str = "full", zoom: float = 1.0
+) -> Iterator[Face]:
+    """zoom: 1 fills the picture with the head; less leaves room around it, as in a photograph."""
     for index in range(count):
         random = np.random.default_rng([seed, index])
         identity = int(random.integers(identities.start, identities.stop))
         emotion = EMOTIONS[random.integers(len(EMOTIONS))]
         intensity = expression(emotion, random)
-        pixels = render(person(identity), intensity, scene(random), size)
+        where = scene(random)
+        pixels = render(person(identity), intensity, replace(where, zoom=where.zoom * zoom), size)
         label = {
             "identity": identity,
             "emotion": emotion,
@@ -58,13 +62,15 @@ def faces(count: int, seed: int, size: int, identities: range, annotation: str =
         yield Face(pixels, annotated(label, annotation, index, random))
 
 
-def write_faces(out: Path, count: int, seed: int, size: int, identities: range, annotation: str) -> None:
+def write_faces(
+    out: Path, count: int, seed: int, size: int, identities: range, annotation: str, zoom: float = 1.0
+) -> None:
     """Writes `count` faces and their labels into the folder `out`, which must be new or empty."""
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out}: is not empty")
     (out / "images").mkdir(parents=True)
     with (out / LABELS).open("w") as labels:
-        drawn = faces(count, seed, size, identities, annotation)
+        drawn = faces(count, seed, size, identities, annotation, zoom)
         for index, face in enumerate(tqdm(drawn, total=count, desc="faces", unit="face")):
             name = f"images/{index:06}.png"
             Image.fromarray(face.pixels).save(out / name)
