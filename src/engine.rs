@@ -121,29 +121,29 @@ impl Engine {
     /// have, more than 1024 threads, processors that cannot be had, where threads run and begin beside a pool or an executor;
     /// a GPU that is not there, does not have the memory or refuses to work.
     pub fn new(mut plan: Plan, options: &EngineOptions) -> Result<Self> {
+        let Some(planned) = plan.take_backend() else {
+            return Err(Error::new(ErrorKind::Plan, "plan", "a plan with its weights", "one without"));
+        };
         if let Target::Cpu(isa) = plan.target()
             && !isa.is_available()
         {
             let expected = format!("a processor with {isa}, for which the plan was made");
             return Err(Error::new(ErrorKind::Device, "cpu", expected, "one without"));
         }
-        let backend = match plan.take_backend() {
-            Some(BackendPlan::Reference(model)) => Backend::Reference(Arc::new(*model)),
-            Some(BackendPlan::Cpu(cpu)) => {
+        let backend = match planned {
+            BackendPlan::Reference(model) => Backend::Reference(Arc::new(*model)),
+            BackendPlan::Cpu(cpu) => {
                 let threads = Threads::new(&options.threads, plan.nodes(), cpu.pass, cpu.isa)?;
                 Backend::Cpu(Arc::new(cpu), threads)
             }
             #[cfg(feature = "cuda")]
-            Some(BackendPlan::Cuda(plan)) => {
+            BackendPlan::Cuda(plan) => {
                 Backend::Cuda { engine: Arc::new(CudaEngine::new(*plan)?), graphs: options.graphs }
             }
             #[cfg(not(feature = "cuda"))]
-            Some(BackendPlan::Cuda(_)) => {
+            BackendPlan::Cuda(_) => {
                 let expected = "awsnet with the feature `cuda`";
                 return Err(Error::new(ErrorKind::Device, "cuda", expected, "a build without it"));
-            }
-            None => {
-                return Err(Error::new(ErrorKind::Plan, "plan", "a plan with its weights", "one without"));
             }
         };
         Ok(Engine { plan: Arc::new(plan), backend })

@@ -61,6 +61,9 @@ pub fn cut(frame: &Frame, face: &Face, input: &Input) -> Result<Picture> {
     }
 }
 
+/// Pixels of a frame for a pixel of the input, at most.
+const MOST_SCALE: f64 = 1024.0;
+
 fn wrong(expected: impl Into<String>, found: impl Into<String>) -> Error {
     Error::new(ErrorKind::Input, "face", expected.into(), found.into())
 }
@@ -127,8 +130,10 @@ impl Similarity {
             from_mean[0] - (a[0] * to_mean[0] - a[1] * to_mean[1]),
             from_mean[1] - (a[0] * to_mean[1] + a[1] * to_mean[0]),
         ];
-        // No points, one point, or points that are the same, give no number.
-        let sane = a.iter().chain(&b).all(|v| v.abs() <= f64::from(MOST)) && pairs.len() > 1;
+        // No points, one point, or points that are the same, give no number; a face has few pixels for one of the input.
+        let sane = a.iter().all(|v| v.abs() <= MOST_SCALE)
+            && b.iter().all(|v| v.abs() <= f64::from(MOST))
+            && pairs.len() > 1;
         sane.then_some(Similarity { a, b })
     }
 
@@ -159,16 +164,21 @@ impl Similarity {
         let at = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
         for (to, (x, y)) in out.chunks_exact_mut(3).zip(at) {
             let [x, y] = self.place(f64::from(x) + 0.5, f64::from(y) + 0.5);
-            let (mut sums, mut total) = ([0.0; 3], 0.0);
+            let mut sums = [0.0; 3];
             let taps = |centre: f64| {
                 let (first, end) =
                     ((centre - reach - 0.5).ceil() as i64, (centre + reach - 0.5).floor() as i64 + 1);
                 (first..end).map(move |i| (i, 1.0 - (i as f64 + 0.5 - centre).abs() / reach))
             };
-            for (row, weight_y) in taps(y) {
-                for (column, weight_x) in taps(x) {
+            // What lies outside counts, as black.
+            let weights = |centre: f64| taps(centre).map(|(_, weight)| weight).sum::<f64>();
+            let total = weights(x) * weights(y);
+            let within = |taps: &(i64, f64), range: &std::ops::Range<usize>| {
+                usize::try_from(taps.0).is_ok_and(|at| range.contains(&at))
+            };
+            for (row, weight_y) in taps(y).filter(|tap| within(tap, &rows)) {
+                for (column, weight_x) in taps(x).filter(|tap| within(tap, &columns)) {
                     let weight = weight_y * weight_x;
-                    total += weight;
                     let (Ok(row), Ok(column)) = (usize::try_from(row), usize::try_from(column)) else {
                         continue;
                     };
