@@ -51,6 +51,16 @@ fn every_face_of_a_picture_is_a_result_of_its_own() {
 }
 
 #[test]
+fn a_head_with_the_name_of_another_key_is_refused_where_there_are_both() {
+    let model = "tests/golden/one_branch.model.safetensors";
+    let call = call!("predict", model, "--detect", "--json", group(), "--device", "cpu");
+    assert!(call.fails(2).contains("`face`"), "{}", call.stderr);
+    assert_eq!(call!("predict", model, "--detect", "--csv", group(), "--device", "cpu").lines().len(), 10);
+    let whole = call!("predict", model, "--json", group(), "--box", "0,0,90,90", "--device", "cpu").json();
+    assert_eq!(keys(&whole[0]), ["face", "image", "schema"]);
+}
+
+#[test]
 fn a_picture_without_a_face_says_so() {
     let folder = tempdir().expect("a folder");
     let ground = folder.path().join("ground.png");

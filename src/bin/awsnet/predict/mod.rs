@@ -155,6 +155,12 @@ pub fn main(args: &Args) -> Outcome {
         true => args.batch,
         false => args.batch.min(u32::try_from(found.len()).unwrap_or(u32::MAX).max(1)),
     };
+    let taken =
+        model.heads().iter().map(|head| head.name()).find(|name| ["face", "frame", "time"].contains(name));
+    if let Some(name) = taken.filter(|_| searches && args.json) {
+        let expected = "expected no head of the name of another key of these lines";
+        return Err(Failure::usage(format!("--json: {expected}, found `{name}`; --csv has it")));
+    }
     let (form, header) = form(args, &model, &found);
     if searches && model.input().face.is_none() {
         let path = shown(&args.model.path);

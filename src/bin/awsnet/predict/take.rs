@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use awsnet::face::{self, Bounds, DetectorSession, Face};
+use awsnet::face::{self, DetectorSession, Face};
 use awsnet::image::{self, FaceBox, Fit, Frame, Limits, Picture};
 use awsnet::model::Input;
 
@@ -81,14 +81,7 @@ impl Taker<'_> {
                 let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
                 let (width, height) = (side(self.input.shape.width), side(self.input.shape.height));
                 let fitted = image::prepare(picture, *face, *fit, width, height)?;
-                let bounds = |f: FaceBox| Bounds {
-                    x: f.x as f32,
-                    y: f.y as f32,
-                    width: f.width as f32,
-                    height: f.height as f32,
-                };
-                let face = face.map(|face| Face::new(bounds(face)));
-                Ok(vec![Taken { face, pixels: self.normalised(&fitted)? }])
+                Ok(vec![Taken { face: None, pixels: self.normalised(&fitted)? }])
             }
             Faces::Listed(_) | Faces::Detected => {
                 let faces = self.detect(&Frame::from(picture))?;
