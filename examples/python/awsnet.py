@@ -619,10 +619,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 scores = session.run(images)
             for i, path in enumerate(paths):
                 heads = {name: _told(head, scores[name].probabilities[i]) for name, head in engine.heads.items()}
-                print(json.dumps({"image": str(path), **heads}))
+                print(json.dumps({"schema": 1, "image": str(path), **heads}))
             for path, problem in failed:
                 exit_code = 1
-                print(json.dumps({"image": str(path), "error": problem}))
+                print(json.dumps({"schema": 1, "image": str(path), "error": problem}))
         return exit_code
     except Error as problem:
         print(problem, file=sys.stderr)
