@@ -6,7 +6,8 @@
 PyTorch in f16, channels_last, batch normalisation folded: eager, and eager replayed from a CUDA graph; with --compile,
 which takes minutes, torch.compile(max-autotune) replayed from a CUDA graph instead. awsnet in f16: a run queued on the
 same stream. Outputs are held against PyTorch in f32 first, and what is wrong is not timed. A time is the median between
-two events around one run, on a device that was idle; cold, a write of 512 MB before each run has evicted the L2.
+two events around one run that was queued while the device was busy: cold, right behind a write of 512 MB, which evicts
+the L2; warm, right behind the cold one.
 PyTorch's images are f16 and channels_last already, awsnet's are f32 and planar. The ways take turns, so that clocks and
 temperature are shared.
 
@@ -108,31 +109,36 @@ class Ways:
             self.notes.append(f"{way}: wrong, {found:.1e} of the logits' norm")
 
 
-def microseconds(run: Run, evicted: torch.Tensor | None, runs: int) -> list[float]:
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    times = []
+def microseconds(run: Run, evicted: torch.Tensor, runs: int) -> tuple[list[float], list[float]]:
+    """Times of a run with a cold L2, and of one right behind it.
+
+    Both are queued while the device still writes: the host's part of a launch shows where it is longer than that.
+    """
+    begin, between, end = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+    cold, warm = [], []
     for _ in range(runs):
-        if evicted is not None:
-            evicted.fill_(1)
-        torch.cuda.synchronize()
+        evicted.fill_(1)
         begin.record()
+        run()
+        between.record()
         run()
         end.record()
         end.synchronize()
-        times.append(begin.elapsed_time(end) * 1e3)
-    return times
+        cold.append(begin.elapsed_time(between) * 1e3)
+        warm.append(between.elapsed_time(end) * 1e3)
+    return cold, warm
 
 
 def time_all(ways: Ways, runs: int) -> dict[str, dict[str, float]]:
     evicted = torch.empty(EVICTION_BYTES, dtype=torch.uint8, device="cuda")
     times: dict = {way: {"warm_us": [], "cold_us": []} for way in ways.runs}
     for run in ways.runs.values():
-        microseconds(run, None, WARM_UP_RUNS)
+        microseconds(run, evicted, WARM_UP_RUNS)
     for _ in range(ROUNDS):
         for way, run in ways.runs.items():
-            microseconds(run, None, 2)
-            times[way]["warm_us"] += microseconds(run, None, runs // ROUNDS)
-            times[way]["cold_us"] += microseconds(run, evicted, runs // ROUNDS // 2)
+            cold, warm = microseconds(run, evicted, runs // ROUNDS)
+            times[way]["cold_us"] += cold
+            times[way]["warm_us"] += warm
     return {
         way: {state: round(statistics.median(values), 1) for state, values in of.items()} for way, of in times.items()
     }

@@ -89,7 +89,7 @@ part_bench() {
   local size file
   for size in 112 224; do
     file=$(model resnet18 $size) || return
-    "$awsnet" bench "$file" --device cuda:0 --precision f16 --batch 1,8,64 --json >"$record/host-$size.jsonl" || return
+    "$awsnet" bench "$file" --device cuda:0 --precision f16 --batch 1,8,64 --nodes --json >"$record/host-$size.jsonl" || return
     [ -z "$python" ] || "$python" library.py "$library" "$file" --times >"$record/device-$size.jsonl" || return
   done
   head -n 20 "$record"/*.jsonl
