@@ -70,9 +70,12 @@ impl<'a> RunOptions<'a> {
         self
     }
 
-    /// Where the run adds the time that each node takes, a value a node of the plan; CPU only.
+    /// Where the run adds the time that each node takes, a value a node of the plan; not of the reference.
     ///
-    /// For finding out where time goes: the nodes' times together exceed that of a run by a little.
+    /// For finding out where time goes: on a CPU the nodes' times together exceed that of a run by a little. On a GPU, where
+    /// a kernel begins while the one before it ends, a node's time is how much longer the network takes with it than
+    /// without it and all that follow, and the first one's holds the launch of the graph: the device computes the network
+    /// again up to each node, behind the run. The first such run captures graphs.
     pub fn times(mut self, times: &'a mut [Duration]) -> Self {
         self.times = Some(times);
         self
@@ -135,8 +138,8 @@ impl Session {
 
     /// As [`run`](Self::run), with a deadline, a flag that cancels, or the times of nodes.
     ///
-    /// Errors: as [`run`](Self::run); [`ErrorKind::Deadline`]; [`ErrorKind::Cancelled`]; another number of times than nodes, times on a backend
-    /// other than the CPU.
+    /// Errors: as [`run`](Self::run); [`ErrorKind::Deadline`]; [`ErrorKind::Cancelled`]; another number of times than nodes, times on the
+    /// reference.
     ///
     /// ```
     /// # fn run(session: &mut awsnet::Session, image: &[f32]) -> awsnet::Result<()> {
@@ -213,6 +216,9 @@ impl Session {
                 let is_u8 = stage(&images, count, self.plan.input().shape, session.staging()?);
                 Limits { deadline: None, ..limits }.check()?;
                 session.run(is_u8, count, limits.deadline, &mut self.predictions)?;
+                if let Some(times) = times {
+                    session.node_times(is_u8, count, times)?;
+                }
             }
             Running::Cpu(session) => {
                 if self.broken {
@@ -289,9 +295,9 @@ impl Session {
             let found = times.len().to_string();
             return Err(Error::new(ErrorKind::Input, "times", format!("{nodes}, one a node"), found));
         }
-        if !matches!(self.running, Running::Cpu(_)) {
+        if matches!(self.running, Running::Reference(_)) {
             let found = self.plan.target().to_string();
-            return Err(Error::new(ErrorKind::Input, "times of nodes", "a session on the CPU", found));
+            return Err(Error::new(ErrorKind::Input, "times of nodes", "a session on a CPU or a GPU", found));
         }
         Ok(())
     }

@@ -33,11 +33,20 @@ enum Key {
     Device(DeviceImages, DevicePredictions),
 }
 
+/// For the times of nodes: graphs of the first kernel, of the first two, and so on to all.
+#[derive(Debug)]
+struct Prefixes {
+    u8: bool,
+    images: usize,
+    graphs: Vec<Graph>,
+}
+
 /// One caller's part. Fields are dropped in order: graphs and stream before the memory they use.
 #[derive(Debug)]
 pub(crate) struct CudaSession {
     host_graphs: Vec<(Key, Graph)>,
     device_graphs: Vec<(Key, Graph)>,
+    prefix_graphs: Option<Prefixes>,
     stream: Stream,
     staging: PinnedMemory,
     results: PinnedMemory,
@@ -113,6 +122,7 @@ impl CudaSession {
             let mut session = CudaSession {
                 host_graphs: Vec::new(),
                 device_graphs: Vec::new(),
+                prefix_graphs: None,
                 stream,
                 staging,
                 results,
@@ -165,14 +175,20 @@ impl CudaSession {
         }
     }
 
-    /// Queues every kernel for `images`; the context is current.
+    /// Queues the first `nodes` kernels for `images`, all for `usize::MAX`; the context is current.
     ///
     /// # Safety
     ///
     /// The stream is one of the context; the addresses are there until the kernels are done.
-    unsafe fn queue_kernels(&self, images: usize, addresses: &Addresses, stream: CUstream) -> Result<()> {
+    unsafe fn queue_kernels(
+        &self,
+        images: usize,
+        addresses: &Addresses,
+        stream: CUstream,
+        nodes: usize,
+    ) -> Result<()> {
         let plan = &self.engine.plan;
-        for (index, node) in plan.nodes.iter().enumerate() {
+        for (index, node) in plan.nodes.iter().take(nodes).enumerate() {
             let (launch, params) = prepare(plan, node, images, addresses);
             let function = self.engine.function(&launch)?;
             let call = KernelCall {
@@ -215,7 +231,7 @@ impl CudaSession {
                 // any of it.
                 self.stream.capture(|| unsafe {
                     self.stream.upload(own.pixels, &self.staging.bytes()[..image_bytes])?;
-                    self.queue_kernels(*images, &addresses, self.stream.handle())?;
+                    self.queue_kernels(*images, &addresses, self.stream.handle(), usize::MAX)?;
                     let to = self.results.bytes().as_ptr().cast_mut();
                     self.stream.download(to, self.at(self.layout.results), result_bytes)
                 })
@@ -223,8 +239,9 @@ impl CudaSession {
             Key::Device(images, predictions) => {
                 let addresses = self.addresses(images, predictions);
                 // SAFETY: the session's own memory as above; the caller's by the contract of `enqueue`.
-                self.stream
-                    .capture(|| unsafe { self.queue_kernels(images.count, &addresses, self.stream.handle()) })
+                self.stream.capture(|| unsafe {
+                    self.queue_kernels(images.count, &addresses, self.stream.handle(), usize::MAX)
+                })
             }
         }
     }
@@ -338,7 +355,7 @@ impl CudaSession {
                 if is_capturing(context, stream)? {
                     // A graph cannot be launched into a capture; its kernels can.
                     let addresses = self.addresses(&images, predictions);
-                    return self.queue_kernels(images.count, &addresses, stream);
+                    return self.queue_kernels(images.count, &addresses, stream, usize::MAX);
                 }
                 let serves = |(key, _): &(Key, Graph)| match key {
                     Key::Device(other, others) => (*other, others) == (images, predictions),
@@ -435,6 +452,51 @@ impl CudaSession {
             }
             self.stream.synchronize()?;
             events.iter().map(|(begin, end)| end.milliseconds_since(begin)).collect()
+        })
+    }
+
+    /// How much longer the network takes with each node than without it and all that follow: times between events around
+    /// graphs of the first kernels, one more each. The images are those of the last run, which were `count`.
+    ///
+    /// The longest graph is queued first, so that the device is busy while the host queues the others; the first node's
+    /// time has a graph's launch in it.
+    pub(crate) fn node_times(&mut self, u8: bool, count: usize, times: &mut [Duration]) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        let (plan, context) = (&engine.plan, &engine.context);
+        let images = plan.sizes[plan.size_for(count)];
+        let nodes = plan.nodes.len();
+        context.scope(|| {
+            let fits = |prefixes: &Prefixes| (prefixes.u8, prefixes.images) == (u8, images);
+            if !self.prefix_graphs.as_ref().is_some_and(fits) {
+                let own = self.own_images(u8, images);
+                let addresses = self.addresses(&own, &DevicePredictions::default());
+                let graph = |first: usize| {
+                    // SAFETY: the session owns all the memory, and waits below.
+                    self.stream.capture(|| unsafe {
+                        self.queue_kernels(images, &addresses, self.stream.handle(), first)
+                    })
+                };
+                let graphs = (1..=nodes).map(graph).collect::<Result<_>>()?;
+                self.prefix_graphs = Some(Prefixes { u8, images, graphs });
+            }
+            let Some(prefixes) = &self.prefix_graphs else { return Ok(()) };
+            let mut events = Vec::with_capacity(nodes);
+            for graph in prefixes.graphs.last().into_iter().chain(prefixes.graphs.iter().rev()) {
+                let (begin, end) = (Event::new(context)?, Event::new(context)?);
+                begin.record(&self.stream)?;
+                // SAFETY: the stream is the session's own, and waited for below.
+                unsafe { graph.launch(self.stream.handle())? };
+                end.record(&self.stream)?;
+                events.push((begin, end));
+            }
+            self.stream.synchronize()?;
+            let mut before = 0.0;
+            for ((begin, end), time) in events[1..].iter().rev().zip(times) {
+                let milliseconds = end.milliseconds_since(begin)?;
+                *time += Duration::from_secs_f64(f64::from((milliseconds - before).max(0.0)) / 1e3);
+                before = milliseconds;
+            }
+            Ok(())
         })
     }
 

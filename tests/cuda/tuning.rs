@@ -1,4 +1,4 @@
-//! `awsnet tune` and the files it writes, by the emulator's clock, which counts work: what is measured is no GPU's speed,
+//! `awsnet tune` and the files it writes, and the times of nodes, by the emulator's clock, which counts work: what is measured is no GPU's speed,
 //! but the same on every machine.
 
 use std::path::{Path, PathBuf};
@@ -115,4 +115,30 @@ fn a_tuning_that_cannot_be_measured_or_read_is_one_line_of_error() {
     );
     let extended = failed(&awsnet(&on_gpu, &[CLOCK]));
     assert!(extended.contains("entry 0"), "a file that is not understood is not replaced: {extended}");
+}
+
+/// A launch is a microsecond of that clock, and its bytes come on top.
+#[test]
+fn a_nodes_time_is_what_the_network_takes_longer_with_it() {
+    if counters().is_none() {
+        return;
+    }
+    let Files { model, .. } = files("node-times");
+    let model = model.to_str().expect("a path");
+    for batch in ["1", "3"] {
+        let call =
+            ["bench", model, "--device", "cuda:0", "--batch", batch, "--runs", "5", "--nodes", "--json"];
+        let line: Value = serde_json::from_str(&done(&awsnet(&call, &[CLOCK]))).expect("JSON");
+        let nodes = line["nodes"].as_array().expect("nodes");
+        let plan = ["plan", model, "--device", "cuda:0", "--batch", batch, "--json"];
+        let plan: Value = serde_json::from_str(&done(&awsnet(&plan, &[]))).expect("JSON");
+        assert_eq!(nodes.len(), plan["nodes"].as_array().expect("nodes").len());
+        for node in nodes {
+            let us = node["median_us"].as_f64().expect("a number");
+            assert!((1.0..100.0).contains(&us), "{node}");
+        }
+    }
+    // Without a clock nobody is told a time.
+    let call = ["bench", model, "--device", "cuda:0", "--runs", "1", "--nodes"];
+    assert!(failed(&awsnet(&call, &[])).contains("cuEventElapsedTime"));
 }

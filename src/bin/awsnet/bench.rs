@@ -44,7 +44,8 @@ pub struct Args {
     #[arg(long)]
     start_up: bool,
 
-    /// The time of each node of the plan as well; CPU only
+    /// The time of each node of the plan as well; on a GPU how much longer the network takes with it than without it and
+    /// all that follow, by the device's events
     #[arg(long)]
     nodes: bool,
 
