@@ -39,7 +39,7 @@ impl Bound {
     /// stream.
     ///
     /// The device's primary context must be current in the calling thread, as it is where the CUDA runtime is in use;
-    /// where it is not, or another's is, the driver returns an error. A fault of a run is asynchronous: it shows to
+    /// where it is not, or another's is, a driver may return an error (580 takes the stream's). A fault of a run is asynchronous: it shows to
     /// whoever waits for the stream, and from then on in every call. A launch that returns
     /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) tells of a fault of work queued earlier.
     ///

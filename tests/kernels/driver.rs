@@ -4,7 +4,7 @@
 //! library itself, so that no other driver of the machine can slip in.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use awsnet::__tests::abi::{DevicePointer, Params};
 use awsnet::__tests::launch::Launch;
@@ -258,6 +258,7 @@ impl Stream {
     }
 
     pub fn launch<P: Params>(&self, launch: &Launch, params: &P) {
+        static LAUNCH: Mutex<()> = Mutex::new(());
         let calls = &self.driver.calls;
         let name = CString::new(launch.kernel.as_str()).expect("a kernel's name");
         let mut function = std::ptr::null_mut();
@@ -268,6 +269,8 @@ impl Stream {
         // SAFETY: the kernel's parameter is a `P`, copied by the call; the addresses in it are the caller's care.
         unsafe {
             self.driver.check((calls.cuModuleGetFunction)(&mut function, self.driver.module, name.as_ptr()));
+            // What one thread sets holds for the launches of all.
+            let _one_at_a_time = LAUNCH.lock().unwrap_or_else(PoisonError::into_inner);
             let shared = launch.shared_bytes as c_int;
             self.driver.check((calls.cuFuncSetAttribute)(function, MAX_DYNAMIC_SHARED_BYTES, shared));
             self.driver.check((calls.cuLaunchKernel)(
