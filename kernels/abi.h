@@ -8,8 +8,8 @@
 // - A pair of pointers is indexed by branch: 0 emotion, 1 au. The two branches have equal shapes. Of a network of one
 //   branch the second of every pair is null, and nothing of it is read, computed or written.
 // - A map is NHWC: element [n][h][w][c] stands at ((n * height + h) * width + w) * pitch + c, where the pitch is
-//   `channels` rounded up to AWSNET_VECTOR. The pad lanes between them are never read as values; whoever writes a
-//   map writes zeros there. Everything a pointer names starts at a multiple of 16 bytes.
+//   `channels` rounded up to AWSNET_VECTOR. The pad lanes between them are zeros: whoever writes a map writes them, and a
+//   GEMM multiplies them with weights of zero. Everything a pointer names starts at a multiple of 16 bytes.
 // - A position is one (n, h, w) of a map. A launch has fewer than 2^31 positions, and fewer than 2^31 vectors (positions
 //   * pitch / AWSNET_VECTOR), so that both are counted in 32 bits. Offsets in elements are 64-bit.
 // - f32 arrays "a channel" (bias, mix) have `pitch` entries; those of pad lanes are finite.
@@ -105,8 +105,8 @@ struct awsnet_image {
   float scale[4], shift[4];
 };
 
-// conv2d_stem. Packed weights: [channels][stem_k], where stem_k = kernel_h * kernel_w * image.channels rounded up to
-// 16, the index runs as [kernel_h][kernel_w][image channel], and the rest is zero.
+// conv2d_stem. Packed weights: [channels][kernel_h][kernel_w rounded up to 4][4 image channels], and what the kernel or
+// the image does not have is zero.
 struct awsnet_conv2d_stem_params {
   struct awsnet_epilogue epilogue;
   struct awsnet_image image;

@@ -9,44 +9,74 @@
 #include <device/pointwise.h>
 #include <variants.h>
 
-// Copies the shared A tile and the B tiles of both targets, one k tile a call.
+// Copies the shared A tile and the B tiles of both targets, a thread the same column of vectors of the same rows.
 template <class T, typename Element>
 struct DenseSource {
-  const awsnet_aws_unit_dense_params& p;
-  const int vectors;
-  int k_vector, weight_vector;  // of the next k tile of A and of B, this thread's column
+  WeightRows<T> weights;
+  SharedAddress place;  // of this thread's first vector, from the beginning of a stage
+  const uint8_t* au;
+  const uint8_t* map;   // which the next k tile's vector of this thread's column is of
+  int vector, vectors;  // that vector, and a map's; `vector` may lie beyond the au map
+  bool from_au;
+  int first[T::kRoundsA];  // the first vector of the row's position, -1 for none
 
-  DEVICE DenseSource(const awsnet_aws_unit_dense_params& params, int first_k_tile)
-      : p(params),
-        vectors(vectors_of(params.epilogue.channels)),
-        k_vector(first_k_tile * T::kRowVectors + static_cast<int>(threadIdx.x) % T::kRowVectors),
-        weight_vector(k_vector) {}
-
-  DEVICE void fill_weights(uint8_t* stage) {
-#pragma unroll
-    for (int t = 0; t < kPair; t++) {
-      fill_weight_tile<T, Element>(Stage<T, true>::b(stage, t), p.weight[t], p.epilogue.channels, kPair * vectors,
-                                   weight_vector);
-    }
-    weight_vector += T::kRowVectors;
-  }
-
-  DEVICE void fill_maps(uint8_t* stage) {
-    using S = Stage<T, true>;
-    const int column = threadIdx.x % T::kRowVectors;
-    const bool from_au = k_vector >= vectors;
-    const int channel = (from_au ? k_vector - vectors : k_vector) * kVector;
-    const int bytes = valid_lanes(p.epilogue.channels, channel) * static_cast<int>(sizeof(Element));
-    const Element* input = static_cast<const Element*>(from_au ? p.input[1] : p.input[0]);
+  DEVICE DenseSource(const awsnet_aws_unit_dense_params& p, int k_vector)
+      : weights(p.weight, p.epilogue.channels, kPair * vectors_of(p.epilogue.channels), k_vector),
+        place(swizzled_bytes<T::kRowVectors>(threadIdx.x / T::kRowVectors, threadIdx.x % T::kRowVectors)),
+        au(static_cast<const uint8_t*>(p.input[1])),
+        map(static_cast<const uint8_t*>(p.input[0])),
+        vector(k_vector),
+        vectors(vectors_of(p.epilogue.channels)),
+        from_au(false) {
 #pragma unroll
     for (int i = 0; i < T::kRoundsA; i++) {
       const int row = threadIdx.x / T::kRowVectors + i * T::kRowsAtOnce;
       const int64_t position = static_cast<int64_t>(blockIdx.x) * T::kM + row;
-      const bool inside = position < p.positions;
-      const int64_t offset = inside ? position * (vectors * kVector) + channel : 0;
-      cp_async_16(S::a(stage, 0) + swizzled_bytes<T::kRowVectors>(row, column), input + offset, inside ? bytes : 0);
+      first[i] = position < p.positions ? static_cast<int>(position) * vectors : -1;
     }
-    k_vector += T::kRowVectors;
+    leave_emotion();
+  }
+
+  // Round r of the next k tile: of the weights first, then of the maps.
+  DEVICE void fill_round(SharedAddress stage, int r) {
+    if (r < T::kRoundsB) {
+      weights.fill_round(stage + place, r);
+      return;
+    }
+    const int i = r - T::kRoundsB;
+    const bool inside = vector < vectors && first[i] >= 0;
+    const int64_t offset = inside ? static_cast<int64_t>(first[i] + vector) * kVectorBytes : 0;
+    cp_async_16(stage + place + i * T::kRoundBytes, map + offset, inside);
+  }
+
+  DEVICE void fill_weights(SharedAddress stage) {
+#pragma unroll
+    for (int r = 0; r < T::kRoundsB; r++) fill_round(stage, r);
+    weights.next_tile();
+  }
+
+  DEVICE void fill_maps(SharedAddress stage) {
+#pragma unroll
+    for (int i = 0; i < T::kRoundsA; i++) fill_round(stage, T::kRoundsB + i);
+    next_map_tile();
+  }
+
+  DEVICE void next_tile() {
+    weights.next_tile();
+    next_map_tile();
+  }
+
+ private:
+  DEVICE void next_map_tile() {
+    vector += T::kRowVectors;
+    leave_emotion();
+  }
+
+  DEVICE void leave_emotion() {
+    if (from_au || vector < vectors) return;
+    from_au = true;
+    vector -= vectors;
+    map = au;
   }
 };
 
@@ -54,15 +84,15 @@ template <class T, typename Element>
 DEVICE void aws_unit_dense(const awsnet_aws_unit_dense_params& p) {
   const int k_vectors = kPair * vectors_of(p.epilogue.channels);
   const KRange range = k_range_of_block((k_vectors + T::kRowVectors - 1) / T::kRowVectors);
-  DenseSource<T, Element> source(p, range.begin);
-  dual_gemm<T, true, Element>(source, range.end - range.begin, p.epilogue, p.positions, p.workspace, p.tickets);
+  const int column = static_cast<int>(threadIdx.x) % T::kRowVectors;
+  DenseSource<T, Element> source(p, range.begin * T::kRowVectors + column);
+  dual_gemm<T, Element>(source, range.end - range.begin, p.epilogue, p.positions, p.workspace, p.tickets);
 }
 
-#define DEFINE(name, element, m, n, k, stages, warps_m, warps_n, shared_bytes)                                  \
-  static_assert(dual_gemm_shared_bytes<Tile<m, n, k, stages, warps_m, warps_n, kPair>, true>() == shared_bytes, \
-                #name);                                                                                         \
-  AWSNET_KERNEL(aws_unit_dense_##name, awsnet_aws_unit_dense_params, 32 * warps_m * warps_n) {                  \
-    aws_unit_dense<Tile<m, n, k, stages, warps_m, warps_n, kPair>, element>(params);                            \
+#define DEFINE(name, element, m, n, k, stages, warps, shared_bytes)                              \
+  static_assert(Tile<m, n, k, stages, warps, kPair, true>::kSharedBytes == shared_bytes, #name); \
+  AWSNET_KERNEL(aws_unit_dense_##name, awsnet_aws_unit_dense_params, 32 * warps) {               \
+    aws_unit_dense<Tile<m, n, k, stages, warps, kPair, true>, element>(params);                  \
   }
 AWSNET_AWS_UNIT_DENSE_VARIANTS(DEFINE)
 

@@ -103,7 +103,7 @@ DEVICE void aws_unit_gate_mix(const awsnet_aws_unit_gate_mix_params& p) {
   for (int i = 0; i < kPair * kPair; i++) {
     load_vector(a[i], p.coefficients + (n * kPair * kPair + i) * pitch + at.channel);
   }
-  mix_branches(u, [&](int to, int from, int i) { return a[to * kPair + from][i]; });
+  mix_branches(u, a);
   const int lanes = valid_lanes(p.channels, at.channel);
 #pragma unroll
   for (int t = 0; t < kPair; t++) store_vector(static_cast<Element*>(p.output[t]) + offset, u[t], lanes);

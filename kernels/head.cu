@@ -23,11 +23,27 @@ DEVICE void head(const awsnet_head_params& p) {
   float* logits = pooled + (p.pooled ? pitch : 0);
 
   await_predecessor();
+  const int vectors = pitch / kVector;
   if (p.pooled) {
-    for (int c = threadIdx.x; c < p.channels; c += AWSNET_HEAD_THREADS) {
-      float sum = 0.0f;
-      for (int64_t i = 0; i < p.positions_per_image; i++) sum += to_f32(load_global(map + i * pitch + c));
-      pooled[c] = sum / static_cast<float>(p.positions_per_image);
+    // Eight vectors a warp, and of each every fourth position a lane.
+    for (int vector = warp * 8 + lane % 8; vector - lane % 8 < vectors; vector += kWarps * 8) {
+      float sum[kVector] = {};
+      if (vector < vectors) {
+#pragma unroll 4
+        for (int64_t i = lane / 8; i < p.positions_per_image; i += 4) {
+          float x[kVector];
+          load_vector(x, map + i * pitch + vector * kVector);
+#pragma unroll
+          for (int e = 0; e < kVector; e++) sum[e] += x[e];
+        }
+      }
+#pragma unroll
+      for (int e = 0; e < kVector; e++) {
+        sum[e] += shuffle_xor(sum[e], 8);
+        sum[e] += shuffle_xor(sum[e], 16);
+        const bool stores = lane < 8 && vector < vectors;
+        if (stores) pooled[vector * kVector + e] = sum[e] / static_cast<float>(p.positions_per_image);
+      }
     }
     sync_threads();  // the pooled features are there
   }
@@ -35,9 +51,19 @@ DEVICE void head(const awsnet_head_params& p) {
   for (int l = warp; l < labels; l += kWarps) {
     float sum = 0.0f;
     for (int64_t i = 0; i < rows; i++) {
-      for (int c = lane; c < p.channels; c += 32) {
-        const float feature = p.pooled ? pooled[c] : to_f32(load_global(map + i * pitch + c));
-        sum += load_global(head.weight + ((first + l) * rows + i) * pitch + c) * feature;
+      const float* weight = head.weight + ((first + l) * rows + i) * pitch;
+#pragma unroll 2
+      for (int c = lane * kVector; c < pitch; c += 32 * kVector) {
+        float w[kVector], x[kVector];
+        load_vector(w, weight + c);
+        if (p.pooled) {
+#pragma unroll
+          for (int e = 0; e < kVector; e++) x[e] = pooled[c + e];
+        } else {
+          load_vector(x, map + i * pitch + c);
+        }
+#pragma unroll
+        for (int e = 0; e < kVector; e++) sum += w[e] * x[e];
       }
     }
     sum = warp_sum(sum);

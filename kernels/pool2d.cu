@@ -38,33 +38,39 @@ DEVICE void pool2d(const awsnet_pool2d_params& p) {
   const Span columns = adaptive ? adaptive_span(ow, p.in_w, p.out_w)
                                 : window_span(static_cast<int>(ow), p.in_w, p.kernel_w, p.stride_w, p.pad_left,
                                               p.counted_left, p.counted_right);
-  const bool maximum = p.kind == AWSNET_POOL_MAX;
-  float z[kBranches][kVector];
+  const int first_h = rows.begin < 0 ? 0 : rows.begin, last_h = lesser(rows.end, p.in_h);
+  const int first_w = columns.begin < 0 ? 0 : columns.begin, last_w = lesser(columns.end, p.in_w);
+  const auto each = [&](auto take) {
+    for (int h = first_h; h < last_h; h++) {
+      const int64_t row = (static_cast<int64_t>(n) * p.in_h + h) * p.in_w;
+#pragma unroll 3  // a window of three has them all under way
+      for (int w = first_w; w < last_w; w++) {
 #pragma unroll
-  for (int t = 0; t < kBranches; t++)
-#pragma unroll
-    for (int i = 0; i < kVector; i++) z[t][i] = maximum ? -INFINITY : 0.0f;
-  for (int h = rows.begin; h < rows.end; h++) {
-    if (h < 0 || h >= p.in_h) continue;
-    for (int w = columns.begin; w < columns.end; w++) {
-      if (w < 0 || w >= p.in_w) continue;
-      const int64_t offset = ((static_cast<int64_t>(n) * p.in_h + h) * p.in_w + w) * pitch + at.channel;
-#pragma unroll
-      for (int t = 0; t < kBranches; t++) {
-        float x[kVector];
-        load_vector(x, static_cast<const Element*>(p.input[t]) + offset);
-#pragma unroll
-        for (int i = 0; i < kVector; i++) {
-          if (!maximum) {
-            z[t][i] += x[i];
-          } else if (x[i] > z[t][i] || x[i] != x[i]) {
-            z[t][i] = x[i];
-          }
+        for (int t = 0; t < kBranches; t++) {
+          take(t, read_vector(static_cast<const Element*>(p.input[t]) + (row + w) * pitch + at.channel));
         }
       }
     }
-  }
-  if (!maximum) {
+  };
+  float z[kBranches][kVector];
+  if (p.kind == AWSNET_POOL_MAX) {
+    Vector<Element> largest[kBranches];
+#pragma unroll
+    for (int t = 0; t < kBranches; t++) largest[t] = uniform_vector<Element>(-INFINITY);
+    each([&](int t, const Vector<Element>& x) { raise(largest[t], x); });
+#pragma unroll
+    for (int t = 0; t < kBranches; t++) widen(z[t], largest[t]);
+  } else {
+#pragma unroll
+    for (int t = 0; t < kBranches; t++)
+#pragma unroll
+      for (int i = 0; i < kVector; i++) z[t][i] = 0.0f;
+    each([&](int t, const Vector<Element>& vector) {
+      float x[kVector];
+      widen(x, vector);
+#pragma unroll
+      for (int i = 0; i < kVector; i++) z[t][i] += x[i];
+    });
     const float window = static_cast<float>(rows.counted) * static_cast<float>(columns.counted);
 #pragma unroll
     for (int t = 0; t < kBranches; t++)
@@ -74,8 +80,12 @@ DEVICE void pool2d(const awsnet_pool2d_params& p) {
   finish_vector<Element>(p.epilogue, at.position, at.channel, z);
 }
 
-#define DEFINE(element)                                                                               \
-  AWSNET_POINTWISE_KERNEL(pool2d_##element, awsnet_pool2d_params) { pool2d<element, kPair>(params); } \
-  AWSNET_POINTWISE_KERNEL(pool2d_##element##_alone, awsnet_pool2d_params) { pool2d<element, 1>(params); }
+// Five blocks share a multiprocessor: a window's loads take registers.
+#define DEFINE_FOR(kernel, element, branches) \
+  AWSNET_KERNEL_OF_BLOCKS(kernel, awsnet_pool2d_params, AWSNET_VECTOR_THREADS, 5) { pool2d<element, branches>(params); }
+#define DEFINE(element)                        \
+  DEFINE_FOR(pool2d_##element, element, kPair) \
+  DEFINE_FOR(pool2d_##element##_alone, element, 1)
 AWSNET_ELEMENTS(DEFINE)
+#undef DEFINE_FOR
 #undef DEFINE

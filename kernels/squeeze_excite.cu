@@ -119,12 +119,10 @@ DEVICE void squeeze_excite(const awsnet_squeeze_excite_params& p) {
   float* sums = p.workspace + image * p.parts * pitch_of(p.channels);
   await_predecessor();
   sum_positions<Element>(p, sums, shared);
-  fence_device();  // this thread's sums are visible before the ticket drawn below
-  sync_threads();  // so are those of the whole block
-  if (threadIdx.x == 0) *scratch = atomic_increment(p.tickets + image);
+  sync_threads();  // the ticket, drawn below, is that of all threads' sums
+  if (threadIdx.x == 0) *scratch = draw_ticket(p.tickets + image);
   sync_threads();  // the ticket is there for all, and nobody reads the partial sums any more: their memory is free
   if (*scratch != gridDim.x - 1) return;
-  fence_device();  // the other blocks' sums are read after the last ticket was drawn
   if (threadIdx.x == 0) store_global(p.tickets + image, 0u);  // ready for the next launch
   squeeze_and_excite<Element>(p, sums, shared);
 }

@@ -1,28 +1,28 @@
 // The table of kernel variants: the one place where types, tiles, stages, threads and shared memory are chosen.
 //
-// GEMM variants: X(name, element, tile_m, tile_n, tile_k, stages, warps_m, warps_n, shared_bytes)
+// GEMM variants: X(name, element, tile_m, tile_n, tile_k, stages, warps, shared_bytes)
 //   `name` is the kernel's symbol behind its op: conv2d_implicit_gemm_<name>, aws_unit_dense_<name>.
 //   `shared_bytes` is the dynamic shared memory of a launch; the kernel asserts it.
 // The limit is 99 KiB (101376 bytes), what sm_86, 89 and 120 grant a block.
 #pragma once
 
-#define AWSNET_CONV2D_IMPLICIT_GEMM_VARIANTS(X)     \
-  X(f16_128x64, f16, 128, 64, 32, 4, 4, 2, 98304)   \
-  X(f16_64x64, f16, 64, 64, 64, 3, 2, 2, 98304)     \
-  X(f16_64x32, f16, 64, 32, 64, 4, 2, 2, 98304)     \
-  X(f16_32x32, f16, 32, 32, 64, 4, 2, 2, 65536)     \
-  X(f16_16x64, f16, 16, 64, 64, 4, 1, 4, 81920)     \
-  X(bf16_128x64, bf16, 128, 64, 32, 4, 4, 2, 98304) \
-  X(bf16_64x64, bf16, 64, 64, 64, 3, 2, 2, 98304)   \
-  X(bf16_64x32, bf16, 64, 32, 64, 4, 2, 2, 98304)   \
-  X(bf16_32x32, bf16, 32, 32, 64, 4, 2, 2, 65536)   \
-  X(bf16_16x64, bf16, 16, 64, 64, 4, 1, 4, 81920)
+#define AWSNET_CONV2D_IMPLICIT_GEMM_VARIANTS(X)  \
+  X(f16_128x64, f16, 128, 64, 32, 4, 8, 98304)   \
+  X(f16_64x64, f16, 64, 64, 64, 3, 4, 98304)     \
+  X(f16_64x32, f16, 64, 32, 64, 4, 8, 98304)     \
+  X(f16_32x32, f16, 32, 32, 64, 4, 8, 65536)     \
+  X(f16_16x64, f16, 16, 64, 64, 4, 4, 81920)     \
+  X(bf16_128x64, bf16, 128, 64, 32, 4, 8, 98304) \
+  X(bf16_64x64, bf16, 64, 64, 64, 3, 4, 98304)   \
+  X(bf16_64x32, bf16, 64, 32, 64, 4, 8, 98304)   \
+  X(bf16_32x32, bf16, 32, 32, 64, 4, 8, 65536)   \
+  X(bf16_16x64, bf16, 16, 64, 64, 4, 4, 81920)
 
-#define AWSNET_AWS_UNIT_DENSE_VARIANTS(X)         \
-  X(f16_64x64, f16, 64, 64, 64, 3, 2, 2, 73728)   \
-  X(f16_16x64, f16, 16, 64, 64, 4, 1, 4, 73728)   \
-  X(bf16_64x64, bf16, 64, 64, 64, 3, 2, 2, 73728) \
-  X(bf16_16x64, bf16, 16, 64, 64, 4, 1, 4, 73728)
+#define AWSNET_AWS_UNIT_DENSE_VARIANTS(X)      \
+  X(f16_64x64, f16, 64, 64, 64, 3, 4, 73728)   \
+  X(f16_16x64, f16, 16, 64, 64, 4, 4, 73728)   \
+  X(bf16_64x64, bf16, 64, 64, 64, 3, 4, 73728) \
+  X(bf16_16x64, bf16, 16, 64, 64, 4, 4, 73728)
 
 // Variants of the direct convolution: X(name, element, positions, threads); a thread computes `positions` neighbouring
 // positions of one vector of channels.
@@ -52,8 +52,8 @@
 #define AWSNET_SQUEEZE_EXCITE_VECTORS 8
 #define AWSNET_SQUEEZE_EXCITE_GROUPS 4
 
-// conv2d_stem: a block computes a patch of output positions and 64 channels.
-#define AWSNET_STEM_PATCH_H 8
-#define AWSNET_STEM_PATCH_W 8
+// conv2d_stem: a block computes patches of output positions and 64 channels.
+#define AWSNET_STEM_PATCH_H 4
+#define AWSNET_STEM_PATCH_W 16
 #define AWSNET_STEM_CHANNELS 64
-#define AWSNET_STEM_THREADS 128
+#define AWSNET_STEM_THREADS 256

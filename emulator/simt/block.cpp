@@ -40,7 +40,7 @@ struct Copy {
 struct Lane : Thread {
   Fiber fiber;
   bool left = false;
-  bool unfenced = false;                        // it stored to global memory since its last fence
+  bool unordered = false;                       // it stored to global memory since its last barrier
   bool has_waited = false, has_let_in = false;  // griddepcontrol.wait, griddepcontrol.launch_dependents
   const char* waits_for = nullptr;              // "a barrier" or "a warp collective"
   Place waits_at = {nullptr, 0};
@@ -74,11 +74,10 @@ struct Launch {
   unsigned left = 0, at_barrier = 0;
   Place barrier_place = {nullptr, 0};
   uint8_t* shared = nullptr;
-  bool drew = false;  // it incremented a counter
 
   // Addresses for the race detector, which orders what is released before what acquires the same one.
   char* barrier_order = nullptr;  // of the block
-  char fence_order, end_order;
+  char ticket_order, end_order;
 
   uint64_t next_random() {  // xorshift64
     random ^= random << 13;
@@ -238,7 +237,6 @@ struct BlockMemory {
 };
 
 void run_block(Launch& l, BlockMemory& memory, Dim3 block) {
-  l.drew = false;
   l.left = l.at_barrier = l.ready_head = l.ready_count = 0;
   IF_TSAN(memory.lanes.push_back(std::move(l.lanes)));
   l.lanes = std::vector<Lane>(l.threads);
@@ -366,6 +364,7 @@ void barrier(Place place) {
   } else {
     l.at_barrier = 0;
     for (Lane& other : l.lanes) {
+      other.unordered = false;
       if (&other != lane) l.make_ready(&other);
     }
     if (schedule.seed != 0) step_aside();
@@ -453,34 +452,26 @@ void check_load(Place place, const void* pointer, size_t bytes) {
 
 void check_store(Place place, const void* pointer, size_t bytes) {
   check_global(place, pointer, bytes, "stores", true);
-  current()->unfenced = true;
+  current()->unordered = true;
   counters.bytes_stored += bytes;
 }
 
-// To the race detector, what a counter hands from block to block is what its thread knows at the increment: its own
-// stores and those that a barrier put before it, if all of them were fenced; and it reaches who fences after the
-// increment of its own block.
-void fence() {
-  current()->unfenced = false;
-  if (launch->drew) {
-    IF_TSAN(__tsan_acquire(&launch->fence_order));
-  }
-}
-
-uint32_t increment(Place place, uint32_t* counter) {
+// To the race detector, what a counter hands from block to block is what its thread knows when it draws: its own stores
+// and those that a barrier put before it, if that is all of the block's; and it reaches whoever draws later.
+uint32_t draw_ticket(Place place, uint32_t* counter) {
   check_global(place, counter, sizeof *counter, "increments", true);
-  launch->drew = true;
-  bool fenced = true;
-  for (const Lane& lane : launch->lanes) fenced = fenced && !lane.unfenced;
-  if (fenced) {
-    IF_TSAN(__tsan_release(&launch->fence_order));
+  bool ordered = true;
+  for (const Lane& lane : launch->lanes) ordered = ordered && (&lane == current() || !lane.unordered);
+  if (ordered) {
+    IF_TSAN(__tsan_release(&launch->ticket_order));
   }
+  IF_TSAN(__tsan_acquire(&launch->ticket_order));
   return (*counter)++;  // an OS thread runs all blocks of a launch: nothing comes between
 }
 
-void copy_start(Place place, void* target, const void* source, int bytes) {
+void copy_start(Place place, void* target, const void* source, bool there) {
   count_step(place);
-  if (bytes < 0 || bytes > 16) fault(place, Fault::kLaunchFailed, "an asynchronous copy of %d bytes", bytes);
+  const int bytes = there ? 16 : 0;
   check_shared(place, target, 16, 16);
   if (reinterpret_cast<uintptr_t>(source) % 16 != 0)
     fault(place, Fault::kMisalignedAddress, "copies from %p, no multiple of 16", source);

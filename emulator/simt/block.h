@@ -90,10 +90,9 @@ void check_store(Place place, const void* pointer, size_t bytes);
 void await_dependencies(Place place);
 void launch_dependents(Place place);
 
-void fence();
-uint32_t increment(Place place, uint32_t* counter);
+uint32_t draw_ticket(Place place, uint32_t* counter);
 
-void copy_start(Place place, void* target, const void* source, int bytes);
+void copy_start(Place place, void* target, const void* source, bool there);
 void copy_commit();
 void copy_wait(int pending);
 

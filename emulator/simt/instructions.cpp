@@ -116,6 +116,23 @@ void mma_m16n8k16(Place place, Element16 element, float (&d)[4], const uint32_t 
   warp_collective(place, element == Element16::kF16 ? do_mma<Element16::kF16> : do_mma<Element16::kBf16>, &arguments);
 }
 
+float max_nan(float a, float b) {
+  if (isnan(a) || isnan(b)) return bits_to_f32(0x7fffffff);
+  return a > b || (a == b && signbit(b)) ? a : b;
+}
+
+uint32_t max_nan_x2(Element16 element, uint32_t a, uint32_t b) {
+  uint32_t larger = 0;
+  for (int shift = 0; shift < 32; shift += 16) {
+    const uint16_t low_a = static_cast<uint16_t>(a >> shift), low_b = static_cast<uint16_t>(b >> shift);
+    const bool is_f16 = element == Element16::kF16;
+    const float value =
+        is_f16 ? max_nan(f16_to_f32(low_a), f16_to_f32(low_b)) : max_nan(bf16_to_f32(low_a), bf16_to_f32(low_b));
+    larger |= static_cast<uint32_t>(is_f16 ? f32_to_f16(value) : f32_to_bf16(value)) << shift;
+  }
+  return larger;
+}
+
 float f16_to_f32(uint16_t bits) { return f16_table.value[bits]; }
 
 uint16_t f32_to_f16(float value) {

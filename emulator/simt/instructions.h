@@ -27,6 +27,10 @@ inline float bits_to_f32(uint32_t bits) {
 inline float bf16_to_f32(uint16_t bits) { return bits_to_f32(static_cast<uint32_t>(bits) << 16); }
 float f16_to_f32(uint16_t bits);
 
+// The larger one, where +0 is larger than -0; the canonical NaN if either is a NaN.
+float max_nan(float a, float b);
+uint32_t max_nan_x2(Element16 element, uint32_t a, uint32_t b);
+
 // To nearest even; overflow gives an infinity, a NaN becomes the canonical one (0x7fff).
 uint16_t f32_to_f16(float value);
 uint16_t f32_to_bf16(float value);

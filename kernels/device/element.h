@@ -39,6 +39,7 @@ DEVICE void mma_m16n8k16(bf16, float (&d)[4], const uint32_t (&a)[4], uint32_t b
 }
 
 constexpr int kVector = AWSNET_VECTOR;
+constexpr int kVectorBytes = 2 * kVector;  // of a 16-bit type
 
 DEVICE int vectors_of(int channels) { return (channels + kVector - 1) / kVector; }
 DEVICE int pitch_of(int channels) { return vectors_of(channels) * kVector; }
@@ -60,14 +61,46 @@ union Vector {
 
 // Reads a whole vector; `source` is a multiple of 16 bytes.
 template <typename T>
-DEVICE void load_vector(float (&values)[kVector], const T* source) {
+DEVICE Vector<T> read_vector(const T* source) {
   Vector<T> vector;
 #pragma unroll
   for (int i = 0; i < Vector<T>::kWords; i++) {
     vector.words[i] = load_global(reinterpret_cast<const Bits128*>(source) + i);
   }
+  return vector;
+}
+
+template <typename T>
+DEVICE void widen(float (&values)[kVector], const Vector<T>& vector) {
 #pragma unroll
   for (int i = 0; i < kVector; i++) values[i] = to_f32(vector.lanes[i]);
+}
+
+template <typename T>
+DEVICE void load_vector(float (&values)[kVector], const T* source) {
+  widen(values, read_vector(source));
+}
+
+template <typename T>
+DEVICE Vector<T> uniform_vector(float value) {
+  Vector<T> vector;
+#pragma unroll
+  for (int i = 0; i < kVector; i++) vector.lanes[i] = from_f32<T>(value);
+  return vector;
+}
+
+// Every lane becomes the larger one of it and x's; a NaN wins.
+DEVICE uint32_t larger(f16, uint32_t a, uint32_t b) { return max_nan_f16x2(a, b); }
+DEVICE uint32_t larger(bf16, uint32_t a, uint32_t b) { return max_nan_bf16x2(a, b); }
+DEVICE uint32_t larger(f32, uint32_t a, uint32_t b) { return f32_to_bits(max_nan_f32(bits_to_f32(a), bits_to_f32(b))); }
+template <typename T>
+DEVICE void raise(Vector<T>& vector, const Vector<T>& x) {
+#pragma unroll
+  for (int i = 0; i < Vector<T>::kWords; i++)
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      vector.words[i].word[j] = larger(T{}, vector.words[i].word[j], x.words[i].word[j]);
+    }
 }
 
 // Writes `lanes` values and zeros behind them, a whole vector in all.

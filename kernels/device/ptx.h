@@ -15,6 +15,9 @@
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Params params)
 #define AWSNET_KERNEL(name, Params, threads) AWSNET_KERNEL_OF_BLOCKS(name, Params, threads, 1)
 
+struct alignas(8) Bits64 {
+  uint32_t word[2];
+};
 struct alignas(16) Bits128 {
   uint32_t word[4];
 };
@@ -25,17 +28,28 @@ DEVICE uint8_t* dynamic_shared() {
   return shared_bytes;
 }
 
-DEVICE uint32_t shared_address(const void* pointer) { return static_cast<uint32_t>(__cvta_generic_to_shared(pointer)); }
+// A place in the block's shared memory, for the instructions that take one.
+using SharedAddress = uint32_t;
+DEVICE SharedAddress shared_address(const void* pointer) {
+  return static_cast<SharedAddress>(__cvta_generic_to_shared(pointer));
+}
+
+// The same value, which the compiler keeps instead of computing it again.
+DEVICE uint32_t held(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
 
 // Barrier of all threads of the block; orders their shared and global accesses.
 DEVICE void sync_threads() { __syncthreads(); }
 
-// What this thread wrote before becomes visible to the device before what it writes after; and what it reads after is
-// no older than what it read before.
-DEVICE void fence_device() { __threadfence(); }
-
-// Adds one to a counter in global memory; returns the value before. Orders nothing.
-DEVICE uint32_t atomic_increment(uint32_t* counter) { return atomicAdd(counter, 1u); }
+// Adds one to a counter in global memory; returns the value before. What this thread wrote, and the block's threads before
+// the last barrier, is visible to whoever draws from the same counter later, and behind a barrier to that block.
+DEVICE uint32_t draw_ticket(uint32_t* counter) {
+  uint32_t before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+  return before;
+}
 
 // The value of lane `lane() ^ mask`. All 32 lanes take part.
 DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
@@ -84,10 +98,10 @@ DEVICE void store_global<Bits128>(Bits128* target, Bits128 value) {
   *reinterpret_cast<uint4*>(target) = make_uint4(value.word[0], value.word[1], value.word[2], value.word[3]);
 }
 
-// Starts a copy of `bytes` (0 to 16) bytes from global to shared memory and zeros behind them, 16 bytes in all. Both
-// addresses are multiples of 16, and with `bytes` 0 nothing is read.
-DEVICE void cp_async_16(void* target, const void* source, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)), "l"(source), "r"(bytes)
+// Starts a copy of 16 bytes from global to shared memory, of zeros where `there` is false: then nothing is read. Both
+// addresses are multiples of 16.
+DEVICE void cp_async_16(SharedAddress target, const void* source, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(there ? 16 : 0)
                : "memory");
 }
 
@@ -102,10 +116,10 @@ DEVICE void cp_async_wait() {
 
 // Four 8x8 matrices of 16-bit elements. Lane l names row l % 8 of matrix l / 8 (16 bytes, aligned); lane l receives of
 // matrix i the elements [l / 4][2 * (l % 4)] and the one behind it in fragment[i].
-DEVICE void ldmatrix_x4(uint32_t (&fragment)[4], const void* row) {
+DEVICE void ldmatrix_x4(uint32_t (&fragment)[4], SharedAddress row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 }
 
@@ -145,4 +159,23 @@ DEVICE uint16_t f32_to_bf16(float value) {
   uint16_t bits;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
   return bits;
+}
+
+// The larger one; a NaN if either is one. Of the 16-bit types two at once.
+DEVICE float max_nan_f32(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
+
+DEVICE uint32_t max_nan_f16x2(uint32_t a, uint32_t b) {
+  uint32_t larger;
+  asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
+}
+
+DEVICE uint32_t max_nan_bf16x2(uint32_t a, uint32_t b) {
+  uint32_t larger;
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
 }

@@ -5,9 +5,7 @@
 // vector's place within 128 bytes (8 vectors, all 32 banks) is exchanged by the row:
 //   8 vectors a row: vector ^ (row % 8)          4 vectors a row (two rows in 128 bytes): vector ^ (row / 2 % 4)
 #pragma once
-#include <device/ptx.h>
-
-constexpr int kVectorBytes = 16;
+#include <device/element.h>
 
 template <int kRowVectors>
 DEVICE int swizzled_bytes(int row, int vector) {

@@ -74,23 +74,17 @@ pub fn conv2d_stem_shared_bytes(p: &abi::Conv2dStemParams) -> usize {
     let pair = |h: i32, w: i32| [h as usize, w as usize];
     let (kernel, stride) = (pair(p.kernel_h, p.kernel_w), pair(p.stride_h, p.stride_w));
     let branches = p.epilogue.branches as usize;
-    variants::stem_shared_bytes(
-        branches,
-        kernel,
-        stride,
-        pair(p.dilation_h, p.dilation_w),
-        p.image.channels as usize,
-    )
+    variants::stem_shared_bytes(branches, kernel, stride, pair(p.dilation_h, p.dilation_w))
 }
 
 pub fn conv2d_stem(element: Element, p: &abi::Conv2dStemParams) -> Launch {
-    let patches = |out: i32, patch: usize| (out as usize).div_ceil(patch);
+    let along = |out: i32, patch: usize| (out as usize).div_ceil(patch);
+    let patches =
+        p.batch as usize * along(p.out_h, variants::STEM_PATCH_H) * along(p.out_w, variants::STEM_PATCH_W);
     Launch {
         kernel: kernel("conv2d_stem", element.name(), &p.epilogue),
         grid: [
-            p.batch as usize
-                * patches(p.out_h, variants::STEM_PATCH_H)
-                * patches(p.out_w, variants::STEM_PATCH_W),
+            patches.min(variants::STEM_BLOCKS),
             (p.epilogue.channels as usize).div_ceil(variants::STEM_CHANNELS),
             1,
         ],
@@ -159,7 +153,7 @@ pub fn aws_unit_gate_coefficients(p: &abi::AwsUnitGateCoefficientsParams) -> Lau
         kernel: "aws_unit_gate_coefficients".to_owned(),
         grid: [p.batch as usize, 1, 1],
         threads: variants::GATE_COEFFICIENTS_THREADS,
-        shared_bytes: p.squeezed as usize * size_of::<f32>(),
+        shared_bytes: variants::gate_coefficients_shared_bytes(p.squeezed as usize),
     }
 }
 

@@ -66,15 +66,19 @@ fn single(bits: u32) -> Right {
 pub fn all() -> Vec<Experiment> {
     let mut bits = Bits(1);
     let [f32_to_f16, f32_to_bf16] = from_f32();
+    let [max_nan_f32, max_nan_f16x2, max_nan_bf16x2] = max_nan(&mut bits);
     vec![
         f16_to_f32(),
         f32_to_f16,
         f32_to_bf16,
+        max_nan_f32,
+        max_nan_f16x2,
+        max_nan_bf16x2,
         arithmetic(&mut bits),
         shuffle_xor(&mut bits),
         global_memory(&mut bits),
-        atomic_increment(),
-        fence_device(&mut bits),
+        draw_ticket(),
+        draw_ticket_order(&mut bits),
         cp_async_16(&mut bits),
         cp_async_wait(&mut bits),
         ldmatrix("ldmatrix_x4_64", 4, &mut bits),
@@ -123,6 +127,46 @@ fn from_f32() -> [Experiment; 2] {
     [
         each("f32_to_f16", input.clone(), 2, input.len() / 4, to_f16),
         each("f32_to_bf16", input.clone(), 2, input.len() / 4, to_bf16),
+    ]
+}
+
+/// The larger of two numbers, +0 larger than -0, and a NaN where either is one: zeros, infinities, NaNs, subnormals and
+/// random bits, each with each. Of the 16-bit types the second half of a register is the first of another pair.
+fn max_nan(bits: &mut Bits) -> [Experiment; 3] {
+    let larger = |a: f32, b: f32| {
+        if a.is_nan() || b.is_nan() { f32::NAN } else { if a.total_cmp(&b).is_gt() { a } else { b } }
+    };
+    let mut singles =
+        vec![0.0f32, -0.0, 1.5, -1.5, 1e-45, -1e-45, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN];
+    singles.extend((0..6).map(|_| bits.number(20)));
+    let mut halves: Vec<u16> =
+        [0.0, -0.0, 1.5, -1.5, 6e-8, -6e-8].map(|v| f16::from_f32(v).to_bits()).to_vec();
+    halves.extend([0x7c00, 0xfc00, 0x7e00, 0xfe01]);
+    halves.extend((0..6).map(|_| bits.next() as u16));
+    let pairs = |count: usize| (0..count).flat_map(move |a| (0..count).map(move |b| (a, b)));
+    let count = singles.len();
+    let input = pairs(count).flat_map(|(a, b)| [singles[a], singles[b]]).flat_map(f32::to_le_bytes).collect();
+    let right = pairs(count).map(|(a, b)| single(larger(singles[a], singles[b]).to_bits())).collect();
+    let single = each("max_nan_f32", input, 4, count * count, right);
+    let of_halves = |name, to_f32: fn(u16) -> f32| {
+        let other = |(a, b): (usize, usize)| [(a * 7 + 3) % count, (b * 5 + 1) % count];
+        let operands = |pair: (usize, usize)| [[pair.0, other(pair)[0]], [pair.1, other(pair)[1]]];
+        let input = pairs(count).flat_map(operands).flatten().flat_map(|i| halves[i].to_le_bytes()).collect();
+        // The manual: a NaN becomes the one NaN of the type, 0x7fff.
+        let half = |a: usize, b: usize| match larger(to_f32(halves[a]), to_f32(halves[b])) {
+            v if v.is_nan() => 0x7fff,
+            v => u32::from(if v.to_bits() == to_f32(halves[a]).to_bits() { halves[a] } else { halves[b] }),
+        };
+        let right = pairs(count).map(|pair| {
+            let [low, high] = [[pair.0, pair.1], other(pair)].map(|[a, b]| half(a, b));
+            Right::Bits(high << 16 | low)
+        });
+        each(name, input, 4, count * count, right.collect())
+    };
+    [
+        single,
+        of_halves("max_nan_f16x2", |bits| f16::from_bits(bits).to_f32()),
+        of_halves("max_nan_bf16x2", |bits| bf16::from_bits(bits).to_f32()),
     ]
 }
 
@@ -192,16 +236,16 @@ fn global_memory(bits: &mut Bits) -> Experiment {
     Experiment { name: "global_memory", grid: 1, threads: 32, shared_bytes: 0, input, width: 4, right }
 }
 
-fn atomic_increment() -> Experiment {
+fn draw_ticket() -> Experiment {
     const BLOCKS: usize = 16;
     let (threads, input) = (64, Vec::new());
     let mut right = vec![Right::Bits((BLOCKS * threads) as u32)];
     right.resize(1 + BLOCKS * threads, Right::Bits(1));
-    Experiment { name: "atomic_increment", grid: BLOCKS, threads, shared_bytes: 0, input, width: 4, right }
+    Experiment { name: "draw_ticket", grid: BLOCKS, threads, shared_bytes: 0, input, width: 4, right }
 }
 
 /// Many blocks, so that they meet on a real device.
-fn fence_device(bits: &mut Bits) -> Experiment {
+fn draw_ticket_order(bits: &mut Bits) -> Experiment {
     const BLOCKS: usize = 64;
     let threads = 64;
     let input = bits.bytes(BLOCKS * threads * 16);
@@ -216,21 +260,15 @@ fn fence_device(bits: &mut Bits) -> Experiment {
     let mut right = vec![Right::Bits(BLOCKS as u32), Right::Bits(0), Right::Bits(0), Right::Bits(0)];
     right.extend((0..threads * 4).map(sum));
     right.extend(&operands);
-    Experiment { name: "fence_device", grid: BLOCKS, threads, shared_bytes: 16, input, width: 4, right }
+    Experiment { name: "draw_ticket_order", grid: BLOCKS, threads, shared_bytes: 16, input, width: 4, right }
 }
 
-/// 0 to 16 bytes, zeros behind them.
+/// Zeros, and 16 bytes.
 fn cp_async_16(bits: &mut Bits) -> Experiment {
     let input = bits.bytes(32 * 16);
-    let copied = (0..=16usize).flat_map(|bytes| {
-        let byte = |i: usize| {
-            let from = ((i / 16) ^ 1) * 16 + i % 16; // its neighbour's vector
-            if i % 16 < bytes { input[from] } else { 0 }
-        };
-        (0..32 * 16).map(byte).collect::<Vec<u8>>()
-    });
-    let right = words(&copied.collect::<Vec<u8>>());
-    Experiment { name: "cp_async_16", grid: 17, threads: 32, shared_bytes: 32 * 16, input, width: 4, right }
+    let neighbours = input.chunks_exact(32).flat_map(|pair| [&pair[16..], &pair[..16]].concat());
+    let right = words(&[vec![0; input.len()], neighbours.collect()].concat());
+    Experiment { name: "cp_async_16", grid: 2, threads: 32, shared_bytes: 32 * 16, input, width: 4, right }
 }
 
 fn cp_async_wait(bits: &mut Bits) -> Experiment {

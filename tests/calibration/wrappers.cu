@@ -2,7 +2,7 @@
 // bits out. Nothing is computed around them, so that whatever a device does differently from the emulator shows.
 //
 // A kernel reads its operands from `input` and writes its results to `output`, both laid out as tests/calibration's
-// experiments.rs says. A block is an experiment of its own, except in atomic_increment and fence_device.
+// experiments.rs says. A block is an experiment of its own, except in draw_ticket and draw_ticket_order.
 #include <device/predecessor.h>
 #include <device/ptx.h>
 #include <device/swizzle.h>
@@ -41,6 +41,26 @@ AWSNET_KERNEL(calibrate_f32_to_bf16, calibration_params, 256) {
   result(params, i, f32_to_bf16(bits_to_f32(operand<uint32_t>(params, i))));
 }
 
+// Operands (x, y) give the larger one; of the 16-bit types two of each.
+template <typename Max>
+DEVICE void calibrate_max(const calibration_params& p, Max max) {
+  const uint32_t i = global_thread();
+  result(p, i, max(operand<uint32_t>(p, 2 * i), operand<uint32_t>(p, 2 * i + 1)));
+}
+AWSNET_KERNEL(calibrate_max_nan_f32, calibration_params, 256) {
+  await_predecessor();
+  calibrate_max(params,
+                [](uint32_t a, uint32_t b) { return f32_to_bits(max_nan_f32(bits_to_f32(a), bits_to_f32(b))); });
+}
+AWSNET_KERNEL(calibrate_max_nan_f16x2, calibration_params, 256) {
+  await_predecessor();
+  calibrate_max(params, [](uint32_t a, uint32_t b) { return max_nan_f16x2(a, b); });
+}
+AWSNET_KERNEL(calibrate_max_nan_bf16x2, calibration_params, 256) {
+  await_predecessor();
+  calibrate_max(params, [](uint32_t a, uint32_t b) { return max_nan_bf16x2(a, b); });
+}
+
 // Operands (x, y) give x / y, x * y + 1 and exp(x).
 AWSNET_KERNEL(calibrate_arithmetic, calibration_params, 256) {
   await_predecessor();
@@ -72,25 +92,23 @@ AWSNET_KERNEL(calibrate_global_memory, calibration_params, 32) {
 }
 
 // Result 0 counts all threads; the others are 1 where a thread drew that number.
-AWSNET_KERNEL(calibrate_atomic_increment, calibration_params, 64) {
+AWSNET_KERNEL(calibrate_draw_ticket, calibration_params, 64) {
   await_predecessor();
-  const uint32_t drawn = atomic_increment(static_cast<uint32_t*>(params.output));
+  const uint32_t drawn = draw_ticket(static_cast<uint32_t*>(params.output));
   result(params, 1 + drawn, 1u);
 }
 
 // Every block hands its operands to the last one to arrive, which adds them up: result 0 is the ticket, results
 // [1, 1 + threads) the sums, those behind them what the blocks hand over.
-AWSNET_KERNEL(calibrate_fence_device, calibration_params, 64) {
+AWSNET_KERNEL(calibrate_draw_ticket_order, calibration_params, 64) {
   await_predecessor();
   Bits128* shared = reinterpret_cast<Bits128*>(dynamic_shared());
   Bits128* handed = static_cast<Bits128*>(params.output) + 1 + blockDim.x;
   store_global(handed + global_thread(), operand<Bits128>(params, global_thread()));
-  fence_device();
   sync_threads();
-  if (threadIdx.x == 0) shared->word[0] = atomic_increment(static_cast<uint32_t*>(params.output));
+  if (threadIdx.x == 0) shared->word[0] = draw_ticket(static_cast<uint32_t*>(params.output));
   sync_threads();
   if (shared->word[0] != gridDim.x - 1) return;
-  fence_device();
   Bits128 sum = {};
   for (uint32_t block = 0; block < gridDim.x; block++) {
     const Bits128 part = load_global_l2(handed + block * blockDim.x + threadIdx.x);
@@ -99,15 +117,15 @@ AWSNET_KERNEL(calibrate_fence_device, calibration_params, 64) {
   result(params, 1 + threadIdx.x, sum);
 }
 
-// Block b copies b bytes of each lane's 16 over a vector that held ones.
+// Vectors that held ones: block 0 copies zeros over them, block 1 each lane's 16 bytes.
 AWSNET_KERNEL(calibrate_cp_async_16, calibration_params, 32) {
   await_predecessor();
   Bits128* shared = reinterpret_cast<Bits128*>(dynamic_shared());
   const uint32_t ones = 0xffffffffu;
   shared[threadIdx.x] = Bits128{{ones, ones, ones, ones}};
   sync_threads();
-  cp_async_16(shared + threadIdx.x, static_cast<const Bits128*>(params.input) + threadIdx.x,
-              static_cast<int>(blockIdx.x));
+  cp_async_16(shared_address(shared + threadIdx.x), static_cast<const Bits128*>(params.input) + threadIdx.x,
+              blockIdx.x == 1);
   cp_async_commit();
   cp_async_wait<0>();
   sync_threads();
@@ -119,7 +137,8 @@ AWSNET_KERNEL(calibrate_cp_async_wait, calibration_params, 32) {
   await_predecessor();
   Bits128* shared = reinterpret_cast<Bits128*>(dynamic_shared()) + threadIdx.x;
   for (int group = 0; group < 3; group++) {
-    cp_async_16(shared + 32 * group, static_cast<const Bits128*>(params.input) + 32 * group + threadIdx.x, 16);
+    cp_async_16(shared_address(shared + 32 * group),
+                static_cast<const Bits128*>(params.input) + 32 * group + threadIdx.x, true);
     cp_async_commit();
   }
   cp_async_commit();
@@ -138,9 +157,9 @@ DEVICE void calibrate_ldmatrix(const calibration_params& p) {
   constexpr uint32_t kRows = 32, kTileBytes = kRows * kRowVectors * kVectorBytes;
   uint8_t* tile = dynamic_shared();
   for (uint32_t i = threadIdx.x; i < kRows * kRowVectors; i += 32) {
-    cp_async_16(
-        tile + swizzled_bytes<kRowVectors>(static_cast<int>(i / kRowVectors), static_cast<int>(i % kRowVectors)),
-        static_cast<const Bits128*>(p.input) + i, kVectorBytes);
+    const int row = static_cast<int>(i / kRowVectors), vector = static_cast<int>(i % kRowVectors);
+    cp_async_16(shared_address(tile) + swizzled_bytes<kRowVectors>(row, vector),
+                static_cast<const Bits128*>(p.input) + i, true);
   }
   cp_async_commit();
   cp_async_wait<0>();
@@ -148,7 +167,7 @@ DEVICE void calibrate_ldmatrix(const calibration_params& p) {
   const uint32_t named = kTileBytes + 2 * global_thread();
   const int row = operand<uint8_t>(p, named), vector = operand<uint8_t>(p, named + 1);
   uint32_t fragment[4];
-  ldmatrix_x4(fragment, tile + swizzled_bytes<kRowVectors>(row, vector));
+  ldmatrix_x4(fragment, shared_address(tile) + swizzled_bytes<kRowVectors>(row, vector));
   for (uint32_t i = 0; i < 4; i++) result(p, 4 * global_thread() + i, fragment[i]);
 }
 AWSNET_KERNEL(calibrate_ldmatrix_x4_64, calibration_params, 32) {

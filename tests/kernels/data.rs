@@ -180,7 +180,7 @@ pub struct DeviceMap {
 const BESIDE: usize = 8;
 
 impl DeviceMap {
-    /// `values` is `[positions][channels]`; the pad lanes hold NaN.
+    /// `values` is `[positions][channels]`; the pad lanes hold zeros.
     pub fn input(
         stream: &Stream,
         element: Element,
@@ -193,7 +193,7 @@ impl DeviceMap {
         let mut bytes = Vec::with_capacity(positions * pitch * element.bytes());
         for row in values.chunks_exact(channels) {
             bytes.extend(pack::encode(element, row));
-            bytes.resize(bytes.len() + (pitch - channels) * element.bytes(), GUARD);
+            bytes.resize(bytes.len() + (pitch - channels) * element.bytes(), 0);
         }
         let memory = Guarded::of_predecessor(stream, &bytes);
         DeviceMap { memory, element, positions, channels, row: pitch, first: 0 }

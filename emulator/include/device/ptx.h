@@ -24,14 +24,19 @@
 // The caller's place in the kernel, for messages: as a default argument it is filled in where the call stands.
 #define AWSNET_HERE emulator::Place place = {__builtin_FILE(), __builtin_LINE()}
 
+struct alignas(8) Bits64 {
+  uint32_t word[2];
+};
 struct alignas(16) Bits128 {
   uint32_t word[4];
 };
 
 inline uint8_t* dynamic_shared() { return emulator::shared_memory(); }
+using SharedAddress = uintptr_t;
+inline SharedAddress shared_address(const void* pointer) { return reinterpret_cast<SharedAddress>(pointer); }
+inline uint32_t held(uint32_t value) { return value; }
 inline void sync_threads(AWSNET_HERE) { emulator::barrier(place); }
-inline void fence_device() { emulator::fence(); }
-inline uint32_t atomic_increment(uint32_t* counter, AWSNET_HERE) { return emulator::increment(place, counter); }
+inline uint32_t draw_ticket(uint32_t* counter, AWSNET_HERE) { return emulator::draw_ticket(place, counter); }
 inline float shuffle_xor(float value, int mask, AWSNET_HERE) { return emulator::shuffle_xor(place, value, mask); }
 
 inline void griddepcontrol_wait(AWSNET_HERE) { emulator::await_dependencies(place); }
@@ -52,8 +57,8 @@ DEVICE void store_global(T* target, T value, AWSNET_HERE) {
   *target = value;
 }
 
-inline void cp_async_16(void* target, const void* source, int bytes, AWSNET_HERE) {
-  emulator::copy_start(place, target, source, bytes);
+inline void cp_async_16(SharedAddress target, const void* source, bool there, AWSNET_HERE) {
+  emulator::copy_start(place, reinterpret_cast<void*>(target), source, there);
 }
 inline void cp_async_commit() { emulator::copy_commit(); }
 template <int pending>
@@ -61,8 +66,8 @@ inline void cp_async_wait() {
   emulator::copy_wait(pending);
 }
 
-inline void ldmatrix_x4(uint32_t (&fragment)[4], const void* row, AWSNET_HERE) {
-  emulator::ldmatrix_x4(place, fragment, row);
+inline void ldmatrix_x4(uint32_t (&fragment)[4], SharedAddress row, AWSNET_HERE) {
+  emulator::ldmatrix_x4(place, fragment, reinterpret_cast<const void*>(row));
 }
 inline void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, AWSNET_HERE) {
   emulator::mma_m16n8k16(place, emulator::Element16::kF16, d, a, b0, b1);
@@ -76,3 +81,9 @@ inline uint16_t f32_to_f16(float value) { return emulator::f32_to_f16(value); }
 inline uint16_t f32_to_bf16(float value) { return emulator::f32_to_bf16(value); }
 inline uint32_t f32_to_bits(float value) { return emulator::f32_to_bits(value); }
 inline float bits_to_f32(uint32_t bits) { return emulator::bits_to_f32(bits); }
+
+inline float max_nan_f32(float a, float b) { return emulator::max_nan(a, b); }
+inline uint32_t max_nan_f16x2(uint32_t a, uint32_t b) { return emulator::max_nan_x2(emulator::Element16::kF16, a, b); }
+inline uint32_t max_nan_bf16x2(uint32_t a, uint32_t b) {
+  return emulator::max_nan_x2(emulator::Element16::kBf16, a, b);
+}

@@ -68,7 +68,7 @@ impl Packing {
     pub fn len(self, shape: Oihw, projection_channels: usize) -> usize {
         let taps = shape.kernel[0] * shape.kernel[1];
         match self {
-            Packing::Stem => shape.out * stem_k(shape.kernel, shape.input),
+            Packing::Stem => shape.out * stem_k(shape.kernel),
             Packing::ImplicitGemm => shape.out * (taps * pitch(shape.input) + pitch(projection_channels)),
             Packing::Direct => (taps * shape.input + projection_channels) * pitch(shape.out),
         }

@@ -527,13 +527,7 @@ impl<'a> Decider<'a> {
     ) -> Result<(Operation, ValueId)> {
         let layer = step.first();
         let input = self.model.layers[layer].input_shape;
-        let stem_bytes = variants::stem_shared_bytes(
-            self.branches,
-            conv.kernel,
-            conv.stride,
-            conv.dilation,
-            input.channels,
-        );
+        let stem_bytes = variants::stem_shared_bytes(self.branches, conv.kernel, conv.stride, conv.dilation);
         let tensor = self.element != Element::F32;
         let stem = step.input() == Source::Image
             && tensor

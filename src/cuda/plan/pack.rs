@@ -2,7 +2,7 @@
 //!
 //! Values stay f32 here; [`encode`] turns them into the kernels' element type.
 
-use super::variants::{Element, pitch, stem_k};
+use super::variants::{Element, STEM_PIXEL, pitch, stem_k, stem_row_taps};
 
 /// Values as the bytes of an element type, to nearest even.
 pub fn encode(element: Element, values: &[f32]) -> Vec<u8> {
@@ -96,12 +96,13 @@ fn projection_shape(shape: Oihw, channels: usize) -> Oihw {
     Oihw { out: shape.out, input: channels, kernel: [1, 1] }
 }
 
-/// `[out][stem_k]`, the index running over taps and then image channels: `conv2d_stem`.
+/// `[out][kernel_h][stem_row_taps][STEM_PIXEL]`, zeros for taps and image channels that there are not: `conv2d_stem`.
 pub fn stem(shape: Oihw, weights: &[f32]) -> Vec<f32> {
-    let k = stem_k(shape.kernel, shape.input);
+    let k = stem_k(shape.kernel);
     let mut packed = vec![0.0; shape.out * k];
     for (o, i, tap, w) in shape.each(weights) {
-        packed[o * k + tap * shape.input + i] = w;
+        let [row, column] = [tap / shape.kernel[1], tap % shape.kernel[1]];
+        packed[o * k + (row * stem_row_taps(shape.kernel[1]) + column) * STEM_PIXEL + i] = w;
     }
     packed
 }

@@ -34,11 +34,6 @@ impl TiledOp {
         }
     }
 
-    /// Matrices A that are multiplied: one a branch, or 1 where both targets share it.
-    fn inputs(self, branches: usize) -> usize {
-        if self == TiledOp::AwsUnitDense { 1 } else { branches }
-    }
-
     /// The tiles of the tensor cores.
     fn gemm_variants(self) -> &'static [GemmVariant] {
         match self {
@@ -178,16 +173,32 @@ impl fmt::Display for Tile {
     }
 }
 
-/// Multiply-adds of 16-bit numbers that a multiprocessor does in a clock with `mma.sync`.
-const PRODUCTS_PER_CLOCK: usize = 1024;
-/// Bytes that a multiprocessor reads from the L2 cache in a clock.
-const BYTES_PER_CLOCK: usize = 64;
-/// Clocks from one barrier of the main loop to the next at least.
-const STAGE_CLOCKS: usize = 150;
-/// Clocks of a block beside its k tiles: launch, the first loads, the epilogue.
-const BLOCK_CLOCKS: usize = 2000;
-/// Clocks that a split reduction adds at least: fences, tickets, the last block's wait.
-const REDUCTION_CLOCKS: usize = 1500;
+/// What a tile of both branches takes on a multiprocessor, in clocks, after what an H100 measured
+/// (benches/record/2026-11-26-h100.md).
+struct TileClocks {
+    tile: [usize; 2],
+    /// A k tile of a block that has the multiprocessor to itself, and of one among others, which overlap.
+    alone: usize,
+    shared: usize,
+    /// A block beside its k tiles: launch, the first loads, the epilogue.
+    block: usize,
+    /// Blocks that run at once.
+    at_once: usize,
+}
+
+#[rustfmt::skip]
+const TILE_CLOCKS: [TileClocks; 5] = [
+    TileClocks { tile: [128, 64], alone: 700, shared: 700, block: 11000, at_once: 1 },
+    TileClocks { tile: [64, 64], alone: 800, shared: 600, block: 9000, at_once: 2 },
+    TileClocks { tile: [64, 32], alone: 480, shared: 350, block: 5400, at_once: 2 },
+    TileClocks { tile: [32, 32], alone: 380, shared: 220, block: 4200, at_once: 2 },
+    TileClocks { tile: [16, 64], alone: 400, shared: 250, block: 4500, at_once: 2 },
+];
+
+/// Bytes of tables in a clock that the last block of a split reduction reads from the L2 cache and adds up.
+const BYTES_PER_CLOCK: usize = 32;
+/// Clocks that a split reduction adds at least: tickets, the last block's wait.
+const REDUCTION_CLOCKS: usize = 2200;
 /// The most blocks that share a reduction.
 const MOST_SPLITS: usize = 16;
 
@@ -200,21 +211,27 @@ fn is_useful(splits: usize, k_tiles: usize) -> bool {
     splits == 1 || (splits - 1) * k_tiles.div_ceil(splits) < k_tiles
 }
 
+/// Of the multiprocessor that has the most blocks.
 fn clocks(choice: &GemmChoice, problem: &Problem, gpu: &Gpu) -> usize {
     let GemmVariant { tile_m, tile_n, tile_k, .. } = *choice.variant;
+    let Some(costs) = TILE_CLOCKS.iter().find(|costs| costs.tile == [tile_m, tile_n]) else {
+        return usize::MAX;
+    };
     let tiles = problem.positions.div_ceil(tile_m) * problem.channels.div_ceil(tile_n);
-    let waves = (tiles * choice.splits).div_ceil(gpu.multiprocessors.max(1));
+    let blocks = (tiles * choice.splits).div_ceil(gpu.multiprocessors.max(1));
     let k_tiles = problem.reduction.div_ceil(tile_k).div_ceil(choice.splits);
-    let products = problem.branches * tile_m * tile_n * tile_k / PRODUCTS_PER_CLOCK;
-    let sides = problem.op.inputs(problem.branches) * tile_m + problem.branches * tile_n;
-    let bytes = 2 * sides * tile_k / BYTES_PER_CLOCK;
-    let main_loop = k_tiles * products.max(bytes).max(STAGE_CLOCKS);
     let sum_bytes = problem.branches * tile_m * tile_n * size_of::<f32>();
     let reduction = match choice.splits {
         1 => 0,
         splits => REDUCTION_CLOCKS + (splits + 1) * sum_bytes / BYTES_PER_CLOCK,
     };
-    waves * (BLOCK_CLOCKS + main_loop + reduction)
+    // A block of one branch multiplies half as much, and waits as long.
+    let of_branches = |clocks: usize| clocks * (1 + problem.branches) / 3;
+    let round = |blocks: usize| {
+        costs.block + reduction + k_tiles * of_branches(costs.alone.max(blocks * costs.shared))
+    };
+    let rest = blocks % costs.at_once;
+    blocks / costs.at_once * round(costs.at_once) + if rest > 0 { round(rest) } else { 0 }
 }
 
 /// Where a tile of the direct convolution stands: the most positions a thread that still give every multiprocessor a

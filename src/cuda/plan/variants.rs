@@ -53,14 +53,13 @@ pub struct GemmVariant {
     pub tile_n: usize,
     pub tile_k: usize,
     pub stages: usize,
-    pub warps_m: usize,
-    pub warps_n: usize,
+    pub warps: usize,
     pub shared_bytes: usize,
 }
 
 impl GemmVariant {
     pub const fn threads(&self) -> usize {
-        32 * self.warps_m * self.warps_n
+        32 * self.warps
     }
 
     /// Shared memory of a launch for so many branches; `shared_bytes` is that of both.
@@ -77,11 +76,10 @@ const fn gemm(
     tile_n: usize,
     tile_k: usize,
     stages: usize,
-    warps_m: usize,
-    warps_n: usize,
+    warps: usize,
     shared_bytes: usize,
 ) -> GemmVariant {
-    GemmVariant { name, element, tile_m, tile_n, tile_k, stages, warps_m, warps_n, shared_bytes }
+    GemmVariant { name, element, tile_m, tile_n, tile_k, stages, warps, shared_bytes }
 }
 
 /// A direct convolution: a thread computes `positions` neighbouring positions of one vector of channels.
@@ -101,24 +99,24 @@ use Element::{Bf16, F16, F32};
 
 #[rustfmt::skip]
 pub const CONV2D_IMPLICIT_GEMM: &[GemmVariant] = &[
-    gemm("f16_128x64", F16, 128, 64, 32, 4, 4, 2, 98304),
-    gemm("f16_64x64", F16, 64, 64, 64, 3, 2, 2, 98304),
-    gemm("f16_64x32", F16, 64, 32, 64, 4, 2, 2, 98304),
-    gemm("f16_32x32", F16, 32, 32, 64, 4, 2, 2, 65536),
-    gemm("f16_16x64", F16, 16, 64, 64, 4, 1, 4, 81920),
-    gemm("bf16_128x64", Bf16, 128, 64, 32, 4, 4, 2, 98304),
-    gemm("bf16_64x64", Bf16, 64, 64, 64, 3, 2, 2, 98304),
-    gemm("bf16_64x32", Bf16, 64, 32, 64, 4, 2, 2, 98304),
-    gemm("bf16_32x32", Bf16, 32, 32, 64, 4, 2, 2, 65536),
-    gemm("bf16_16x64", Bf16, 16, 64, 64, 4, 1, 4, 81920),
+    gemm("f16_128x64", F16, 128, 64, 32, 4, 8, 98304),
+    gemm("f16_64x64", F16, 64, 64, 64, 3, 4, 98304),
+    gemm("f16_64x32", F16, 64, 32, 64, 4, 8, 98304),
+    gemm("f16_32x32", F16, 32, 32, 64, 4, 8, 65536),
+    gemm("f16_16x64", F16, 16, 64, 64, 4, 4, 81920),
+    gemm("bf16_128x64", Bf16, 128, 64, 32, 4, 8, 98304),
+    gemm("bf16_64x64", Bf16, 64, 64, 64, 3, 4, 98304),
+    gemm("bf16_64x32", Bf16, 64, 32, 64, 4, 8, 98304),
+    gemm("bf16_32x32", Bf16, 32, 32, 64, 4, 8, 65536),
+    gemm("bf16_16x64", Bf16, 16, 64, 64, 4, 4, 81920),
 ];
 
 #[rustfmt::skip]
 pub const AWS_UNIT_DENSE: &[GemmVariant] = &[
-    gemm("f16_64x64", F16, 64, 64, 64, 3, 2, 2, 73728),
-    gemm("f16_16x64", F16, 16, 64, 64, 4, 1, 4, 73728),
-    gemm("bf16_64x64", Bf16, 64, 64, 64, 3, 2, 2, 73728),
-    gemm("bf16_16x64", Bf16, 16, 64, 64, 4, 1, 4, 73728),
+    gemm("f16_64x64", F16, 64, 64, 64, 3, 4, 73728),
+    gemm("f16_16x64", F16, 16, 64, 64, 4, 4, 73728),
+    gemm("bf16_64x64", Bf16, 64, 64, 64, 3, 4, 73728),
+    gemm("bf16_16x64", Bf16, 16, 64, 64, 4, 4, 73728),
 ];
 
 pub const CONV2D_DIRECT: &[DirectVariant] = &[
@@ -138,14 +136,23 @@ pub const HEAD_THREADS: usize = 256;
 pub const SQUEEZE_EXCITE_THREADS: usize = 256;
 pub const SQUEEZE_EXCITE_VECTORS: usize = 8;
 pub const SQUEEZE_EXCITE_GROUPS: usize = 4;
-pub const STEM_PATCH_H: usize = 8;
-pub const STEM_PATCH_W: usize = 8;
+pub const STEM_PATCH_H: usize = 4;
+pub const STEM_PATCH_W: usize = 16;
 pub const STEM_CHANNELS: usize = 64;
-pub const STEM_THREADS: usize = 128;
+pub const STEM_THREADS: usize = 256;
+/// The most blocks of a launch for each 64 channels: with more patches, a block computes several and loads its weights once.
+pub const STEM_BLOCKS: usize = 768;
 
-/// The length of a row of the stem's packed weights.
-pub fn stem_k(kernel: [usize; 2], image_channels: usize) -> usize {
-    (kernel[0] * kernel[1] * image_channels).next_multiple_of(16)
+/// The image channels that a pixel has for the stem, and the taps that it multiplies at once.
+pub const STEM_PIXEL: usize = 4;
+const STEM_TAPS: usize = 4;
+
+/// The taps of a kernel row in the stem's packed weights, and the length of a row of them.
+pub const fn stem_row_taps(kernel_w: usize) -> usize {
+    kernel_w.next_multiple_of(STEM_TAPS)
+}
+pub const fn stem_k(kernel: [usize; 2]) -> usize {
+    kernel[0] * stem_row_taps(kernel[1]) * STEM_PIXEL
 }
 
 /// Shared memory of `conv2d_stem`; kernels/conv2d_stem.cu lists its parts.
@@ -154,16 +161,22 @@ pub fn stem_shared_bytes(
     kernel: [usize; 2],
     stride: [usize; 2],
     dilation: [usize; 2],
-    image_channels: usize,
 ) -> usize {
     const ELEMENT_BYTES: usize = 2; // f16 or bf16
-    let k = stem_k(kernel, image_channels);
-    let weights = branches * STEM_CHANNELS * (k + VECTOR) * ELEMENT_BYTES;
-    let offsets = k * size_of::<i32>();
-    let extent = |i: usize, patch: usize| (patch - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1;
-    let window = extent(0, STEM_PATCH_H) * extent(1, STEM_PATCH_W) * image_channels * ELEMENT_BYTES;
-    let sums = branches * STEM_PATCH_H * STEM_PATCH_W * (STEM_CHANNELS + 4) * size_of::<f32>();
-    (weights + offsets + window).max(sums)
+    let weights = branches * STEM_CHANNELS * (stem_k(kernel) + VECTOR) * ELEMENT_BYTES;
+    let extent = |i: usize, patch: usize, taps: usize| (patch - 1) * stride[i] + (taps - 1) * dilation[i] + 1;
+    let rows = extent(0, STEM_PATCH_H, kernel[0]);
+    let columns = extent(1, STEM_PATCH_W, stem_row_taps(kernel[1]));
+    let slots = columns.div_ceil(dilation[1]).next_multiple_of(2);
+    let copies = if dilation[1] == 1 && stride[1].is_multiple_of(2) { 1 } else { 2 };
+    let copy = (rows * dilation[1] * slots * STEM_PIXEL * ELEMENT_BYTES + 63) / 128 * 128 + 64;
+    weights + copies * copy
+}
+
+/// Shared memory of `aws_unit_gate_coefficients`: a float a squeezed number, and whole vectors, since nvcc reads
+/// neighbours of a number that a loop may need as well.
+pub const fn gate_coefficients_shared_bytes(squeezed: usize) -> usize {
+    (squeezed * size_of::<f32>()).next_multiple_of(16)
 }
 
 /// The most labels of a head that one block computes.
@@ -238,9 +251,9 @@ mod tests {
     }
 
     fn gemm_row(v: &GemmVariant) -> String {
-        let GemmVariant { name, element, tile_m, tile_n, tile_k, stages, warps_m, warps_n, shared_bytes } = v;
+        let GemmVariant { name, element, tile_m, tile_n, tile_k, stages, warps, shared_bytes } = v;
         let element = element.name();
-        format!("X({name},{element},{tile_m},{tile_n},{tile_k},{stages},{warps_m},{warps_n},{shared_bytes})")
+        format!("X({name},{element},{tile_m},{tile_n},{tile_k},{stages},{warps},{shared_bytes})")
     }
 
     #[test]
