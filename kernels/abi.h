@@ -95,7 +95,7 @@ struct awsnet_conv2d_params {
 };
 
 // An image batch as its owner holds it: any strides, in elements. A value v of channel c enters the network as
-// v * scale[c] + shift[c].
+// v * scale[c] + shift[c]; of channels that there are not, the shift is 0.
 struct awsnet_image {
   const void *pixels;
   int64_t image_stride, row_stride, column_stride, channel_stride;

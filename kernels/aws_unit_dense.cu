@@ -18,7 +18,7 @@ struct DenseSource {
   const uint8_t* map;   // which the next k tile's vector of this thread's column is of
   int vector, vectors;  // that vector, and a map's; `vector` may lie beyond the au map
   bool from_au;
-  int first[T::kRoundsA];  // the first vector of the row's position, -1 for none
+  int first[T::kRoundsA];  // the first vector of the row's position; where there is none, of position 0
 
   DEVICE DenseSource(const awsnet_aws_unit_dense_params& p, int k_vector)
       : weights(p.weight, p.epilogue.channels, kPair * vectors_of(p.epilogue.channels), k_vector),
@@ -32,7 +32,7 @@ struct DenseSource {
     for (int i = 0; i < T::kRoundsA; i++) {
       const int row = threadIdx.x / T::kRowVectors + i * T::kRowsAtOnce;
       const int64_t position = static_cast<int64_t>(blockIdx.x) * T::kM + row;
-      first[i] = position < p.positions ? static_cast<int>(position) * vectors : -1;
+      first[i] = position < p.positions ? static_cast<int>(position) * vectors : 0;
     }
     leave_emotion();
   }
@@ -44,7 +44,7 @@ struct DenseSource {
       return;
     }
     const int i = r - T::kRoundsB;
-    const bool inside = vector < vectors && first[i] >= 0;
+    const bool inside = vector < vectors;
     const int64_t offset = inside ? static_cast<int64_t>(first[i] + vector) * kVectorBytes : 0;
     cp_async_16(stage + place + i * T::kRoundBytes, map + offset, inside);
   }

@@ -39,8 +39,7 @@ DEVICE void aws_unit_gate_means(const awsnet_aws_unit_gate_means_params& p) {
   if (threadIdx.x >= kVectors * kVector || channel >= pitch) return;
   float total = 0.0f;
   for (int r = 0; r < kRows; r++) total += partial[r * kVectors * kVector + threadIdx.x];
-  const float mean = channel < p.channels ? total / static_cast<float>(p.positions_per_image) : 0.0f;
-  store_global(p.means + (n * kPair + t) * pitch + channel, mean);
+  store_global(p.means + (n * kPair + t) * pitch + channel, total / static_cast<float>(p.positions_per_image));
 }
 
 // Block n computes the coefficients of image n; g stands in shared memory.

@@ -79,7 +79,7 @@ DEVICE void load_window(uint8_t* window, const awsnet_conv2d_stem_params& p, int
     for (int i = 0; i < kAtOnce; i++) {
       const int place = first + i * kStemThreads, row = place / places, column = place - row * places;
       const int h = first_h + row, w = first_w + column;
-      inside[i] = place < total && static_cast<uint32_t>(h) < static_cast<uint32_t>(image.height) &&
+      inside[i] = static_cast<uint32_t>(h) < static_cast<uint32_t>(image.height) &&
                   static_cast<uint32_t>(w) < static_cast<uint32_t>(image.width);
       const Stored* pixel = pixels + h * image.row_stride + w * image.column_stride;
 #pragma unroll
@@ -98,9 +98,8 @@ DEVICE void load_window(uint8_t* window, const awsnet_conv2d_stem_params& p, int
       } pixel;
 #pragma unroll
       for (int c = 0; c < 4; c++) {
-        const bool there = inside[i] && c < image.channels;
         const float value = fmaf(static_cast<float>(stored[i][c]), image.scale[c], image.shift[c]);  // one rounding
-        pixel.channels[c] = from_f32<Element>(there ? value : 0.0f);
+        pixel.channels[c] = from_f32<Element>(inside[i] ? value : 0.0f);
       }
       const int remainder = p.dilation_w == 1 ? 0 : column % p.dilation_w;
       const int slot = p.dilation_w == 1 ? column : remainder * shape.slots + column / p.dilation_w;

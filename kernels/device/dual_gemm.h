@@ -30,8 +30,10 @@ DEVICE void finish_tile(const awsnet_epilogue& e, int64_t positions, float* tabl
   const int first_row = static_cast<int>(threadIdx.x) / kTileVectors;
   const int channel = static_cast<int>(blockIdx.y) * T::kN + column;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * T::kM;
-  // Rows of this tile that are positions.
-  const int64_t in_map = positions - first, left = channel < e.channels ? (in_map < T::kM ? in_map : T::kM) : 0;
+  // Rows of this tile that are positions of the map.
+  const int64_t rest = positions - first;
+  const int rows = rest < T::kM ? static_cast<int>(rest) : T::kM;
+  const int left = channel < e.channels ? rows : 0;
   BiasTerms bias[T::kBranches];
   MixTerms mix;
   PositionTerms<Element> next[T::kBranches];

@@ -265,6 +265,9 @@ fn plan_lists_nodes_that_add_up() {
     assert!(call!("plan", &*MODEL).lines().len() > nodes.len());
     let table = call!("plan", &*MODEL, "--device", "cpu").stdout;
     assert!(table.contains(&format!("\n{} nodes, ", nodes.len())), "{table}");
+    let slow = call!("plan", &*MODEL, "--device", "cuda:sm_90", "--precision", "f32").stderr;
+    assert!(slow.contains("tensor cores are not used"), "{slow}");
+    assert_eq!(call!("plan", &*MODEL, "--device", "cuda:sm_90", "--precision", "f16").stderr, "");
     let table = call!("plan", &*MODEL, "--device", "cuda:sm_90").stdout;
     assert!(table.contains(" launches, "), "{table}");
     let bytes =

@@ -81,6 +81,7 @@ impl Window {
 }
 
 /// The results of an operator before bias, residual and activation, and S of each so far.
+#[derive(Clone)]
 pub struct Sums {
     pub value: Vec<f64>,
     pub magnitude: Vec<f64>,

@@ -4,8 +4,10 @@
 #   ./run.sh [PART...]      all parts, or those named
 #
 # Every part has a time limit of its own, and a failed one stops nothing. The record, one folder for each run, holds what
-# every part wrote and ends with table.md. Exit code 0: no part failed. AWSNET_PYTHON names the python3 to take. On the
-# emulated driver (emulator/) the parts that need a real GPU are skipped, and the others run on less.
+# every part wrote and a table, table.md, both whole after every part: whoever is stopped keeps what is done. Where OUT
+# names a folder, record.tgz in it is made anew after every part. Exit code 0: no part failed. AWSNET_PYTHON names the
+# python3 to take. On the emulated driver (emulator/) the parts that need a real GPU are skipped, and the others run on
+# less.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 here=$PWD
@@ -97,6 +99,36 @@ part_bench() {
   echo "ResNet-18, 112, batch 1: $(sed -n "1$median" "$record/host-112.jsonl")$([ -z "$python" ] || sed -n "1$times" "$record/device-112.jsonl")" >&3
 }
 
+# Tiles for batch 1, and the same runs with them.
+part_tune() {
+  on_a_gpu
+  local size file tuning=$record/tuning.json
+  for size in 112 224; do
+    file=$(model resnet18 $size) || return
+    "$awsnet" tune "$file" --device cuda:0 --precision f16 --batch 1 -o "$tuning" || return
+    [ -z "$python" ] ||
+      AWSNET_TUNE=$tuning "$python" library.py "$library" "$file" --times --batch 1 >>"$record/device-tuned.jsonl" || return
+  done
+  [ -z "$python" ] || head -n 20 "$record"/device-*.jsonl
+  sed -n '1s/.*"warm_us": \([0-9.]*\), "cold_us": \([0-9.]*\).*/ResNet-18, 112, batch 1: warm \1 us, cold \2 us/p' \
+    "$record/device-tuned.jsonl" >&3
+}
+
+# What each kernel waits for, caches and clocks as in service.
+part_profile() {
+  on_a_gpu
+  command -v ncu || skip "no ncu"
+  local size batch kernels=19  # of a ResNet-18
+  for size in 112:1 224:64; do
+    batch=${size#*:} size=${size%:*}
+    ncu --clock-control none --cache-control none --graph-profiling node --section SpeedOfLight --section LaunchStats \
+      --section Occupancy --section WarpStateStats --section SchedulerStats --launch-skip $kernels --launch-count $kernels \
+      --csv --page raw "$awsnet" bench "$(model resnet18 "$size")" --device cuda:0 --precision f16 --batch "$batch" --runs 10 \
+      >"$record/profile-$size-$batch.csv" || return
+  done
+  echo "$kernels kernels each at 112, batch 1, and 224, batch 64" >&3
+}
+
 # awsnet beside PyTorch; words: the last line of its table.
 pytorch() { # name of the files, seconds after which nothing new begins, further arguments...
   on_a_gpu
@@ -129,8 +161,8 @@ part_racecheck() { sanitizer racecheck 6; }
 part_initcheck() { sanitizer initcheck 6; }
 part_synccheck() { sanitizer synccheck 12; }
 
-# Seconds that each part may take; they add up to less than 10 minutes.
-all=(machine:15 calibration:20 kernels:75 networks:70 library:15 bench:60 pytorch:60 compile:100 memcheck:45 racecheck:40 initcheck:35 synccheck:35)
+# Seconds that each part may take, about twice what an H100 needed; the parts are in the order of their worth.
+all=(machine:15 calibration:10 kernels:30 library:10 bench:45 pytorch:60 tune:40 networks:90 memcheck:15 racecheck:20 initcheck:15 synccheck:15 profile:60 compile:170)
 
 run_part() { # name, seconds
   local name=$1 limit=$2 began=$SECONDS status words
@@ -177,22 +209,27 @@ mkdir -p "$record/logs"
 parts=("$@")
 [ $# -gt 0 ] || parts=("${all[@]%%:*}")
 rows=() failed=0
+write_table() {
+  {
+    echo "# $(date +%Y-%m-%d): ${device:-no device}"
+    echo
+    cat MADE
+    echo
+    echo "| part | | s | |"
+    echo "| --- | --- | --- | --- |"
+    printf '%s\n' "${rows[@]}"
+  } >"$record/table.md.part"
+  mv "$record/table.md.part" "$record/table.md"
+  [ -z "${OUT:-}" ] || { tar -czf "$OUT/record.tgz.part" record && mv "$OUT/record.tgz.part" "$OUT/record.tgz"; }
+}
 for name in "${parts[@]}"; do
   limit=''
   for row in "${all[@]}"; do [ "${row%%:*}" != "$name" ] || limit=${row##*:}; done
   [ -n "$limit" ] || { echo "run.sh: no part $name; there are: ${all[*]%%:*}" >&2; exit 2; }
   run_part "$name" "$limit"
   [ "$outcome" != failed ] || failed=1
+  write_table
 done
-{
-  echo "# $(date +%Y-%m-%d): ${device:-no device}"
-  echo
-  cat MADE
-  echo
-  echo "| part | | s | |"
-  echo "| --- | --- | --- | --- |"
-  printf '%s\n' "${rows[@]}"
-} >"$record/table.md"
 echo
 cat "$record/table.md"
 echo

@@ -1,11 +1,11 @@
 //! `awsnet plan`: every choice made before a model runs.
 
-use awsnet::Plan;
+use awsnet::{Plan, Precision, Target};
 use serde_json::{Value, json};
 
 use crate::failure::Outcome;
 use crate::options::{ModelPath, RunOptions};
-use crate::output::Results;
+use crate::output::{self, Results};
 
 /// Show the plan for a model: node by node, kernel, tile, what is fused, bytes and FLOP; arena and weights
 #[derive(clap::Args)]
@@ -27,6 +27,9 @@ pub struct Args {
 
 pub fn main(args: &Args) -> Outcome {
     let plan = Plan::outline(&args.model.load()?, &args.options.plan_options(args.batch)?)?;
+    if matches!(plan.target(), Target::Cuda(_)) && plan.precision() == Precision::F32 {
+        output::note("in f32 a GPU's tensor cores are not used; f16 and bf16 are many times faster");
+    }
     let mut results = Results::new();
     if !args.json {
         return results.line(&plan.to_string());
