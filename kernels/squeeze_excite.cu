@@ -45,7 +45,7 @@ DEVICE void sum_positions(const awsnet_squeeze_excite_params& p, float* sums, fl
   if (threadIdx.x < kSqueezeVectors * kVector && channel < pitch) {
     float total = 0.0f;
     for (int r = 0; r < kSqueezeRows; r++) total += partial[r * kSqueezeVectors * kVector + threadIdx.x];
-    store_global(sums + part * pitch + channel, channel < p.channels ? total : 0.0f);
+    store_global(sums + part * pitch + channel, total);
   }
 }
 

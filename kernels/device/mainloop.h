@@ -78,6 +78,5 @@ DEVICE void multiply_tiles(Sums<T>& sums, Source& source, int k_tiles, const Sha
       write = write + T::kStageBytes == end ? ring : write + T::kStageBytes;
     }
   }
-  cp_async_wait<0>();
   sync_threads();  // the groups still open are empty, and no warp reads the ring: its memory is free
 }

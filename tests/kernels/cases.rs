@@ -675,7 +675,7 @@ pub fn all() -> Vec<Case> {
             Window { padding: [1, 1, 1, 1], ..window(2, [8, 9], 1, 10, [3, 3]) },
             Window { padding: [1, 0, 2, 1], stride: [1, 2], ..window(1, [9, 15], 3, 65, [3, 2]) },
             Window { padding: [2, 2, 2, 2], dilation: [2, 2], ..window(1, [17, 7], 4, 24, [3, 3]) },
-            Window { padding: [0, 3, 0, 3], stride: [1, 2], ..window(2, [9, 40], 3, 9, [1, 7]) }, // its window ends where the next begins
+            Window { padding: [4, 3, 4, 3], stride: [1, 2], ..window(1, [9, 40], 3, 9, [9, 7]) }, // nothing behind its window
             window(3, [1, 1], 2, 3, [1, 1]),
         ] {
             for pixel in [Pixel::U8, Pixel::F32] {
