@@ -357,6 +357,70 @@ fn hanging(graph: bool) {
     std::mem::forget(setup);
 }
 
+/// PTX that declares the kernel of [`setup`] with other parameters or threads, behind what nvcc writes before it.
+fn ptx(parameters: &str, threads: &str) -> String {
+    let head = ".version 9.0\n.target sm_80\n.address_size 64\n// .entry identity_f32(\n/* .entry b */";
+    format!("{head}\n.visible .entry identity_f32({parameters})\n{threads}\n{{\n\tret;\n}}\n\0")
+}
+
+/// A fat binary with one entry for sm_80: its kind (1: PTX), its payload, and its size once unpacked.
+fn fatbin(kind: u16, payload: &[u8], unpacked: u64) -> Vec<u8> {
+    let mut entry = vec![0; 64];
+    entry[..2].copy_from_slice(&kind.to_le_bytes());
+    entry[4..8].copy_from_slice(&64u32.to_le_bytes());
+    entry[8..16].copy_from_slice(&(payload.len() as u64).to_le_bytes());
+    entry[28..32].copy_from_slice(&80u32.to_le_bytes());
+    entry[56..].copy_from_slice(&unpacked.to_le_bytes());
+    entry.extend(payload);
+    let mut image = vec![0x50, 0xed, 0x55, 0xba, 1, 0, 16, 0];
+    image.extend((entry.len() as u64).to_le_bytes());
+    image.extend(entry);
+    image
+}
+
+/// What a module's image declares must be what the library holds.
+fn entry_points() {
+    let context = CudaContext::new(0).expect("a device");
+    let bytes = size_of::<IdentityParams>();
+    let right = format!(".param .align 8 .b8 identity_f32_param_0[{bytes}]");
+    let cut = |by: usize| {
+        let mut image = fatbin(1, ptx(&right, "").as_bytes(), 0);
+        let length = u64::from_le_bytes(image[8..16].try_into().expect("8 bytes")) - by as u64;
+        image[8..16].copy_from_slice(&length.to_le_bytes());
+        image
+    };
+    // The image, and the error of loading it or of getting the kernel.
+    let cases: [(&str, Vec<u8>, Result<(), u32>); 14] = [
+        ("text", ptx(&right, ".maxntid 128, 1, 1").into(), Ok(())),
+        ("text, one extent", ptx(&right, ".maxntid 128").into(), Ok(())),
+        ("text, no bound", ptx(&right, ".minnctapersm 7").into(), Ok(())),
+        (
+            "text, parameters one by one",
+            {
+                let words = format!(".param .u32 a,\n.param .u64 b, .param .align 16 .b8 c[{}]", bytes - 16);
+                ptx(&words, "").into()
+            },
+            Ok(()),
+        ),
+        ("text without entry points", b".version 7.0\n.target sm_80\n\0".to_vec(), Ok(())),
+        ("more parameters", ptx(&right.replace("[", "[1"), "").into(), Err(200)),
+        ("other threads", ptx(&right, ".maxntid 64, 2, 2").into(), Err(200)),
+        ("an unknown type", ptx(".param .b128 a", "").into(), Err(200)),
+        ("no size", ptx(".param .b8 a[]", "").into(), Err(200)),
+        ("another kernel", ptx(&right, "").replace("identity_f32(", "identity(").into(), Err(500)),
+        ("fat binary", fatbin(1, ptx(&right, ".maxntid 128, 1, 1").as_bytes(), 0), Ok(())),
+        ("fat binary, other threads", fatbin(1, ptx(&right, ".maxntid 64").as_bytes(), 0), Err(200)),
+        ("fat binary, compressed", fatbin(1, b"\xf0 anything", 512), Ok(())),
+        ("fat binary, cut", cut(8), Err(200)),
+    ];
+    for (name, image, expected) in cases {
+        eprintln!("image: {name}");
+        let loaded = context.load_module(Ptx::from_binary(image));
+        let found = loaded.and_then(|module| module.load_function("identity_f32").map(drop));
+        assert_eq!(found.map_err(|e| e.0 as u32), expected, "{name}");
+    }
+}
+
 fn events() {
     let setup = setup().expect("a device");
     let other = setup.context.new_stream().expect("a stream");
@@ -564,6 +628,7 @@ fn scenarios() {
             let loaded = context.load_module(Ptx::from_binary(b"no image at all\0".to_vec()));
             assert_eq!(loaded.map(drop).map_err(code), Err(200));
         }
+        Ok("entry points") => entry_points(),
         Ok("refused") => {
             // SAFETY: the call is refused before it reads anything.
             let status = unsafe { sys::cuMemAllocManaged(std::ptr::null_mut(), 1, 1) };
@@ -636,6 +701,22 @@ fn devices_and_images_are_refused_as_a_driver_does() {
     scenario("no device", &[("CUDA_VISIBLE_DEVICES", "")]);
     scenario("too old", &[("AWSNET_EMULATOR_COMPUTE_CAPABILITY", "7.5")]);
     scenario("bad image", &[]);
+}
+
+#[test]
+fn an_image_declares_the_kernels_that_run() {
+    let text = scenario("entry points", &[]);
+    for said in [
+        "takes 1144 bytes of parameters and at most 0 threads in the image's PTX, 144 and 128 in this library",
+        "takes 144 bytes of parameters and at most 256 threads in the image's PTX",
+        "line 6 of the PTX: expected the type of a parameter, found \".b128\"",
+        "line 6 of the PTX: expected the size of a parameter, found \"]\"",
+        "the image's PTX has no entry point identity_f32",
+        "the PTX of the image is compressed",
+        "an entry of the fat binary is longer than what is left of it",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
 }
 
 #[test]

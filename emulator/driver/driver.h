@@ -139,13 +139,14 @@ struct Event {
   std::shared_ptr<uint64_t> nanoseconds = std::make_shared<uint64_t>(0);
 };
 
+struct Image;  // image.h
 struct Function {
   const Kernel* kernel;
   int dynamic_shared_limit;
   int architecture;  // compiled for it, 90 for sm_90
 };
 struct Module {
-  int architecture;
+  std::shared_ptr<const Image> image;
   std::vector<std::unique_ptr<Function>> functions;
 };
 

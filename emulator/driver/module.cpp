@@ -1,13 +1,14 @@
 // Modules, functions, launches and graphs.
 //
-// A module's image is checked as far as a driver would (form, architectures); its kernels are those compiled into this
-// library, found by name.
+// A module's image is read as far as a driver would (form, architectures, entry points); its kernels are those compiled
+// into this library, found by name. Where the image has PTX, they must be the kernels that it declares.
 #include <string.h>
 
 #include <algorithm>
 
 #include "../simt/memory.h"
 #include "driver.h"
+#include "image.h"
 
 namespace emulator {
 
@@ -28,60 +29,21 @@ Handles<GraphExec>& graph_execs() {
 
 namespace {
 
-// A fat binary: a header, then entries, each a header and a payload. Offsets in bytes.
-constexpr uint32_t kFatbinMagic = 0xBA55ED50;
-constexpr uint16_t kEntryPtx = 1, kEntryElf = 2;
-
-template <typename T>
-T read(const char* from) {
-  T value;
-  memcpy(&value, from, sizeof value);
-  return value;
-}
-
-// Whether a device of this compute capability can run an entry: machine code of the same major and no higher minor
-// version, or PTX of no higher version.
-bool serves(uint16_t kind, uint32_t architecture) {
-  const uint32_t major = static_cast<uint32_t>(settings().capability_major);
-  const uint32_t minor = static_cast<uint32_t>(settings().capability_minor);
-  if (kind == kEntryElf) return architecture / 10 == major && architecture % 10 <= minor;
-  return kind == kEntryPtx && architecture <= major * 10 + minor;
-}
-
-// The architecture of the code that a driver takes from an image: machine code before PTX, and of either the newest.
-Result architecture_of_fatbin(const char* image, int* chosen) {
-  const uint16_t header_bytes = read<uint16_t>(image + 6);
-  const uint64_t bytes = read<uint64_t>(image + 8);
-  const char* entry = image + header_bytes;
-  const char* end = entry + bytes;
-  int machine_code = 0, ptx = 0;
-  while (entry < end) {
-    const uint16_t kind = read<uint16_t>(entry);
-    const uint32_t entry_header = read<uint32_t>(entry + 4);
-    const uint64_t payload = read<uint64_t>(entry + 8);
-    const uint32_t architecture = read<uint32_t>(entry + 28);
-    if (entry_header == 0) return kInvalidImage;
-    int& newest = kind == kEntryElf ? machine_code : ptx;
-    if (serves(kind, architecture)) newest = std::max(newest, static_cast<int>(architecture));
-    entry += entry_header + payload;
+// Whether an image's entry point is the kernel that this library holds under its name. An image without entry points
+// stands for the kernels of this library.
+Result compare(const Image& image, const Kernel& kernel) {
+  if (image.entry_points.empty()) return kSuccess;
+  const auto found = image.entry_points.find(kernel.name);
+  if (found == image.entry_points.end()) {
+    say(std::string("the image's PTX has no entry point ") + kernel.name);
+    return kNotFound;
   }
-  *chosen = machine_code ? machine_code : ptx;
-  return *chosen ? kSuccess : kNoBinaryForGpu;
-}
-
-// What the kernels of a module are compiled for. An image that names no architecture stands for the kernels of this
-// library, which are compiled for the device.
-Result architecture_of_image(const char* image, int* architecture) {
-  *architecture = settings().capability_major * 10 + settings().capability_minor;
-  if (read<uint32_t>(image) == kFatbinMagic) return architecture_of_fatbin(image, architecture);
-  if (memcmp(image, "\177ELF", 4) == 0) return kSuccess;
-  const char* text = image;
-  for (;;) {  // PTX: blank space and comments, then a version
-    while (*text == ' ' || *text == '\n' || *text == '\t' || *text == '\r') text++;
-    if (strncmp(text, "//", 2) != 0) break;
-    while (*text && *text != '\n') text++;
-  }
-  return strncmp(text, ".version", 8) == 0 ? kSuccess : kInvalidImage;
+  const auto [params_bytes, threads] = found->second;
+  if (params_bytes == kernel.params_bytes && (threads == kernel.threads || threads == 0)) return kSuccess;
+  say(std::string(kernel.name) + " takes " + std::to_string(params_bytes) + " bytes of parameters and at most " +
+      std::to_string(threads) + " threads in the image's PTX, " + std::to_string(kernel.params_bytes) + " and " +
+      std::to_string(kernel.threads) + " in this library: they are of different sources");
+  return kInvalidImage;
 }
 
 struct LaunchShape {
@@ -123,10 +85,14 @@ EXPORT int cuModuleLoadData(Module** module, const void* image) {
   ENTER(kContext);
   REQUIRE(module && image, kInvalidValue);
   REQUIRE(!forbidden_while_capturing(), kStreamCaptureUnsupported);
-  int architecture;
-  if (const Result result = architecture_of_image(static_cast<const char*>(image), &architecture)) return result;
+  auto read = std::make_shared<Image>();
+  std::string what;
+  if (const Result result = read_image(static_cast<const char*>(image), read.get(), &what)) {
+    if (!what.empty()) say(what);
+    return result;
+  }
   std::lock_guard lock(state);
-  *module = modules().add(std::make_shared<Module>(Module{architecture, {}}));
+  *module = modules().add(std::make_shared<Module>(Module{std::move(read), {}}));
   return kSuccess;
 }
 EXPORT int cuModuleLoadDataEx(Module** module, const void* image, unsigned, int*, void**) {
@@ -149,7 +115,9 @@ EXPORT int cuModuleGetFunction(Function** function, void* handle, const char* na
   std::lock_guard lock(state);
   const auto module = modules().find(handle);
   REQUIRE(module, kInvalidHandle);
-  module->functions.push_back(std::make_unique<Function>(Function{kernel, kSharedWithoutOptin, module->architecture}));
+  if (const Result result = compare(*module->image, *kernel)) return result;
+  module->functions.push_back(
+      std::make_unique<Function>(Function{kernel, kSharedWithoutOptin, module->image->architecture}));
   *function = module->functions.back().get();
   return kSuccess;
 }
