@@ -32,8 +32,9 @@ from .engine import (
 )
 from .predictions import Head, HeadScores, Predictions
 
-DEMO = Path(__file__).with_name("models") / "demo.safetensors"
-"""The demo model; `models/README.md` beside it says what it was trained on, and what it is not for."""
+_models = Path(__file__).with_name("models")
+DEMO = (_models if _models.exists() else Path(__file__).parents[2] / "models") / "demo.safetensors"
+"""The demo model; `README.md` beside it says what it was trained on, and what it is not for."""
 
 __version__ = version()
 

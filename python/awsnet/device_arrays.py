@@ -81,7 +81,7 @@ def device_array(name: str, given: Any) -> DeviceArray:
         strides = interface.get("strides")
         shape = tuple(interface["shape"])
         return DeviceArray(address or 0, interface["typestr"], shape, tuple(strides) if strides else None, given)
-    if hasattr(given, "__dlpack__"):
+    if hasattr(given, "__dlpack__") and given.__dlpack_device__()[0] in CUDA:
         return _of_dlpack(name, given)
     expected = "an array on a GPU, with __cuda_array_interface__ or __dlpack__"
     raise TypeError(f"{name}: expected {expected}, found a {type(given).__name__}")
@@ -110,9 +110,6 @@ _capsule_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]  # type: ignore[
 
 
 def _of_dlpack(name: str, given: Any) -> DeviceArray:
-    device = given.__dlpack_device__()
-    if device[0] not in CUDA:
-        raise ValueError(f"{name}: expected an array on a GPU, found DLPack's device type {int(device[0])}")
     # -1: the producer need not wait for its stream, on which the caller queues.
     capsule = given.__dlpack__(stream=-1)
     # The capsule stays unconsumed, so its owner frees the tensor when the capsule goes.
