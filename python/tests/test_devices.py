@@ -199,5 +199,5 @@ def test_what_cannot_be_queued_is_named(bench: Bench) -> None:
         bench.session.enqueue(images, out, "default")
     with pytest.raises(ValueError, match="enqueue: expected an engine on cuda, found one on cpu"):
         Engine(awsnet.DEMO, device="cpu").session().enqueue(images, out)
-    with pytest.raises(TypeError, match="found one on a GPU; see Session.enqueue"):
+    with pytest.raises(TypeError, match=r"found one on a GPU; see Session\.enqueue"):
         bench.session.run(images)
