@@ -15,14 +15,20 @@
  *     predictions.capacity[AWSNET_BRANCH_EMOTION] = 7;       // floats in emotions
  *     awsnet_session_run(session, image, 3 * 112 * 112, &predictions, &error);
  *
+ * Faces in a picture, each cut out as the network wants it; awsnet_detector_create(NULL, NULL, &detector, &error):
+ *
+ *     awsnet_detector_detect(detector, &frame, faces, 16, &count, &error);
+ *     awsnet_engine_cut(engine, &frame, &faces[0], image, 3 * 112 * 112, &error);
+ *
  * The laws, which docs/c-abi.md states in full:
  *
  * - A function returns a status, and writes its outputs only where that is AWSNET_STATUS_OK.
  * - error, always the last parameter, is NULL or the caller's; it is written only where the call fails. The other
  *   pointers must not be NULL unless their function says so.
  * - What a _create or _load gives is freed by the _destroy of its kind, on any thread, in any order.
- * - Models and engines may be used by several threads at once, a session by one at a time.
- * - A struct begins with its size, which its _INIT macro sets; its other fields may be set or left zero.
+ * - Models and engines may be used by several threads at once, a session or a detector by one at a time.
+ * - A struct begins with its size, which its _INIT macro sets; its other fields may be set or left zero. awsnet_face
+ *   alone has none.
  *
  * Written by cbindgen from src/capi; do not edit.
  */
@@ -39,6 +45,8 @@
 #define AWSNET_ENGINE_OPTIONS_INIT \
     {sizeof(awsnet_engine_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 #define AWSNET_POOL_OPTIONS_INIT {sizeof(awsnet_pool_options), 0, 0, 0, 0, 0, 0, 0}
+#define AWSNET_DETECTOR_OPTIONS_INIT {sizeof(awsnet_detector_options), 0, 0, 0, 0, 0, 0, 0, 0}
+#define AWSNET_FRAME_INIT {sizeof(awsnet_frame), 0, 0, 0, {0, 0, 0}, {0, 0, 0}, {0, 0, 0}}
 #define AWSNET_RUN_OPTIONS_INIT {sizeof(awsnet_run_options), 0, 0, 0}
 #define AWSNET_ENGINE_INFO_INIT \
     {sizeof(awsnet_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0, 0}, {0, 0, 0}, 0, 0}
@@ -164,6 +172,49 @@
 
 // Bytes, [count][height][width][channels]; the device normalises them.
 #define AWSNET_PIXELS_U8 1
+
+// Red, green, blue.
+#define AWSNET_FRAME_RGB 0
+
+// Blue, green, red.
+#define AWSNET_FRAME_BGR 1
+
+// Red, green, blue, and a fourth value that is not read.
+#define AWSNET_FRAME_RGBA 2
+
+// Blue, green, red, and a fourth value that is not read.
+#define AWSNET_FRAME_BGRA 3
+
+// One value for all three.
+#define AWSNET_FRAME_GREY 4
+
+// A plane of luma, then one of chroma with half the rows and columns, rounded up: Cb and Cr in turn. ITU-R BT.601, luma from
+// 16 to 235.
+#define AWSNET_FRAME_NV12 5
+
+// As AWSNET_FRAME_NV12, but Cb and Cr have a plane each.
+#define AWSNET_FRAME_I420 6
+
+// The eye on the left.
+#define AWSNET_POINT_LEFT_EYE 0
+
+// The eye on the right.
+#define AWSNET_POINT_RIGHT_EYE 1
+
+// The tip of the nose.
+#define AWSNET_POINT_NOSE 2
+
+// The middle of the mouth.
+#define AWSNET_POINT_MOUTH 3
+
+// In front of the ear on the left.
+#define AWSNET_POINT_LEFT_EAR 4
+
+// In front of the ear on the right.
+#define AWSNET_POINT_RIGHT_EAR 5
+
+// A face detector: its network made ready, and one caller's memory and threads. Any thread may use it, one at a time.
+typedef struct awsnet_detector awsnet_detector;
 
 // A model made ready to run: weights, and every choice about how. Immutable: any number of threads may use one at once.
 typedef struct awsnet_engine awsnet_engine;
@@ -411,8 +462,85 @@ typedef struct awsnet_device_images {
     size_t image_stride;
 } awsnet_device_images;
 
+// How to look for faces. All zero but struct_size takes every default: awsnet_detector_options options =
+// AWSNET_DETECTOR_OPTIONS_INIT;
+typedef struct awsnet_detector_options {
+    // sizeof(awsnet_detector_options)
+    uint32_t struct_size;
+    // Faces that the detector is less sure of are left out, from 0 to 1; 0 is 0.6. In closer looks, of which there are many for
+    // a frame, it is at least 0.8.
+    float min_score;
+    // How small a face may be, in pixels of its bounds' width; 0 is a tenth of the frame's longer side, which one look at
+    // the whole frame finds. Smaller faces need closer looks, at four times as many squares each time that it is halved, and 256
+    // at most: the closest are left out where there would be more.
+    float min_face;
+    // Where the detector runs; AWSNET_DEVICE_AUTO is the CPU, where a frame is ready faster than it is on its way to a GPU
+    // and back.
+    awsnet_device device;
+    // The GPU's number as the driver counts, for AWSNET_DEVICE_CUDA; else 0.
+    uint32_t device_index;
+    // As in awsnet_engine_options.
+    uint32_t threads;
+    // As in awsnet_engine_options.
+    int32_t spin_us;
+    // 0
+    uint32_t reserved;
+    // Threads to share with sessions and other detectors, instead of its own; NULL for none. It may be destroyed before the
+    // detector.
+    const struct awsnet_pool *pool;
+} awsnet_detector_options;
+
+// How the pixels of a frame lie in memory, a byte a value: one of AWSNET_FRAME_*.
+typedef int32_t awsnet_frame_format;
+
+// A picture in the caller's memory, row by row from the top, of which nothing is copied: awsnet_frame frame =
+// AWSNET_FRAME_INIT;
+typedef struct awsnet_frame {
+    // sizeof(awsnet_frame)
+    uint32_t struct_size;
+    // How the pixels lie.
+    awsnet_frame_format format;
+    // Pixels in a row, from 1 to 2^24.
+    uint32_t width;
+    // Rows, from 1 to 2^24.
+    uint32_t height;
+    // The first row of each plane that the format has; NULL for others. Where planes[1] of AWSNET_FRAME_NV12 or
+    // AWSNET_FRAME_I420 is NULL, chroma lies behind height rows of luma, in as many bytes a row for NV12 and half as many,
+    // rounded up, for I420; where a row of NV12's chroma, of odd width, needs one more, it has that.
+    const uint8_t *planes[3];
+    // Bytes from there to the end of the last row of the plane, or more; for chroma that lies behind luma, all of it in
+    // sizes[0], and 0.
+    size_t sizes[3];
+    // Bytes from one row to the next; 0 where there is nothing between rows.
+    size_t row_strides[3];
+} awsnet_frame;
+
+// A face in a frame, in pixels from the frame's upper left corner. Callers keep arrays of it: it has no size, and never changes.
+typedef struct awsnet_face {
+    // The left side of its bounds, which reach about from the brows to the chin and from ear to ear, and may cross the
+    // frame's borders.
+    float x;
+    // The upper side.
+    float y;
+    // From the left side to the right.
+    float width;
+    // From the upper side to the lower.
+    float height;
+    // From 0 to 1, how sure the detector is.
+    float score;
+    // 6; 0 for a face whose points are not known, which something else has found.
+    uint32_t point_count;
+    // x and y of each point, by AWSNET_POINT_*.
+    float points[6][2];
+    // 0; what comes later stands here.
+    uint32_t reserved[6];
+} awsnet_face;
+
 // One of the two networks of an AWS-Net, and its head: one of AWSNET_BRANCH_*.
 typedef int32_t awsnet_branch;
+
+// A point of a face, in awsnet_face.points: one of AWSNET_POINT_*. Left is the picture's left where the face stands upright.
+typedef int32_t awsnet_point;
 
 #ifdef __cplusplus
 extern "C" {
@@ -628,6 +756,68 @@ awsnet_status awsnet_session_enqueue(struct awsnet_session *session,
 //
 // AWSNET_STATUS_BUSY: it is running on another thread, and goes on; nothing is freed.
 awsnet_status awsnet_session_destroy(struct awsnet_session *session);
+
+// Makes a detector.
+//
+// model: NULL for the one in the library, BlazeFace for cameras at the back. Or another of its kind: a network that reads RGB
+// squares of a multiple of 32 pixels and has the heads scores16, boxes16, scores8 and boxes8 of plain numbers. It may be
+// destroyed at once.
+// options: NULL takes every default.
+//
+// AWSNET_STATUS_MODEL: the model is no such detector.
+// AWSNET_STATUS_DEVICE, AWSNET_STATUS_PLAN, AWSNET_STATUS_MEMORY: as for awsnet_engine_create.
+awsnet_status awsnet_detector_create(const struct awsnet_model *model,
+                                     const struct awsnet_detector_options *options,
+                                     struct awsnet_detector **detector,
+                                     struct awsnet_error *error);
+
+// Finds the faces in a frame, the surest first. Faces that are turned by more than about 30 degrees in the frame's plane, or
+// look away, may be missed.
+//
+// faces: receives as many as there are, and no more than capacity. May be NULL where capacity is 0.
+// count: receives the number of faces that there are, which may be more than capacity.
+//
+// AWSNET_STATUS_INVALID_ARGUMENT: a frame whose rows or planes do not fit their bytes.
+// AWSNET_STATUS_BUSY: the detector is at work on another thread.
+awsnet_status awsnet_detector_detect(struct awsnet_detector *detector,
+                                     const struct awsnet_frame *frame,
+                                     struct awsnet_face *faces,
+                                     size_t capacity,
+                                     size_t *count,
+                                     struct awsnet_error *error);
+
+// Frees a detector; NULL is none.
+//
+// AWSNET_STATUS_BUSY: it is at work on another thread, and goes on; nothing is freed.
+awsnet_status awsnet_detector_destroy(struct awsnet_detector *detector);
+
+// Cuts a face out of a frame as the model's file says (`face` in docs/model-format.md), or else as the square of 1.2 times
+// the longer side of the bounds, 0.05 of it higher; normalised, as awsnet_session_run takes it. What lies outside of the
+// frame is black; what shrinks is antialiased.
+//
+// face: as awsnet_detector_detect has found it, or all zero but the bounds; models whose file names points need those.
+// image: receives an image, [channels][height][width] as awsnet_engine_info says.
+// len: floats that there is room for.
+//
+// AWSNET_STATUS_INVALID_ARGUMENT: bounds without an area, or far from the frame; points that are missing or all one.
+// AWSNET_STATUS_BUFFER_TOO_SMALL: the message says how many floats there are.
+awsnet_status awsnet_engine_cut(const struct awsnet_engine *engine,
+                                const struct awsnet_frame *frame,
+                                const struct awsnet_face *face,
+                                float *image,
+                                size_t len,
+                                struct awsnet_error *error);
+
+// As awsnet_engine_cut, for awsnet_session_run_u8: bytes, which the run normalises.
+//
+// pixels: receives an image, [height][width][channels] as awsnet_engine_info says: red, green and blue, or luma.
+// size: bytes that there is room for.
+awsnet_status awsnet_engine_cut_u8(const struct awsnet_engine *engine,
+                                   const struct awsnet_frame *frame,
+                                   const struct awsnet_face *face,
+                                   uint8_t *pixels,
+                                   size_t size,
+                                   struct awsnet_error *error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use awsnet::face::{Bounds, DEFAULT_CROP, Detector, DetectorOptions, Face, Points, cut};
-use awsnet::image::{self, Frame, Limits, Picture, PixelFormat};
+use awsnet::image::{self, Frame, Limits, Picture, PixelFormat, Plane};
 use awsnet::model::{FaceCrop, FacePoint, Input};
 use awsnet::{ErrorKind, Model};
 use safetensors::SafeTensors;
@@ -178,7 +178,8 @@ fn a_wrong_frame_is_an_error() {
         (PixelFormat::Rgba, 10, 2, 39, "39"),
         (PixelFormat::Grey, 10, 10, 11, "100 bytes"),
         (PixelFormat::Nv12, 10, 7, 10, "100 bytes"),
-        (PixelFormat::Nv12, 9, 4, 9, "9"),
+        (PixelFormat::Nv12, 9, 7, 9, "100 bytes"), // 63 of luma and 4 rows of 10
+        (PixelFormat::Nv12, 9, 4, 8, "8"),
         (PixelFormat::I420, 10, 7, 10, "100 bytes"),
         (PixelFormat::Grey, 1, usize::MAX, 1, "1x18446744073709551615"),
         (PixelFormat::Grey, 1 << 24, 1 << 24, usize::MAX, "100 bytes"),
@@ -192,12 +193,35 @@ fn a_wrong_frame_is_an_error() {
     }
     for (format, width, height) in [
         (PixelFormat::Nv12, 10, 6),
+        (PixelFormat::Nv12, 9, 6), // 54 of luma and 3 rows of 10
         (PixelFormat::I420, 10, 6),
+        (PixelFormat::I420, 9, 6),
         (PixelFormat::Grey, 10, 10),
         (PixelFormat::Rgba, 5, 5),
     ] {
         Frame::new(format, &pixels, width, height).unwrap();
     }
+}
+
+#[test]
+fn planes_that_do_not_fit_are_an_error() {
+    let bytes = [0; 100];
+    let plane = |len: usize, row_stride| Plane { bytes: &bytes[..len], row_stride };
+    for (format, planes, place, found) in [
+        (PixelFormat::Nv12, &[plane(63, 9)][..], "frame", "1"),
+        (PixelFormat::Rgb, &[plane(100, 27); 3], "frame", "3"),
+        (PixelFormat::Grey, &[plane(62, 9)], "frame: plane 0", "62 bytes"),
+        (PixelFormat::Grey, &[plane(63, 8)], "frame: plane 0", "8"),
+        (PixelFormat::Grey, &[plane(63, usize::MAX)], "frame: plane 0", "63 bytes"),
+        (PixelFormat::Nv12, &[plane(63, 9), plane(39, 10)], "frame: plane 1", "39 bytes"),
+        (PixelFormat::Nv12, &[plane(63, 9), plane(40, 9)], "frame: plane 1", "9"),
+        (PixelFormat::I420, &[plane(63, 9), plane(20, 5), plane(19, 5)], "frame: plane 2", "19 bytes"),
+    ] {
+        let error = Frame::from_planes(format, planes, 9, 7).unwrap_err();
+        assert_eq!((error.kind(), error.place(), error.found()), (ErrorKind::Input, place, found), "{error}");
+    }
+    Frame::from_planes(PixelFormat::Nv12, &[plane(63, 9), plane(40, 10)], 9, 7).unwrap();
+    Frame::from_planes(PixelFormat::I420, &[plane(63, 9), plane(20, 5), plane(20, 5)], 9, 7).unwrap();
 }
 
 // ---------------------------------------------------------------- cutting

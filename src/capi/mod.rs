@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! awsnet_model --awsnet_engine_create--> awsnet_engine --awsnet_session_create--> awsnet_session --_run--> buffers
+//! awsnet_frame --awsnet_detector_detect--> awsnet_face --awsnet_engine_cut--> an image for a run
 //! ```
 //!
 //! | file | what |
@@ -11,7 +12,9 @@
 //! | `sink.rs` | the caller's callback for messages |
 //! | `guard.rs` | what every export runs in: panics caught, handles poisoned, the error delivered |
 //! | `pointers.rs` | from a caller's pointers and sized structs to references and values |
-//! | `model.rs`, `pool.rs`, `engine.rs`, `session.rs`, `status.rs`, `log.rs`, `version.rs` | the exports, an object each |
+//! | `exclusive.rs` | what one call at a time may use |
+//! | `frame.rs` | pictures in the caller's memory |
+//! | `model.rs`, `pool.rs`, `engine.rs`, `session.rs`, `detector.rs`, `cut.rs`, `status.rs`, `log.rs`, `version.rs` | the exports, an object each |
 //!
 //! Only the public interface of the crate is used here. The names are those of C.
 
@@ -21,8 +24,12 @@
 #[cfg(not(panic = "unwind"))]
 compile_error!("the feature `capi` turns panics into status codes: build with panic = \"unwind\"");
 
+mod cut;
+mod detector;
 mod engine;
+mod exclusive;
 mod failure;
+mod frame;
 mod guard;
 mod log;
 mod model;

@@ -1,14 +1,12 @@
 //! Sessions: one caller's memory and threads, and the runs.
 
-use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::engine::{awsnet_engine, awsnet_head};
-use super::failure::{
-    AWSNET_STATUS_BUFFER_TOO_SMALL, AWSNET_STATUS_BUSY, Failure, awsnet_error, awsnet_status,
-};
+use super::exclusive::{Entered, Exclusive};
+use super::failure::{AWSNET_STATUS_BUFFER_TOO_SMALL, Failure, awsnet_error, awsnet_status};
 use super::guard::{Handle, Poison, destroy, guard_handle};
 use super::pointers::{Versioned, check, read_struct, slice};
 use crate::cuda::{DeviceImages, DevicePredictions, PixelFormat, Stream};
@@ -118,9 +116,7 @@ unsafe impl Versioned for awsnet_device_images {
 /// One caller's memory and threads. Any thread may use it, one at a time.
 pub struct awsnet_session {
     poison: Poison,
-    /// Set while a call uses `session`, and for ever by the call that destroys it.
-    busy: AtomicBool,
-    session: UnsafeCell<Session>,
+    session: Exclusive<Session>,
     input: Shape,
     batch: usize,
     /// Numbers that each head gives.
@@ -135,7 +131,7 @@ impl Handle for awsnet_session {
     }
 
     fn retire(&self) -> Result<(), Failure> {
-        self.claim()
+        self.session.claim(Self::NAME)
     }
 }
 
@@ -153,11 +149,10 @@ pub unsafe extern "C" fn awsnet_session_create(
         let plan = engine.engine.plan();
         let created = Box::new(awsnet_session {
             poison: Poison::default(),
-            busy: AtomicBool::new(false),
             input: plan.input().shape,
             batch: plan.batch(),
             counts: engine.counts(),
-            session: UnsafeCell::new(engine.engine.session()?),
+            session: Exclusive::new(engine.engine.session()?),
         });
         // SAFETY: checked above; writable by the caller's word.
         unsafe { session.write(Box::into_raw(created)) };
@@ -270,8 +265,8 @@ pub unsafe extern "C" fn awsnet_session_scores(
     error: *mut awsnet_error,
 ) -> awsnet_status {
     let body = |session: &awsnet_session| {
-        let mut entered = session.enter()?;
-        let predictions = entered.session().predictions().ok_or_else(|| {
+        let entered = session.enter()?;
+        let predictions = entered.predictions().ok_or_else(|| {
             Failure::argument("session", "one whose last run gave results", "none of those")
         })?;
         let scores = usize::try_from(head).ok().and_then(|head| predictions.heads().nth(head));
@@ -361,7 +356,7 @@ unsafe fn run_floats(
     // SAFETY: passed on.
     let outputs = unsafe { Outputs::new(predictions, session, len / session.image_len()) }?;
     let mut entered = session.enter()?;
-    outputs.write(&entered.session().run_with(images, options)?);
+    outputs.write(&entered.run_with(images, options)?);
     Ok(())
 }
 
@@ -390,7 +385,7 @@ unsafe fn run_bytes(
         .count(images.count)
         .row_stride(row_stride)
         .image_stride(image_stride);
-    outputs.write(&entered.session().run_with(images, options)?);
+    outputs.write(&entered.run_with(images, options)?);
     Ok(())
 }
 
@@ -422,7 +417,7 @@ pub unsafe extern "C" fn awsnet_session_enqueue(
         let outputs = unsafe { Outputs::new(predictions, session, images.count) }?;
         let mut entered = session.enter()?;
         // SAFETY: the conditions of Session::enqueue are those that the caller of this function promises.
-        unsafe { entered.session().enqueue(Stream(stream), images, &outputs.addresses()) }?;
+        unsafe { entered.enqueue(Stream(stream), images, &outputs.addresses()) }?;
         Ok(())
     };
     // SAFETY: by the caller's word.
@@ -450,44 +445,13 @@ impl awsnet_session {
         (row_stride, if image_stride == 0 { dense } else { image_stride })
     }
 
-    fn claim(&self) -> Result<(), Failure> {
-        if self.busy.swap(true, Ordering::Acquire) {
-            let found = "one that is running on another thread";
-            return Err(Failure::new(AWSNET_STATUS_BUSY, "session", "an idle session", found));
-        }
-        Ok(())
-    }
-
     #[cfg(test)]
     pub(super) fn set_busy(&self, busy: bool) {
-        self.busy.store(busy, Ordering::Release);
+        self.session.set_busy(busy);
     }
 
-    fn enter(&self) -> Result<Entered<'_>, Failure> {
-        self.claim()?;
-        let entered = Entered(self);
-        // Whoever held it before may have panicked after this call looked.
-        self.poison.check(Self::NAME)?;
-        Ok(entered)
-    }
-}
-
-/// A session that this thread has to itself.
-struct Entered<'a>(&'a awsnet_session);
-
-impl Entered<'_> {
-    fn session(&mut self) -> &mut Session {
-        // SAFETY: `busy` was clear and is set; nobody else gets here until it is cleared on drop.
-        unsafe { &mut *self.0.session.get() }
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.poison.set();
-        }
-        self.0.busy.store(false, Ordering::Release);
+    fn enter(&self) -> Result<Entered<'_, Session, Self>, Failure> {
+        self.session.enter(self)
     }
 }
 

@@ -10,8 +10,11 @@ use std::process::Command;
 use std::ptr::{null, null_mut};
 use std::sync::Mutex;
 
+use super::cut::*;
+use super::detector::*;
 use super::engine::*;
 use super::failure::*;
+use super::frame::*;
 use super::log::*;
 use super::model::*;
 use super::pointers::{Versioned, read_struct, write_struct};
@@ -87,17 +90,41 @@ fn on_the_cpu() -> awsnet_engine_options {
     options
 }
 
+/// A frame of 16 x 16 pixels without a face.
+fn grey_frame() -> awsnet_frame {
+    static PIXELS: [u8; 256] = [99; 256];
+    awsnet_frame {
+        struct_size: size_of::<awsnet_frame>() as u32,
+        format: AWSNET_FRAME_GREY,
+        width: 16,
+        height: 16,
+        planes: [PIXELS.as_ptr(), null(), null()],
+        sizes: [PIXELS.len(), 0, 0],
+        row_strides: [0; 3],
+    }
+}
+
+/// A face in it.
+fn a_face() -> awsnet_face {
+    // SAFETY: numbers only.
+    let mut face: awsnet_face = unsafe { std::mem::zeroed() };
+    (face.x, face.y, face.width, face.height) = (3.0, 4.0, 9.0, 8.0);
+    face
+}
+
 /// A handle of each kind.
 struct Handles {
     model: *mut awsnet_model,
     engine: *mut awsnet_engine,
     session: *mut awsnet_session,
+    detector: *mut awsnet_detector,
 }
 
 impl Handles {
     fn new() -> Self {
         let bytes = tiny_model();
         let (mut model, mut engine, mut session) = (null_mut(), null_mut(), null_mut());
+        let mut detector = null_mut();
         // SAFETY: every pointer is NULL where that is allowed, or to a local or a handle just made.
         unsafe {
             let load = awsnet_model_load_bytes(bytes.as_ptr().cast(), bytes.len(), &mut model, null_mut());
@@ -105,8 +132,10 @@ impl Handles {
             let options = on_the_cpu();
             assert_eq!(awsnet_engine_create(model, &options, &mut engine, null_mut()), AWSNET_STATUS_OK);
             assert_eq!(awsnet_session_create(engine, &mut session, null_mut()), AWSNET_STATUS_OK);
+            let create = awsnet_detector_create(null(), null(), &mut detector, null_mut());
+            assert_eq!(create, AWSNET_STATUS_OK);
         }
-        Handles { model, engine, session }
+        Handles { model, engine, session, detector }
     }
 }
 
@@ -115,12 +144,13 @@ impl Drop for Handles {
         // SAFETY: made by `new`, destroyed here only.
         let statuses = unsafe {
             [
+                awsnet_detector_destroy(self.detector),
                 awsnet_session_destroy(self.session),
                 awsnet_engine_destroy(self.engine),
                 awsnet_model_destroy(self.model),
             ]
         };
-        assert_eq!(statuses, [AWSNET_STATUS_OK; 3], "handles can be destroyed whatever has become of them");
+        assert_eq!(statuses, [AWSNET_STATUS_OK; 4], "handles can be destroyed whatever has become of them");
     }
 }
 
@@ -261,6 +291,29 @@ fn calls() -> BTreeMap<&'static str, (Call, bool)> {
         unsafe { awsnet_session_enqueue(handles.session, null_mut(), &images, &no_predictions(), error) }
     });
     add("awsnet_session_enqueue", enqueue, true);
+    let create: Call = Box::new(|_, error| {
+        let mut detector = null_mut();
+        unsafe {
+            let status = awsnet_detector_create(null(), null(), &mut detector, error);
+            awsnet_detector_destroy(detector);
+            status
+        }
+    });
+    add("awsnet_detector_create", create, false);
+    let detect: Call = Box::new(|handles, error| unsafe {
+        awsnet_detector_detect(handles.detector, &grey_frame(), null_mut(), 0, &mut 0, error)
+    });
+    add("awsnet_detector_detect", detect, true);
+    let cut: Call = Box::new(|handles, error| unsafe {
+        let mut image = [0.0; 3 * 8 * 8];
+        awsnet_engine_cut(handles.engine, &grey_frame(), &a_face(), image.as_mut_ptr(), image.len(), error)
+    });
+    add("awsnet_engine_cut", cut, true);
+    let cut_u8: Call = Box::new(|handles, error| unsafe {
+        let mut image = [0; 3 * 8 * 8];
+        awsnet_engine_cut_u8(handles.engine, &grey_frame(), &a_face(), image.as_mut_ptr(), image.len(), error)
+    });
+    add("awsnet_engine_cut_u8", cut_u8, true);
     calls
 }
 
@@ -300,6 +353,7 @@ fn a_panic_in_any_export_is_a_status_and_poisons_its_handle() {
         assert_eq!(panicking(last), AWSNET_STATUS_INTERNAL);
         assert_eq!(panicking(|| awsnet_help_run(null_mut())), AWSNET_STATUS_INTERNAL);
         assert_eq!(panicking(|| awsnet_pool_destroy(null_mut())), AWSNET_STATUS_INTERNAL);
+        assert_eq!(panicking(|| awsnet_detector_destroy(handles.detector)), AWSNET_STATUS_INTERNAL);
         assert_eq!(panicking(|| awsnet_session_destroy(handles.session)), AWSNET_STATUS_INTERNAL);
         assert_eq!(panicking(|| awsnet_engine_destroy(handles.engine)), AWSNET_STATUS_INTERNAL);
         assert_eq!(panicking(|| awsnet_model_destroy(handles.model)), AWSNET_STATUS_INTERNAL);
@@ -312,6 +366,7 @@ fn a_panic_in_any_export_is_a_status_and_poisons_its_handle() {
         "awsnet_error_last",
         "awsnet_help_run",
         "awsnet_pool_destroy",
+        "awsnet_detector_destroy",
         "awsnet_session_destroy",
         "awsnet_engine_destroy",
         "awsnet_model_destroy",
@@ -357,6 +412,23 @@ fn a_busy_session_is_neither_run_nor_destroyed() {
         assert_eq!(awsnet_session_destroy(handles.session), AWSNET_STATUS_BUSY);
         (*handles.session).set_busy(false);
         assert_eq!(run(), AWSNET_STATUS_OK);
+    }
+}
+
+#[test]
+fn a_busy_detector_is_neither_used_nor_destroyed() {
+    let handles = Handles::new();
+    // SAFETY: the handles live; the flag is what a look on another thread sets.
+    unsafe {
+        let mut count = 7;
+        let mut detect =
+            || awsnet_detector_detect(handles.detector, &grey_frame(), null_mut(), 0, &mut count, null_mut());
+        (*handles.detector).set_busy(true);
+        assert_eq!(detect(), AWSNET_STATUS_BUSY);
+        assert_eq!(awsnet_detector_destroy(handles.detector), AWSNET_STATUS_BUSY);
+        (*handles.detector).set_busy(false);
+        assert_eq!(detect(), AWSNET_STATUS_OK);
+        assert_eq!(count, 0);
     }
 }
 
@@ -491,6 +563,11 @@ fn layouts() -> String {
         awsnet_images_u8 { struct_size, reserved, pixels, size, count, row_stride, image_stride }
         awsnet_device_images { struct_size, format, pixels, count, row_stride, image_stride }
         awsnet_predictions { struct_size, reserved, logits, probabilities, capacity }
+        awsnet_frame { struct_size, format, width, height, planes, sizes, row_strides }
+        awsnet_face { x, y, width, height, score, point_count, points, reserved }
+        awsnet_detector_options {
+            struct_size, min_score, min_face, device, device_index, threads, spin_us, reserved, pool,
+        }
     }
 }
 
@@ -500,7 +577,7 @@ fn structs_are_laid_out_alike_in_c_and_rust() {
     let header = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("include/awsnet.h"))
         .expect("the header");
     assert_eq!(
-        header.matches("typedef struct awsnet_").count() - 5, // the handles
+        header.matches("typedef struct awsnet_").count() - 6, // the handles
         rust.lines().filter(|line| !line.contains('.')).count(),
         "a struct that is not compared"
     );
@@ -548,4 +625,7 @@ fn the_first_sizes_are_those_of_version_1() {
     assert_eq!(size_of::<awsnet_predictions>(), awsnet_predictions::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_pool_options>(), awsnet_pool_options::FIRST_SIZE);
     assert_eq!(size_of::<awsnet_run_options>(), awsnet_run_options::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_frame>(), awsnet_frame::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_detector_options>(), awsnet_detector_options::FIRST_SIZE);
+    assert_eq!(size_of::<awsnet_face>(), 96, "which has no size of its own");
 }

@@ -42,7 +42,7 @@ pub(crate) mod resize;
 #[cfg(feature = "image")]
 pub use decode::{Limits, decode, open};
 pub use fit::{FaceBox, Fit, prepare};
-pub use frame::{Frame, PixelFormat};
+pub use frame::{Frame, PixelFormat, Plane};
 pub use normalise::normalise;
 
 use std::fmt;
@@ -104,6 +104,11 @@ impl Picture {
     /// The pixels, row by row from the top, three bytes (R, G, B) a pixel.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
+    }
+
+    /// The luma of each pixel, row by row from the top: what a network of one channel reads (see [`normalise`]).
+    pub fn luma(&self) -> impl Iterator<Item = u8> + '_ {
+        self.pixels.chunks_exact(3).map(normalise::luma)
     }
 
     /// The pixels, as in [`pixels`](Self::pixels), given away.

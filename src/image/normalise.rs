@@ -78,7 +78,7 @@ pub fn normalise(
 }
 
 /// The luma of an RGB pixel; the weights sum to 1 << 16.
-fn luma(pixel: &[u8]) -> u8 {
+pub(super) fn luma(pixel: &[u8]) -> u8 {
     let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
     ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
 }

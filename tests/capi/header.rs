@@ -3,8 +3,10 @@
 use crate::library::{C99, CPP17, compiler, root, success};
 
 /// Every file of src/capi that C sees something of, in the header's order.
-const SOURCES: &[&str] =
-    &["version", "failure", "status", "sink", "log", "model", "pool", "engine", "session"];
+const SOURCES: &[&str] = &[
+    "version", "failure", "status", "sink", "log", "model", "pool", "engine", "session", "frame", "detector",
+    "cut",
+];
 
 fn generated() -> String {
     let root = root();
@@ -41,6 +43,8 @@ fn user_of_the_header() -> String {
     text += "awsnet_images_u8 images = AWSNET_IMAGES_U8_INIT;\n";
     text += "awsnet_device_images device_images = AWSNET_DEVICE_IMAGES_INIT;\n";
     text += "awsnet_predictions predictions = AWSNET_PREDICTIONS_INIT;\n";
+    text += "awsnet_frame frame = AWSNET_FRAME_INIT;\n";
+    text += "awsnet_detector_options detector_options = AWSNET_DETECTOR_OPTIONS_INIT;\n";
     text += "typedef void (*function)(void);\nfunction functions[] = {\n";
     for function in prototypes() {
         text += &format!("    (function){},\n", function.name);

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use awsnet::model::init::{Architecture, InitOptions, init};
+use serde_json::Value;
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -116,9 +117,34 @@ pub struct ModelFile {
 
 impl ModelFile {
     pub fn new(architecture: Architecture, size: usize) -> Self {
+        ModelFile::with_bytes(
+            init(&InitOptions::new().architecture(architecture).size(size)).expect("a model"),
+        )
+    }
+
+    /// A copy of a file of the repository.
+    pub fn of(path: &str) -> Self {
+        ModelFile::with_bytes(std::fs::read(root().join(path)).expect("a model file"))
+    }
+
+    /// The same network, of version 2, whose file says otherwise how faces are cut out.
+    pub fn with_face(&self, face: &Value) -> Self {
+        let (len, rest) = self.bytes.split_at(8);
+        let len = u64::from_le_bytes(len.try_into().expect("8 bytes")) as usize;
+        let (header, tensors) = rest.split_at(len);
+        let mut header: Value = serde_json::from_slice(header).expect("a header");
+        let text = header["__metadata__"]["awsnet"].as_str().expect("a manifest");
+        let mut manifest: Value = serde_json::from_str(text).expect("a manifest");
+        manifest["input"]["face"] = face.clone();
+        header["__metadata__"]["awsnet"] = manifest.to_string().into();
+        let mut header = header.to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        ModelFile::with_bytes([&(header.len() as u64).to_le_bytes(), &*header, tensors].concat())
+    }
+
+    fn with_bytes(bytes: Vec<u8>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("model.safetensors");
-        let bytes = init(&InitOptions::new().architecture(architecture).size(size)).expect("a model");
         std::fs::write(&path, &bytes).expect("to write a model");
         ModelFile { _folder: folder, path, bytes }
     }

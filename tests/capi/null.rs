@@ -62,6 +62,20 @@ const PARAMETERS: &[Parameter] = &[
     row("awsnet_session_run_u8_with", "images", "&images", Refused),
     row("awsnet_session_enqueue", "images", "&device_images", Refused),
     row("awsnet_session_enqueue", "stream", "&error", Allowed),
+    // The one in the library; the model of the other calls is no detector.
+    row("awsnet_detector_create", "model", "NULL", Allowed),
+    row("awsnet_detector_create", "options", "&detector_options", Allowed),
+    row("awsnet_detector_create", "detector", "&made_detector", Refused),
+    row("awsnet_detector_destroy", "detector", "made_detector", Allowed),
+    row("awsnet_detector_detect", "faces", "faces", Refused),
+    row("awsnet_detector_detect", "capacity", "4", Never),
+    row("awsnet_detector_detect", "count", "&size", Refused),
+    row("*", "detector", "detector", Refused),
+    row("*", "frame", "&frame", Refused),
+    row("*", "face", "&face", Refused),
+    row("awsnet_engine_cut", "image", "image", Refused),
+    row("awsnet_engine_cut_u8", "pixels", "bytes", Refused),
+    row("awsnet_engine_cut_u8", "size", "sizeof bytes", Never),
     row("*", "images", "image", Refused),
     row("*", "len", "192", Never),
     row("*", "timeout_us", "1000000", Never),
@@ -125,18 +139,30 @@ int main(int argc, char **argv) {
     images.count = device_images.count = 1;
     device_images.pixels = bytes;
     options.device = AWSNET_DEVICE_CPU;
+    awsnet_detector_options detector_options = AWSNET_DETECTOR_OPTIONS_INIT;
+    static const unsigned char grey[16 * 16];
+    awsnet_frame frame = AWSNET_FRAME_INIT;
+    frame.format = AWSNET_FRAME_GREY;
+    frame.width = frame.height = 16;
+    frame.planes[0] = grey;
+    frame.sizes[0] = sizeof grey;
+    awsnet_face faces[4], face = {0};
+    face.width = face.height = 9;
     const char *text = NULL;
     float number = 0, image[192] = {0};
     awsnet_model *model = NULL, *made_model = NULL;
     awsnet_engine *engine = NULL, *made_engine = NULL;
     awsnet_session *session = NULL, *made_session = NULL;
     awsnet_pool *made_pool = NULL;
+    awsnet_detector *detector = NULL, *made_detector = NULL;
+    OK(awsnet_detector_create(NULL, NULL, &detector, NULL));
     OK(awsnet_model_load(argv[1], &model, NULL));
     OK(awsnet_engine_create(model, &options, &engine, NULL));
     OK(awsnet_session_create(engine, &session, NULL));
 "#;
 
 const END: &str = r#"
+    OK(awsnet_detector_destroy(detector));
     OK(awsnet_session_destroy(session));
     OK(awsnet_engine_destroy(engine));
     OK(awsnet_model_destroy(model));
@@ -177,6 +203,7 @@ fn null_is_refused_or_harmless_for_every_pointer() {
         // What the call has made is destroyed by the next line; a destroyed handle is forgotten.
         let clean = "    awsnet_session_destroy(made_session), made_session = NULL;\n    \
                      awsnet_engine_destroy(made_engine), made_engine = NULL;\n    \
+                     awsnet_detector_destroy(made_detector), made_detector = NULL;\n    \
                      awsnet_pool_destroy(made_pool), made_pool = NULL;\n    \
                      awsnet_model_destroy(made_model), made_model = NULL;\n";
         if function.returns != "awsnet_status" {

@@ -3,8 +3,11 @@
 use std::ffi::OsStr;
 use std::process::Command;
 
+use awsnet::face::{Bounds, Detector, DetectorOptions, Points, cut};
+use awsnet::image::{self, Limits, Picture};
 use awsnet::model::init::Architecture;
 use awsnet::{Device, Engine, EngineOptions, Model, Plan, PlanOptions};
+use serde_json::json;
 
 use crate::library::{C99, ModelFile, Program, compiler, library, root, success};
 
@@ -64,6 +67,60 @@ fn c_gets_the_same_bits_as_rust() {
         let c = program.run(&[model.path.as_ref(), arguments[0].as_ref(), arguments[1].as_ref()]);
         let rust = from_rust(&model, batch, count);
         assert!(same(&c, &rust), "{architecture}, batch {batch}, {count} images\n{c}\n{rust}");
+    }
+}
+
+/// FNV-1a, of 64 bits.
+fn hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// What faces.c prints, from the Rust interface.
+fn faces_from_rust(model: &ModelFile, picture: &Picture) -> String {
+    let input = Model::from_bytes(&model.bytes).expect("a model").input().clone();
+    let options = DetectorOptions::new().engine(EngineOptions::new().threads(1));
+    let mut detector = Detector::new(&options).expect("a detector").session().expect("a session");
+    let frame = picture.into();
+    let mut text = String::new();
+    for face in detector.detect(&frame).expect("faces") {
+        let Bounds { x, y, width, height } = face.bounds;
+        let Points { left_eye, right_eye, nose, mouth, left_ear, right_ear } = face.points.expect("points");
+        let points = [left_eye, right_eye, nose, mouth, left_ear, right_ear].concat();
+        for number in [x, y, width, height, face.score].iter().chain(&points) {
+            text += &format!("{:08x} ", number.to_bits());
+        }
+        let cut = cut(&frame, &face, &input).expect("a face");
+        let mut floats = vec![0.0; input.shape.len()];
+        image::normalise(&cut, &input.mean, &input.std, input.order, &mut floats).expect("floats");
+        let bytes = if input.shape.channels == 1 { cut.luma().collect() } else { cut.into_pixels() };
+        text += &format!("{:016x} ", hash(floats.into_iter().flat_map(f32::to_ne_bytes)));
+        text += &format!("{:016x}\n", hash(bytes));
+    }
+    text
+}
+
+#[test]
+fn c_finds_and_cuts_out_the_same_faces_as_rust() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pixels = folder.path().join("pixels");
+    let picture = image::open(root().join("examples/group.png"), &Limits::default()).expect("a picture");
+    std::fs::write(&pixels, picture.pixels()).expect("to write");
+    let [width, height] = [picture.width(), picture.height()].map(|side| side.to_string());
+    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
+    let programs = [Program::new("faces.c", &[]), Program::new("faces.c", &sanitizers)];
+    let golden = |name: &str| ModelFile::of(&format!("tests/golden/{name}.model.safetensors"));
+    let points = json!({"points": {"left_eye": [8.0, 9.0], "right_eye": [16.0, 9.0], "nose": [12.0, 14.0]}});
+    for (program, model) in [
+        (&programs[0], ModelFile::new(Architecture::Tiny, 24)),
+        (&programs[1], ModelFile::new(Architecture::Tiny, 24)),
+        (&programs[0], golden("everything_2")), // BGR, and a box of its own
+        (&programs[0], golden("everything_2").with_face(&points)),
+        (&programs[0], golden("luma")),
+    ] {
+        let c = program.run(&[model.path.as_ref(), pixels.as_ref(), width.as_ref(), height.as_ref()]);
+        let rust = faces_from_rust(&model, &picture);
+        assert!(rust.lines().count() > 2 && c == rust, "{}:\n{c}\n{rust}", model.path.display());
     }
 }
 

@@ -51,6 +51,7 @@ fn no_export_does_anything_outside_a_guard() {
             "let body = |model: &awsnet_model| {",
             "let body = |engine: &awsnet_engine| {",
             "let body = |session: &awsnet_session| {",
+            "let body = |detector: &awsnet_detector| {",
         ];
         assert!(before.len() <= 1, "{name}: {before:?}");
         assert!(before.iter().all(|line| closures.contains(line)), "{name}: {before:?}");
