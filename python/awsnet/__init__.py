@@ -3,7 +3,7 @@
     import awsnet
 
     engine = awsnet.Engine(awsnet.DEMO, batch=8)
-    predictions = engine.predict("pictures/")          # paths, a folder, PIL pictures, arrays: of any size
+    predictions = engine.predict("pictures/", detect=True)  # paths, a folder, PIL pictures, arrays; a row a face
     print(predictions["emotion"].best(), predictions["au"].active())
 
     with engine.session() as session:                  # images of the network's size, any number, as fast as it goes
@@ -30,6 +30,7 @@ from .engine import (
     Pool,
     Session,
 )
+from .faces import FORMATS, POINTS, Detector, Face, Frame
 from .predictions import Head, HeadScores, Predictions
 
 _models = Path(__file__).with_name("models")
@@ -43,15 +44,20 @@ __all__ = [
     "AFFINITIES",
     "DEMO",
     "DEVICES",
+    "FORMATS",
     "KINDS",
+    "POINTS",
     "PRECISIONS",
     "SPIN_ALWAYS",
     "SPIN_NONE",
     "ArgumentError",
     "Cancel",
     "DeadlineError",
+    "Detector",
     "Engine",
     "Error",
+    "Face",
+    "Frame",
     "Head",
     "HeadScores",
     "Model",

@@ -170,6 +170,45 @@ class DeviceImages(Sized):
     ]
 
 
+class DetectorOptions(Sized):
+    _fields_: ClassVar = [
+        ("struct_size", c_uint32),
+        ("min_score", c_float),
+        ("min_face", c_float),
+        ("device", c_int32),
+        ("device_index", c_uint32),
+        ("threads", c_uint32),
+        ("spin_us", c_int32),
+        ("reserved", c_uint32),
+        ("pool", c_void_p),
+    ]
+
+
+class Frame(Sized):
+    _fields_: ClassVar = [
+        ("struct_size", c_uint32),
+        ("format", c_int32),
+        ("width", c_uint32),
+        ("height", c_uint32),
+        ("planes", c_void_p * 3),
+        ("sizes", c_size_t * 3),
+        ("row_strides", c_size_t * 3),
+    ]
+
+
+class Face(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("x", c_float),
+        ("y", c_float),
+        ("width", c_float),
+        ("height", c_float),
+        ("score", c_float),
+        ("point_count", c_uint32),
+        ("points", c_float * 12),
+        ("reserved", c_uint32 * 6),
+    ]
+
+
 LogCallback = ctypes.CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
 
 _PARAMETERS: dict[str, list[Any]] = {
@@ -183,6 +222,9 @@ _PARAMETERS: dict[str, list[Any]] = {
     "awsnet_engine_label": [c_void_p, c_int32, c_size_t, POINTER(c_char_p)],
     "awsnet_engine_head_threshold": [c_void_p, c_int32, c_size_t, POINTER(c_float)],
     "awsnet_engine_describe": [c_void_p, POINTER(c_char_p)],
+    "awsnet_detector_create": [c_void_p, POINTER(DetectorOptions), POINTER(c_void_p)],
+    "awsnet_detector_detect": [c_void_p, POINTER(Frame), POINTER(Face), c_size_t, POINTER(c_size_t)],
+    "awsnet_engine_cut_u8": [c_void_p, POINTER(Frame), POINTER(Face), c_void_p, c_size_t],
     "awsnet_session_create": [c_void_p, POINTER(c_void_p)],
     "awsnet_session_run_with": [c_void_p, c_void_p, c_size_t, POINTER(RunOptions), POINTER(Predictions)],
     "awsnet_session_run_u8_with": [c_void_p, POINTER(ImagesU8), POINTER(RunOptions), POINTER(Predictions)],
@@ -206,7 +248,7 @@ def _load() -> ctypes.CDLL:
     library.awsnet_version.restype = c_char_p
     for function, parameters in _PARAMETERS.items():
         getattr(library, function).argtypes = [*parameters, POINTER(ErrorOut)]
-    for handle in ("model", "pool", "engine", "session"):
+    for handle in ("model", "pool", "engine", "session", "detector"):
         getattr(library, f"awsnet_{handle}_destroy").argtypes = [c_void_p]
     return library
 

@@ -15,6 +15,7 @@ import numpy as np
 from . import _c, pictures
 from ._c import call, library
 from .device_arrays import DeviceArray, device_array
+from .faces import Detector, Face, as_frame
 from .images import Shape, batch
 from .predictions import Head, HeadScores, Predictions, joined
 
@@ -210,16 +211,37 @@ class Engine(_c.Handle):
         call("awsnet_session_create", self._handle, byref(handle))
         return Session(handle, self)
 
-    def predict(self, images: Any) -> Predictions:
-        """Run the network on pictures of any size, cut to the network's aspect ratio at their centre, and resized.
+    def cut(self, picture: Any, face: Face, format: str | None = None) -> NDArray[np.uint8]:
+        """Cut a face out of a picture as the model's file says, uint8 [H, W, C] of the network's size.
 
-        images: paths, PIL pictures or uint8 arrays [H, W, C], one or a list; or what `Session.run` takes. Every thread
-        keeps a session of its own for later calls.
+        picture, format: as for `Detector.detect`. A model that says nothing gets the square of 1.2 times the longer
+        side of the bounds, 0.05 of it higher. What lies outside of the picture is black; what shrinks is antialiased.
         """
-        kept = self._sessions
-        if getattr(kept, "process", None) != os.getpid():  # the threads of a session do not survive a fork
-            kept.session, kept.process = self.session(), os.getpid()
-        session: Session = kept.session
+        frame = as_frame(picture, format)
+        pixels = np.empty((self.height, self.width, self.channels), np.uint8)
+        call(
+            "awsnet_engine_cut_u8",
+            self._handle,
+            byref(frame._of_c),
+            byref(face._of_c()),
+            pixels.ctypes.data,
+            pixels.nbytes,
+        )
+        return pixels
+
+    def predict(self, images: Any, *, detect: bool | Detector = False) -> Predictions:
+        """Run the network on pictures of any size, one or many: on each picture, or on every face in them.
+
+        images: paths, a folder, PIL pictures or uint8 arrays [H, W, C] of RGB, one or a list; or what `Session.run`
+        takes. Every thread keeps a session of its own, and a detector, for later calls.
+
+        detect: True finds every face, as `Detector` does by itself or the one that is given; the predictions are a row
+        a face, and `Predictions.faces` says of which picture and where. False takes the largest centred part of each
+        picture that has the network's aspect ratio: for pictures that are a face already.
+        """
+        if detect is not False:
+            return self._predict_faces(images, detect)
+        session: Session = self._kept("session", self.session)
         if not isinstance(images, list | tuple):
             if isinstance(images, str | os.PathLike) or not pictures.is_of_size(images, self.shape):
                 images = pictures.split(images)
@@ -232,6 +254,34 @@ class Engine(_c.Handle):
             for begin, some in ((i, images[i : i + self.batch]) for i in range(0, len(images), self.batch))
         ]
         return joined(parts) if parts else self.scores(0)
+
+    def _predict_faces(self, images: Any, detect: bool | Detector) -> Predictions:
+        detector = detect if isinstance(detect, Detector) else self._kept("detector", Detector)
+        session: Session = self._kept("session", self.session)
+        parts: list[Predictions] = []
+        found: list[tuple[int, Face]] = []
+        waiting: list[NDArray[np.uint8]] = []
+        for index, picture in enumerate(images if isinstance(images, list | tuple) else pictures.split(images)):
+            frame = as_frame(picture, name=f"images[{index}]")
+            for face in detector.detect(frame):
+                found.append((index, face))
+                waiting.append(self.cut(frame, face))
+            while len(waiting) >= self.batch:
+                parts.append(session.run(waiting[: self.batch]))
+                del waiting[: self.batch]
+        parts.append(session.run(waiting))
+        whole = joined(parts)
+        return Predictions(whole.heads, whole.count, found)
+
+    def _kept(self, what: str, make: Callable[[], Any]) -> Any:
+        """What this thread keeps for later calls; anew in a forked process, which has none of its threads."""
+        kept = self._sessions
+        if getattr(kept, "process", None) != os.getpid():
+            kept.__dict__.clear()
+            kept.process = os.getpid()
+        if what not in kept.__dict__:
+            kept.__dict__[what] = make()
+        return kept.__dict__[what]
 
 
 def _again(source: str | bytes, options: dict[str, Any]) -> Engine:

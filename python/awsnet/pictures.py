@@ -42,7 +42,7 @@ def split(images: Any) -> list[Any]:
 
 def fitted(picture: Any, shape: Shape, name: str) -> NDArray[np.uint8]:
     """Give the largest centred part of a picture that has the network's aspect ratio, at its size, uint8 [H, W, C]."""
-    image = _opened(picture, name)
+    image = opened(picture, name)
     (width, height), (to_width, to_height) = image.size, (shape.width, shape.height)
     if width * to_height > to_width * height:
         part = (max(1, min(width, (height * to_width + to_height // 2) // to_height)), height)
@@ -56,7 +56,7 @@ def fitted(picture: Any, shape: Shape, name: str) -> NDArray[np.uint8]:
     return np.asarray(image).reshape(shape.height, shape.width, shape.channels)
 
 
-def _opened(picture: Any, name: str) -> Image:
+def opened(picture: Any, name: str) -> Image:
     """Give a picture as Pillow's, RGB and upright."""
     try:
         from PIL import Image, ImageOps

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas
 
+    from .faces import Face
+
 Floats = NDArray[np.float32]
 
 
@@ -81,7 +83,9 @@ class Predictions(Mapping[str, HeadScores]):
 
     heads: dict[str, HeadScores]
     count: int
-    """The number of images."""
+    """The number of images, or of faces."""
+    faces: list[tuple[int, Face]] | None = None
+    """Of every row, the number of its picture and where in it the face is; None where nobody looked for faces."""
 
     def __getitem__(self, name: str) -> HeadScores:
         try:
@@ -106,14 +110,19 @@ class Predictions(Mapping[str, HeadScores]):
         ]  # fmt: skip
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A row for each image: the probability of every label, and the best label of every head of classes.
+        """A row for each image or face: the probability of every label, and the best label of every head of classes.
 
-        Columns are labels; where two heads share one it is HEAD_LABEL. The best label's column is the head's name.
+        Columns are labels; where two heads share one it is HEAD_LABEL. The best label's column is the head's name. Of
+        faces, `picture` is the number of their picture, and face_x, face_y, face_width, face_height, face_score follow.
         """
         import pandas
 
-        names = [label for scores in self.values() for label in _columns(scores)]
         columns: dict[str, Any] = {}
+        if self.faces is not None:
+            columns["picture"] = [index for index, _ in self.faces]
+            for side in ("x", "y", "width", "height", "score"):
+                columns[f"face_{side}"] = [getattr(face, side) for _, face in self.faces]
+        names = [label for scores in self.values() for label in _columns(scores)]
         for name, scores in self.items():
             if scores.head.kind == "classes":
                 columns[name] = scores.best()

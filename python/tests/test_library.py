@@ -302,6 +302,8 @@ def test_the_structs_are_those_of_the_header() -> None:
         "RunOptions": "run_options",
         "EngineInfo": "engine_info", "HeadInfo": "head_info", "Predictions": "predictions", "ImagesU8": "images_u8",
         "DeviceImages": "device_images",
+        "DetectorOptions": "detector_options",
+        "Frame": "frame",
     }  # fmt: skip
     of_c = {
         "uint32_t": _c.c_uint32, "size_t": _c.c_size_t, "float": _c.c_float, "char": _c.c_char,
