@@ -13,6 +13,7 @@
 
 #[cfg(feature = "serde")]
 mod serialize;
+mod smooth;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -581,5 +582,42 @@ mod tests {
             assert_eq!(unnamed, ["", ""]);
             assert_eq!(prediction.into_owned().view().head("raw").expect("a head").logits, [1.0, 7.0]);
         });
+    }
+
+    #[test]
+    fn smoothed_scores_follow_the_formula_and_stay_scores() {
+        let of = |emotions: [f32; 3], au| with(&[emotions], au, |all| all.image(0).into_owned());
+        let (first, next) = (of([2.0, 1.0, 0.0], [1.0, -1.0]), of([-1.0, 3.0, 0.5], [4.0, -9.0]));
+        let mut smoothed = first.clone();
+        smoothed.smooth(&next.view(), 0.25).expect("the same heads");
+        for (head, name) in ["mood", "emotion", "au", "raw"].into_iter().enumerate() {
+            let numbers = |of: &OwnedPrediction| of.view().of(head).probabilities.to_vec();
+            let steps = numbers(&first).into_iter().zip(numbers(&next)).map(|(s, p)| s + 0.25 * (p - s));
+            for (found, expected) in numbers(&smoothed).into_iter().zip(steps) {
+                assert!((found - expected).abs() < 1e-6, "{name}: {found}, not {expected}");
+            }
+        }
+        let emotion = smoothed.view().of(1);
+        assert!((emotion.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        // What reads logits agrees with what reads probabilities.
+        for (logits, probabilities, score) in [
+            (emotion.logits, emotion.probabilities, softmax as fn(&[f32], &mut [f32])),
+            (smoothed.view().of(2).logits, smoothed.view().of(2).probabilities, sigmoid),
+        ] {
+            let mut again = vec![0.0; logits.len()];
+            score(logits, &mut again);
+            assert!(again.iter().zip(probabilities).all(|(a, b)| (a - b).abs() < 1e-6), "{again:?}");
+        }
+        smoothed.smooth(&next.view(), 1.0).expect("the same heads");
+        assert_eq!(smoothed.view().of(2).probabilities, next.view().of(2).probabilities);
+
+        for factor in [0.0, -0.5, 1.5, f32::NAN, f32::INFINITY] {
+            let error = smoothed.smooth(&next.view(), factor).expect_err("a wrong factor");
+            assert_eq!((error.kind(), error.place()), (ErrorKind::Input, "smoothing factor"), "{factor}");
+        }
+        let other: Arc<[HeadLabels]> = Arc::new([heads()[1].clone()]);
+        let other = PredictionBuffers::new(&other, 1).expect("memory");
+        let error = smoothed.smooth(&other.first(1).image(0), 0.5).expect_err("other heads");
+        assert_eq!(error.place(), "next prediction");
     }
 }

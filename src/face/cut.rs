@@ -19,8 +19,8 @@ const MOST: f32 = (1 << 24) as f32;
 ///
 /// What lies outside of the frame is black. Where the picture shrinks it is antialiased: a pixel is the mean of the frame's
 /// pixels around its place, weighted by max(0, 1 - |dx| / s) * max(0, 1 - |dy| / s), s the frame's pixels a pixel, at least 1.
-/// For [`FaceCrop::Box`] that is, to the bit, what Pillow's `resize(size, Image.BILINEAR, box)` gives of the frame on a black
-/// plane. [`FaceCrop::Points`] is the similarity transform (turn, scale and shift, no mirroring) that carries the points which
+/// For [`FaceCrop::Box`] that is what Pillow's `resize(size, Image.BILINEAR, box)` gives of the frame on a black plane, but
+/// for a rounding: Pillow has its box in f32, so that a value may differ by 1. [`FaceCrop::Points`] is the similarity transform (turn, scale and shift, no mirroring) that carries the points which
 /// the face has to where the input wants them, with the least sum of squared distances (S. Umeyama, "Least-squares
 /// estimation of transformation parameters between two point patterns", 1991).
 ///
@@ -59,6 +59,25 @@ pub fn cut(frame: &Frame, face: &Face, input: &Input) -> Result<Picture> {
             transform.picture(frame, width, height)
         }
     }
+}
+
+/// The points that a model cuts faces out by and [`Points`] has not, the corners of the mouth: [`cut`] does without them. For
+/// whoever wants to know before there is a face.
+///
+/// # Errors
+///
+/// [`ErrorKind::Input`] where fewer than two points in two places are left: no face can be cut out.
+pub fn unknown_points(crop: &FaceCrop) -> Result<Vec<FacePoint>> {
+    let FaceCrop::Points(wanted) = crop else { return Ok(Vec::new()) };
+    let known = Points::default();
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        wanted.iter().partition(|(point, _)| at(&known, *point).is_some());
+    if !known.iter().any(|(_, to)| *to != known[0].1) {
+        let expected = "a model's `face` of two points apart that the detector knows: eyes and nose";
+        let names: Vec<&str> = wanted.iter().map(|(point, _)| point.name()).collect();
+        return Err(wrong(expected, names.join(", ")));
+    }
+    Ok(unknown.into_iter().map(|(point, _)| point).collect())
 }
 
 /// Pixels of a frame for a pixel of the input, at most.

@@ -39,7 +39,7 @@ mod detector;
 mod squares;
 mod suppression;
 
-pub use cut::{DEFAULT_CROP, cut};
+pub use cut::{DEFAULT_CROP, cut, unknown_points};
 pub use detector::{Detector, DetectorOptions, DetectorSession};
 
 /// A rectangle in pixels of a picture, from its upper left corner. It may cross the borders.

@@ -11,12 +11,67 @@ use crate::harness::{GATED, MODEL, SIZE, awsnet, image, keys, names, onnx, write
 
 #[test]
 fn help_and_version_go_to_stdout() {
-    for command in ["predict", "run", "info", "plan", "verify", "bench", "init", "import", "doctor"] {
+    let commands =
+        ["predict", "run", "info", "plan", "verify", "bench", "init", "import", "doctor", "completions"];
+    for command in commands {
         let help = call!(command, "--help");
         assert!(help.lines().len() > 3 && help.stderr.is_empty(), "{command}");
         assert!(call!("--help").stdout.contains(command));
     }
     assert_eq!(call!("--version").lines(), [concat!("awsnet ", env!("CARGO_PKG_VERSION"))]);
+}
+
+#[test]
+fn a_shells_completion_knows_every_command_and_option() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = call!("completions", shell).lines().join("\n");
+        for word in ["predict", "import", "min-face", "smooth"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    assert!(call!("completions", "tcsh").fails(2).contains("tcsh"));
+}
+
+#[test]
+fn quiet_says_what_fails_and_nothing_else() {
+    let call = call!("predict", &*MODEL, image(), "--device", "auto", "--quiet");
+    assert_eq!((call.lines().len(), &*call.stderr), (1, ""));
+    let call = call!("--quiet", "predict", &*MODEL, image(), "missing.png", "--device", "cpu");
+    let errors: Vec<&str> = call.stderr.lines().collect();
+    assert_eq!((call.code, call.stdout.lines().count(), errors.len()), (1, 1, 2), "{}", call.stderr);
+    assert!(errors[0].contains("missing.png") && errors[1].contains("1 of 2"), "{errors:?}");
+}
+
+#[test]
+fn results_go_to_a_file_whole_or_not_at_all() {
+    let folder = tempdir().expect("a folder");
+    let (out, other) = (folder.path().join("faces.jsonl"), folder.path().join("other.png"));
+    let expected = call!("predict", &*MODEL, image(), "--json", "--device", "cpu").stdout;
+    for path in [out.as_os_str(), "-".as_ref(), "/dev/stdout".as_ref()] {
+        let call = call!("predict", &*MODEL, image(), "--json", "--device", "cpu", "-o", path);
+        assert_eq!(call.code, 0, "{}", call.stderr);
+        let (to_stdout, written) = (path != out.as_os_str(), std::fs::read_to_string(&out).expect("a file"));
+        assert_eq!(call.stdout, if to_stdout { &*expected } else { "" }, "{path:?}");
+        assert_eq!(written, expected);
+    }
+    // What was done is there where something failed; a file that is there is replaced.
+    let call = call!("predict", &*MODEL, image(), "gone.png", "--csv", "--output", &out, "--device", "cpu");
+    assert_eq!(call.code, 1);
+    let written = std::fs::read_to_string(&out).expect("a file");
+    assert_eq!(written.lines().count(), 2, "a header and a row: {written}");
+    // A call that is wrong leaves it alone, and so does one that names an input.
+    std::fs::copy(image(), &other).expect("a copy");
+    for (output, code, part) in [
+        (&other, 2, "other.png: expected an output apart from the inputs"),
+        (&folder.path().join("no/such/file"), 1, "no/such/file: expected a file that can be written"),
+        (&folder.path().to_owned(), 1, "expected a file that can be written"),
+    ] {
+        let call = call!("predict", &*MODEL, &other, "-o", output, "--device", "cpu");
+        assert!(call.fails(code).contains(part), "{}", call.stderr);
+        assert_eq!(call.stdout, "");
+    }
+    assert_eq!(std::fs::read(&other).expect("the input"), std::fs::read(image()).expect("the input"));
+    assert_eq!(names(folder.path()), ["faces.jsonl", "other.png"], "nothing half written is left");
 }
 
 #[test]

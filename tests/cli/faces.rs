@@ -270,6 +270,83 @@ fn a_stream_of_frames_has_times_and_faces_that_keep_their_numbers() {
     assert_eq!(keys(&lines[0]), ["au", "emotion", "face", "frame", "image", "schema"]);
 }
 
+/// The tiny model, whose file says so of how faces are cut out.
+fn with_face(folder: &std::path::Path, face: &Value) -> PathBuf {
+    let bytes = fs::read("tests/golden/everything_2.model.safetensors").expect("a model");
+    let len = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + len]).expect("a header");
+    let text = header["__metadata__"]["awsnet"].as_str().expect("a manifest");
+    let mut manifest: Value = serde_json::from_str(text).expect("a manifest");
+    manifest["input"]["face"] = face.clone();
+    header["__metadata__"]["awsnet"] = manifest.to_string().into();
+    let mut header = header.to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let path = folder.join("points.safetensors");
+    let file = [&(header.len() as u64).to_le_bytes(), &*header, &bytes[8 + len..]].concat();
+    fs::write(&path, file).expect("a file");
+    path
+}
+
+#[test]
+fn points_that_the_detector_does_not_find_are_told_before_the_first_face() {
+    let folder = tempdir().expect("a folder");
+    let eyes = json!({"left_eye": [3.0, 4.0], "right_eye": [8.0, 4.0], "mouth_left": [3.0, 9.0], "mouth_right": [8.0, 9.0]});
+    let model = with_face(folder.path(), &json!({"points": eyes}));
+    let call = call!("predict", &model, "--detect", group(), "--json", "--device", "cpu");
+    assert_eq!(call.lines().len(), 9);
+    assert!(call.stderr.contains("mouth_left and mouth_right"), "{}", call.stderr);
+    let boxes = folder.path().join("boxes.csv");
+    fs::write(&boxes, "image,x,y,w,h\n").expect("a file");
+    let call = call!("predict", &model, "--boxes", &boxes, group(), "--device", "cpu");
+    assert!(call.fails(2).contains("cuts faces out by points"), "{}", call.stderr);
+
+    let mouth = json!({"mouth_left": [3.0, 9.0], "nose": [5.0, 6.0], "mouth_right": [8.0, 9.0]});
+    let model = with_face(folder.path(), &json!({"points": mouth}));
+    let call = call!("predict", &model, "--detect", group(), "--device", "cpu");
+    let error = call.fails(1);
+    assert!(error.contains("two points apart that the detector knows") && call.stdout.is_empty(), "{error}");
+}
+
+#[test]
+fn scores_are_smoothed_by_face_over_the_frames() {
+    let picture = image::open(group(), &Limits::default()).expect("a picture");
+    let luma: Vec<u8> =
+        picture.pixels().chunks(3).map(|p| 16 + (u16::from(p[1]) * 219 / 255) as u8).collect();
+    // Brighter, darker, as it is: faces stay where they are, scores do not.
+    let lit = |add: i16| luma.iter().map(|&v| (i16::from(v) + add).clamp(16, 235) as u8).collect::<Vec<_>>();
+    let stream = y4m("W480 H300 F25:1 Cmono", &[lit(0), lit(30), lit(-30), lit(15)]);
+    let plain = piped(&stream, &["--json"]).json();
+    let smooth = piped(&stream, &["--json", "--smooth", "0.25"]).json();
+    let whole = piped(&stream, &["--json", "--smooth", "1"]).json();
+    assert_eq!((smooth.len(), whole.len()), (plain.len(), plain.len()));
+    let mut state: std::collections::HashMap<u64, Vec<f64>> = std::collections::HashMap::new();
+    let mut moved = 0;
+    for ((plain, smooth), whole) in plain.iter().zip(&smooth).zip(&whole) {
+        assert_eq!((&smooth["face"], &smooth["smooth"]), (&plain["face"], &json!(0.25)));
+        assert!(plain.get("smooth").is_none());
+        let scores = |line: &Value| -> Vec<f64> {
+            let of = |head: &str| line[head]["scores"].as_object().expect("scores").clone();
+            of("emotion").values().chain(of("au").values()).map(|v| v.as_f64().expect("a number")).collect()
+        };
+        let now = scores(plain);
+        let id = plain["face"]["id"].as_u64().expect("a number");
+        let state = state.entry(id).or_insert_with(|| now.clone());
+        for (s, p) in state.iter_mut().zip(&now) {
+            *s += 0.25 * (p - *s);
+        }
+        for ((s, found), p) in state.iter().zip(scores(smooth)).zip(&now) {
+            assert!((s - found).abs() < 1e-5, "face {id}: {found}, not {s}");
+            moved += usize::from((s - p).abs() > 1e-4);
+        }
+        assert!(scores(whole).iter().zip(&now).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+    assert!(state.len() >= 6 && moved > 20, "{} faces, {moved} scores", state.len());
+    for factor in ["0", "-0.1", "1.5", "NaN", "much"] {
+        let call = call!("predict", &*MODEL, "--detect", "-", format!("--smooth={factor}"));
+        assert!(call.fails(2).contains("above 0, at most 1"), "{factor}");
+    }
+}
+
 #[test]
 fn a_stream_that_goes_wrong_is_an_error_behind_what_came_before() {
     let grey = vec![128; 64 * 48];
@@ -341,7 +418,11 @@ fn the_page_on_the_command_line_has_the_lines_that_it_writes() {
     let detected = detected.fails_with_results(1);
     let frame = y4m("W64 H48 F25:1 Cmono", &[vec![128; 64 * 48]]);
     let frames = piped(&frame, &["--json"]).json();
-    let written = [&whole[0], &detected[0], &detected[9], &detected[10], &frames[0]];
+    let picture = image::open(group(), &Limits::default()).expect("a picture");
+    let ppm = [b"P6 480 300 255\n".as_slice(), picture.pixels()].concat();
+    let mut smoothed = piped(&ppm, &["--json", "--smooth", "0.3"]).json();
+    smoothed[0]["time"] = json!(0); // which PPM has not
+    let written = [&whole[0], &detected[0], &detected[9], &detected[10], &frames[0], &smoothed[0]];
     assert_eq!(examples.len(), written.len(), "{examples:?}");
     for (example, written) in examples.iter().zip(written) {
         assert_eq!(keys(example), keys(written), "{example}");

@@ -163,13 +163,13 @@ pub fn main(args: &Args) -> Outcome {
     let imported = import(&files, &options)?;
     file.write(imported.bytes())?;
     for text in imported.notes() {
-        output::note(&one_line(text));
+        output::remark(&one_line(text));
     }
     match imported.error() {
-        Some(error) => {
-            output::note(&format!("the model's scores differ from the graphs' by {error:.1e} of the largest"))
-        }
-        None => output::note("the model is not compared with the graphs"),
+        Some(error) => output::remark(&format!(
+            "the model's scores differ from the graphs' by {error:.1e} of the largest"
+        )),
+        None => output::remark("the model is not compared with the graphs"),
     }
     Ok(())
 }

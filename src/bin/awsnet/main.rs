@@ -4,6 +4,7 @@
 //! 2: the call is wrong; 130: interrupted.
 
 mod bench;
+mod completions;
 mod doctor;
 mod failure;
 mod figure;
@@ -24,7 +25,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::{Failure, Outcome, one_line};
 
@@ -36,6 +37,10 @@ use failure::{Failure, Outcome, one_line};
 #[derive(Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
+    /// Say nothing on stderr but what fails
+    #[arg(long, global = true)]
+    quiet: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -52,16 +57,20 @@ enum Command {
     Init(init::Args),
     Import(import::Args),
     Doctor(doctor::Args),
+    Completions(completions::Args),
 }
 
 fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
             return end(usage(&error));
         }
     };
-    end(run(command))
+    if cli.quiet {
+        output::be_quiet();
+    }
+    end(run(cli.command))
 }
 
 fn run(command: Command) -> Outcome {
@@ -76,6 +85,7 @@ fn run(command: Command) -> Outcome {
         Command::Init(args) => init::main(&args),
         Command::Import(args) => import::main(&args),
         Command::Doctor(args) => doctor::main(&args),
+        Command::Completions(args) => completions::main(&args, Cli::command()),
     }
 }
 
@@ -113,7 +123,6 @@ mod tests {
 
     #[test]
     fn the_definition_of_the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 

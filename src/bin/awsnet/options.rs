@@ -38,7 +38,7 @@ impl RunOptions {
         if let Some(note) = resolved.note
             && !TOLD.swap(true, Ordering::Relaxed)
         {
-            output::note(&format!("running on {}: {note}", resolved.target));
+            output::remark(&format!("running on {}: {note}", resolved.target));
         }
         Ok(resolved.target)
     }

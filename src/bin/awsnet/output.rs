@@ -14,24 +14,65 @@ pub fn note(message: &str) {
     let _ = writeln!(io::stderr().lock(), "awsnet: {message}");
 }
 
-/// Writes results to stdout, a whole line at a time.
-pub struct Results {
-    out: io::StdoutLock<'static>,
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From here on only failures are said, and no bar is shown.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
 }
 
-impl Results {
+/// A note on what is no failure, which who wants quiet does not want to hear.
+pub fn remark(message: &str) {
+    if !QUIET.load(Ordering::Relaxed) {
+        note(message);
+    }
+}
+
+/// Writes results, to stdout or a file, a whole line at a time.
+pub struct Results<'a> {
+    out: Out<'a>,
+}
+
+enum Out<'a> {
+    Stdout(io::StdoutLock<'static>),
+    File(OutputFile<'a>),
+}
+
+impl<'a> Results<'a> {
     pub fn new() -> Self {
-        Results { out: io::stdout().lock() }
+        Results { out: Out::Stdout(io::stdout().lock()) }
+    }
+
+    /// Results to a file, which must be none of `inputs`; to stdout where there is no path, or -.
+    pub fn to(path: Option<&'a Path>, inputs: &[&Path]) -> Result<Self, Failure> {
+        match path.filter(|path| *path != Path::new("-")) {
+            Some(path) => Ok(Results { out: Out::File(OutputFile::create(path, inputs)?) }),
+            None => Ok(Results::new()),
+        }
+    }
+
+    pub fn is_stdout(&self) -> bool {
+        matches!(self.out, Out::Stdout(_))
     }
 
     /// A line, or several, without the last newline.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
-        let write = |out: &mut io::StdoutLock| {
-            out.write_all(format!("{text}\n").as_bytes())?;
-            out.flush()
+        let line = format!("{text}\n");
+        let out = match &mut self.out {
+            Out::File(file) => return file.append(line.as_bytes()),
+            Out::Stdout(out) => out,
         };
-        write(&mut self.out)
+        out.write_all(line.as_bytes())
+            .and_then(|()| out.flush())
             .map_err(|e| Failure::failed(format!("stdout: expected to write the results, found {e}")))
+    }
+
+    /// All is written: a file comes to its place.
+    pub fn finish(self) -> Outcome {
+        match self.out {
+            Out::Stdout(_) => Ok(()),
+            Out::File(file) => file.finish(),
+        }
     }
 
     /// A value as one line of JSON.
@@ -51,7 +92,7 @@ pub struct OutputFile<'a> {
 
 enum Place {
     /// Beside the file to replace, whose links are followed.
-    Beside(tempfile::NamedTempFile, PathBuf),
+    Beside(io::BufWriter<tempfile::NamedTempFile>, PathBuf),
     /// A device or pipe (/dev/stdout, /dev/full), which cannot be replaced.
     Device(std::fs::File),
 }
@@ -74,8 +115,20 @@ impl<'a> OutputFile<'a> {
     }
 
     /// Writes the file.
-    pub fn write(self, bytes: &[u8]) -> Outcome {
-        self.place.write(bytes).map_err(|found| unwritable(self.path, &found))
+    pub fn write(mut self, bytes: &[u8]) -> Outcome {
+        self.append(bytes)?;
+        self.finish()
+    }
+
+    /// Writes more of the file.
+    pub fn append(&mut self, bytes: &[u8]) -> Outcome {
+        let path = self.path;
+        self.place.append(bytes).map_err(|found| unwritable(path, &found))
+    }
+
+    /// All is written: the file comes to its place.
+    pub fn finish(self) -> Outcome {
+        self.place.finish().map_err(|found| unwritable(self.path, &found))
     }
 }
 
@@ -114,14 +167,21 @@ impl Place {
         if let Some(existing) = existing {
             file.as_file().set_permissions(existing.permissions())?;
         }
-        Ok(Place::Beside(file, target))
+        Ok(Place::Beside(io::BufWriter::new(file), target))
     }
 
-    fn write(self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Place::Device(mut file) => file.write_all(bytes),
-            Place::Beside(mut file, target) => {
-                file.write_all(bytes)?;
+            Place::Device(file) => file.write_all(bytes),
+            Place::Beside(file, _) => file.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Place::Device(_) => Ok(()),
+            Place::Beside(file, target) => {
+                let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
                 file.as_file().sync_all()?;
                 file.persist(target).map(|_| ()).map_err(|e| e.error)
             }
@@ -129,9 +189,10 @@ impl Place {
     }
 }
 
-/// A bar on stderr, where that is a terminal and no results run through it.
-pub fn progress(total: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() || io::stdout().is_terminal() {
+/// A bar on stderr, where that is a terminal and no results run through it: those to stdout may.
+pub fn progress(total: u64, to_stdout: bool) -> ProgressBar {
+    let through = to_stdout && io::stdout().is_terminal();
+    if QUIET.load(Ordering::Relaxed) || !io::stderr().is_terminal() || through {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));

@@ -28,7 +28,7 @@ pub struct Args {
 pub fn main(args: &Args) -> Outcome {
     let plan = Plan::outline(&args.model.load()?, &args.options.plan_options(args.batch)?)?;
     if matches!(plan.target(), Target::Cuda(_)) && plan.precision() == Precision::F32 {
-        output::note("in f32 a GPU's tensor cores are not used; f16 and bf16 are many times faster");
+        output::remark("in f32 a GPU's tensor cores are not used; f16 and bf16 are many times faster");
     }
     let mut results = Results::new();
     if !args.json {

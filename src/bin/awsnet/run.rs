@@ -49,7 +49,7 @@ pub fn main(args: &Args) -> Outcome {
     let mut session = engine.session()?;
     output::catch_interrupt();
 
-    let bar = output::progress(images.count as u64);
+    let bar = output::progress(images.count as u64, false);
     // Logits and probabilities of each head, as bytes.
     let mut columns: Vec<[Vec<u8>; 2]> = model_heads.iter().map(|_| Default::default()).collect();
     let mut chunk = Vec::new();

@@ -93,7 +93,7 @@ pub fn main(args: &Args) -> Outcome {
         let written = match (told, args.json) {
             (false, _) => {
                 let [done, all] = outcome.progress;
-                output::note(&format!("{done} of {all}: {}, {before} to {after}", outcome.kernel));
+                output::remark(&format!("{done} of {all}: {}, {before} to {after}", outcome.kernel));
                 Ok(())
             }
             (true, true) => results.json(&json!({

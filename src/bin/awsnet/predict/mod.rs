@@ -15,24 +15,27 @@ mod csv;
 mod draw;
 mod feed;
 mod layout;
+mod smooth;
 mod take;
 mod track;
 mod video;
 mod write;
 mod y4m;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
-use awsnet::face::{Detector, DetectorOptions};
+use awsnet::face::{self, Detector, DetectorOptions};
 use awsnet::image::{FaceBox, Fit, Picture};
+use awsnet::model::FaceCrop;
 use awsnet::{EngineOptions, Model, Session};
 
 use self::boxes::Boxes;
 use self::csv::{Columns, Csv};
 use self::draw::Drawings;
 use self::feed::{Feed, Item};
+use self::smooth::Smoother;
 use self::take::{Faces, Taker, Takings};
 use self::track::Tracker;
 use self::write::{Form, Numbered, Place, Writer};
@@ -101,6 +104,11 @@ pub struct Args {
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     end: Option<f64>,
 
+    /// Of a video, smooth each face's scores from frame to frame: s becomes s + FACTOR * (p - s), p the frame's score; above
+    /// 0, and at 1 nothing is smoothed
+    #[arg(long, value_name = "FACTOR", requires = "detect", value_parser = parse_factor)]
+    smooth: Option<f32>,
+
     /// Faces that run together
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
@@ -113,6 +121,10 @@ pub struct Args {
     #[arg(long, value_name = "COLUMNS", num_args = 0..=1, require_equals = true, default_missing_value = "py-feat")]
     csv: Option<Columns>,
 
+    /// Write the results to this file, which is there whole or not at all; - is stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
     /// Write the pictures with what is said of each face on them into this folder, as PNG
     #[arg(long, value_name = "DIR")]
     draw: Option<PathBuf>,
@@ -124,6 +136,11 @@ pub struct Args {
 fn parse_seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
     seconds.ok_or_else(|| "expected a number of seconds, 0 or more".to_owned())
+}
+
+fn parse_factor(text: &str) -> Result<f32, String> {
+    let factor = text.parse::<f32>().ok().filter(|factor| *factor > 0.0 && *factor <= 1.0);
+    factor.ok_or_else(|| "expected a number above 0, at most 1".to_owned())
 }
 
 /// The smallest face in a picture by default, in pixels.
@@ -155,19 +172,21 @@ pub fn main(args: &Args) -> Outcome {
         true => args.batch,
         false => args.batch.min(u32::try_from(found.len()).unwrap_or(u32::MAX).max(1)),
     };
-    let taken =
-        model.heads().iter().map(|head| head.name()).find(|name| ["face", "frame", "time"].contains(name));
+    let keys = ["face", "frame", "time", "smooth"];
+    let keys = &keys[..if args.smooth.is_some() { 4 } else { 3 }];
+    let taken = model.heads().iter().map(|head| head.name()).find(|name| keys.contains(name));
     if let Some(name) = taken.filter(|_| searches && args.json) {
         let expected = "expected no head of the name of another key of these lines";
         return Err(Failure::usage(format!("--json: {expected}, found `{name}`; --csv has it")));
     }
     let (form, header) = form(args, &model, &found);
-    if searches && model.input().face.is_none() {
-        let path = shown(&args.model.path);
-        output::note(&format!(
-            "{path} does not say how faces are cut out: the square of 1.2 times their box is taken"
-        ));
+    if searches {
+        tell_of_crop(args, &model)?;
     }
+    let mut inputs: Vec<&Path> = found.iter().map(|file| &*file.path).chain([&*args.model.path]).collect();
+    inputs.extend(args.boxes.as_deref());
+    inputs.extend(args.detect.iter().flatten().map(|path| &**path));
+    let mut results = Results::to(args.output.as_deref(), &inputs)?;
     let engine = args.options.engine(model, batch)?;
     let mut session = engine.session()?;
     let input = engine.plan().input().clone();
@@ -178,16 +197,15 @@ pub fn main(args: &Args) -> Outcome {
     let workers = if streams > 0 { threads } else { threads.min(found.len()) }.clamp(1, 16);
     // One picture is looked at by all threads, of several each by one.
     let detector = detector(args, streams > 0, (threads / workers).max(1))?;
-    let bar = output::progress(found.len() as u64);
+    let bar = output::progress(found.len() as u64, results.is_stdout());
     // Together the workers may be a batch ahead, and each a picture.
     let room = (batch as usize).div_ceil(workers) + 1;
-    let mut results = Results::new();
     if let Some(header) = header {
         results.line(&header)?;
     }
     let drawings = args.draw.as_ref().map(|folder| Drawings::new(folder, &found)).transpose()?;
     let draws = drawings.is_some();
-    let writer = Writer { results, form, failures: 0, drawings, panels: Vec::new() };
+    let writer = Writer { results, form, smooth: args.smooth, failures: 0, drawings, panels: Vec::new() };
     quiet_workers();
     let fed = AtomicUsize::new(0);
     let outcome = std::thread::scope(|scope| {
@@ -224,6 +242,30 @@ pub fn main(args: &Args) -> Outcome {
     });
     bar.finish_and_clear();
     outcome
+}
+
+/// Says how faces are cut out where the model does not, or not quite. Errors where they cannot be.
+fn tell_of_crop(args: &Args, model: &Model) -> Outcome {
+    let path = shown(&args.model.path);
+    let Some(crop) = &model.input().face else {
+        output::remark(&format!(
+            "{path} does not say how faces are cut out: the square of 1.2 times their box is taken"
+        ));
+        return Ok(());
+    };
+    if let (FaceCrop::Points(_), Some(boxes)) = (crop, &args.boxes) {
+        let found = "found one that cuts faces out by points, which only --detect finds";
+        return Err(Failure::usage(format!("{}: expected a model for boxes, {found}", shown(boxes))));
+    }
+    let unknown = face::unknown_points(crop).map_err(|e| Failure::failed(format!("{path}: {e}")))?;
+    if !unknown.is_empty() {
+        let names: Vec<&str> = unknown.iter().map(|point| point.name()).collect();
+        output::remark(&format!(
+            "{path} cuts faces out by {} among others, which the detector does not find: they are left out",
+            names.join(" and ")
+        ));
+    }
+    Ok(())
 }
 
 /// The form of the results, and its header.
@@ -287,19 +329,20 @@ enum Entry<'a> {
 }
 
 /// Takes pictures in their order, runs their faces in batches, writes the results.
-fn consume(
+fn consume<'a>(
     mut writer: Writer,
     receivers: Vec<Receiver<Done>>,
-    found: &[Found],
+    found: &'a [Found],
     fed: &AtomicUsize,
     session: &mut Session,
     batch: usize,
     bar: &indicatif::ProgressBar,
 ) -> Outcome {
-    let mut waiting: Vec<Entry> = Vec::new();
+    let mut waiting: Vec<Entry<'a>> = Vec::new();
     let mut pixels: Vec<f32> = Vec::new(); // of the faces that wait
     let (mut faces, mut pictures) = (0, 0); // of those that wait; of all, without frames
     let mut tracker = (usize::MAX, Tracker::default());
+    let mut smoother = writer.smooth.map(Smoother::new);
     for turn in 0.. {
         let receiver = &receivers[turn % receivers.len()];
         let done = match receiver.try_recv() {
@@ -309,7 +352,7 @@ fn consume(
                 // Whoever watches a camera is not to wait for a batch.
                 if waiting.iter().any(|entry| matches!(entry, Entry::Face(place, _) if place.frame.is_some()))
                 {
-                    run(&mut writer, session, batch, &mut waiting, &mut pixels)?;
+                    run(&mut writer, &mut smoother, session, batch, &mut waiting, &mut pixels)?;
                     faces = 0;
                 }
                 receiver.recv().ok()
@@ -348,11 +391,12 @@ fn consume(
             }
         }
         if faces >= batch || last || waiting.len() >= 4 * batch {
-            run(&mut writer, session, batch, &mut waiting, &mut pixels)?;
+            run(&mut writer, &mut smoother, session, batch, &mut waiting, &mut pixels)?;
             faces = 0;
         }
         if output::interrupted() {
-            let text = format!("interrupted: {} of {} images are done", pictures, found.len());
+            let end = if writer.results.is_stdout() { "" } else { "; nothing is written" };
+            let text = format!("interrupted: {} of {} images are done{end}", pictures, found.len());
             return Err(Failure::interrupted(text));
         }
         if last {
@@ -365,7 +409,9 @@ fn consume(
             break;
         }
     }
-    match writer.failures {
+    let failures = writer.failures;
+    writer.results.finish()?;
+    match failures {
         0 => Ok(()),
         failures if found.len() > 1 => Err(Failure::failed(format!(
             "{failures} of {} images could not be read; the rest is done",
@@ -376,11 +422,12 @@ fn consume(
 }
 
 /// Runs the faces that wait, a batch at a time, and writes everything that waits.
-fn run(
+fn run<'a>(
     writer: &mut Writer,
+    smoother: &mut Option<Smoother<'a>>,
     session: &mut Session,
     batch: usize,
-    waiting: &mut Vec<Entry>,
+    waiting: &mut Vec<Entry<'a>>,
     pixels: &mut Vec<f32>,
 ) -> Outcome {
     let len = session.plan().input().shape.len();
@@ -398,7 +445,11 @@ fn run(
                 Entry::Face(place, face) => {
                     left -= 1;
                     if let Some(prediction) = predicted.next() {
-                        writer.prediction(place, face, &prediction)?;
+                        let smoothed = match smoother {
+                            Some(smoother) => smoother.next(place, face, &prediction)?,
+                            None => None,
+                        };
+                        writer.prediction(place, face, &smoothed.unwrap_or(prediction))?;
                     }
                 }
             }

@@ -140,7 +140,7 @@ fn warn_of_photograph(path: &Path, picture: &Picture, input: &Input) {
     let (wide, large) =
         (wide >= WIDE * network.max(1.0 / network), shorter >= LARGE * input.shape.width as f64);
     if shorter >= SMALL && (wide || large) && !SAID.swap(true, Ordering::Relaxed) {
-        output::note(&format!(
+        output::remark(&format!(
             "{} is {width}x{height}, taken for a face as it is; --detect looks for the faces in a picture",
             shown(path)
         ));

@@ -5,7 +5,7 @@ use awsnet::face::{Bounds, Face};
 /// Boxes that overlap by less are not one face (intersection over union).
 const LEAST_OVERLAP: f32 = 0.3;
 /// Frames for which a face that is not found is remembered.
-const MEMORY: u64 = 15;
+pub const MEMORY: u64 = 15;
 
 /// The faces of a video so far.
 #[derive(Default)]

@@ -43,9 +43,11 @@ pub enum Form {
     Csv(Csv),
 }
 
-pub struct Writer {
-    pub results: Results,
+pub struct Writer<'a> {
+    pub results: Results<'a>,
     pub form: Form,
+    /// Of --smooth, for the lines of JSON.
+    pub smooth: Option<f32>,
     pub failures: usize,
     pub drawings: Option<Drawings>,
     /// Of the picture whose faces are being written.
@@ -64,6 +66,9 @@ struct Line<'a> {
     /// Outer: whether there is such a key at all; inner: null where there is no face.
     #[serde(skip_serializing_if = "Option::is_none")]
     face: Option<Option<JsonFace>>,
+    /// The factor by which the scores are smoothed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smooth: Option<f32>,
     #[serde(flatten)]
     prediction: Option<&'a Prediction<'a>>,
 }
@@ -122,7 +127,7 @@ pub fn words(head: &HeadPrediction<'_>) -> String {
     scores.map(number).collect::<Vec<_>>().join(" ")
 }
 
-impl Writer {
+impl Writer<'_> {
     pub fn prediction(
         &mut self,
         place: Place,
@@ -135,7 +140,8 @@ impl Writer {
         let path = place.path();
         match &mut self.form {
             Form::Json => {
-                let line = line(&path, place, face.map(|face| Some(face.into())), Some(prediction));
+                let mut line = line(&path, place, face.map(|face| Some(face.into())), Some(prediction));
+                line.smooth = self.smooth.filter(|_| place.frame.is_some());
                 self.results.json(&line)
             }
             Form::Csv(csv) => self.results.line(&csv.row(place, face, Some(prediction))),
@@ -191,7 +197,7 @@ fn line<'a>(
 ) -> Line<'a> {
     let frame = place.frame.map(|(number, _)| number);
     let time = place.frame.and_then(|(_, time)| time);
-    Line { schema: SCHEMA, image: path, frame, time, face, prediction }
+    Line { schema: SCHEMA, image: path, frame, time, face, smooth: None, prediction }
 }
 
 /// The file, the frame and the face, as a line of text begins with them.
