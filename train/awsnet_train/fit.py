@@ -59,9 +59,7 @@ class Config:
     aws: str = "channel"  # none, layer, channel, dense, gate; with one file as `init` the units are its own
     units: str | tuple[str, ...] = "stages"  # where they stand; `small` has them behind every stage
     shared_trunk: bool = False  # one trunk for both heads
-    freeze: tuple[
-        str, ...
-    ] = ()  # branches, heads, units, emotion, au: what stays as `init` has it; see `network.freeze`
+    freeze: tuple[str, ...] = ()  # branches, heads, units, emotion, au: what stays as `init` has it
     augment: str = "moved"  # or photographed: for drawn faces; see `augment`
     folds: int = 0  # this many parts of `train` without a common subject; each validates once
     fold: int | None = None  # this one alone
@@ -205,8 +203,8 @@ def initial(config: Config) -> AwsNet:
     """A network that goes on from model files; heads whose labels are other ones begin anew."""
     networks = [load_model(path) for path in config.init]
     if config.copied_as is not None:
-        labels = {"emotion": config.emotions or EMOTIONS, "au": config.aus or AUS}[config.copied_as]
-        networks.append(as_branch(networks[0], config.copied_as, HEADS[config.copied_as], labels))
+        of_branch = {"emotion": config.emotions or EMOTIONS, "au": config.aus or AUS}[config.copied_as]
+        networks.append(as_branch(networks[0], config.copied_as, HEADS[config.copied_as], of_branch))
     if len(networks) == 2:
         network = join_models(networks[0], networks[1], config.aws, config.units)
         for branch in set(config.freeze) & set(BRANCHES):

@@ -116,7 +116,6 @@ def as_branch(network: AwsNet, branch: str, kind: str, labels: Sequence[str]) ->
         for name, tensor in network.state_dict().items()
         if not any(name.startswith(prefix) for prefix in heads)
     }
-    widths = read_widths(network.structure, network.state_dict())
     shapes = map_shapes(network.structure, read_widths(network.structure, network.state_dict()).channels)
     features = shapes[head.input].channels * shapes[head.input].height * shapes[head.input].width
     new = nn.Linear(features, len(labels))

@@ -293,8 +293,8 @@ def share_trunk(network: AwsNet) -> None:
 
 
 def freeze(network: AwsNet, *parts: str) -> None:
-    """Keeps parts of a network as they are: "branches" (all but their heads), "heads", "units", or a branch by its name:
-    its layers, its heads, and the rows of the units by which it borrows.
+    """Keeps parts of a network as they are: "branches" (all but their heads), "heads", "units", or a branch by its
+    name: its layers, its heads, and the rows of the units by which it borrows.
 
     Weights get no gradient, and batch norms neither move their statistics nor normalise by those of a batch, whatever
     `train` says. A second call replaces the first one; one without parts frees everything. A gate unit computes all its

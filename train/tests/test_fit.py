@@ -14,8 +14,8 @@ from PIL import Image
 
 from awsnet_train import UNKNOWN, Annotations, load_model
 from awsnet_train.__main__ import main
-from awsnet_train.compare import STRATEGIES, compare, table
 from awsnet_train.augment import moved, photographed
+from awsnet_train.compare import STRATEGIES, compare, table
 from awsnet_train.dataset import Labels, load_dataset
 from awsnet_train.faces.actions import AUS, EMOTIONS
 from awsnet_train.fit import Config, build, fit, read_config, train_epoch

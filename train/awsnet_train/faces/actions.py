@@ -98,8 +98,9 @@ def expression(emotion: str, random: np.random.Generator, noise: float = 0.04) -
 
 
 def unrelated(random: np.random.Generator, chance: float = 0.2) -> dict[str, float]:
-    """The intensity of every AU of a face that shows no emotion's prototype: each AU comes by itself, where none that is
-    there already opposes it. Where AUs come in prototypes alone, a network learns any of them by the sight of all."""
+    """The intensity of every AU of a face that shows no emotion's prototype: each AU comes by itself, where none that
+    is there already opposes it. Where AUs come in prototypes alone, a network learns any of them by the sight of all.
+    """
     active: dict[str, float] = {}
     for au in random.permutation(AUS):
         opposed = any(frozenset((str(au), other)) in OPPOSED for other in active)
