@@ -10,15 +10,14 @@
 //! Neural Face Detection on Mobile GPUs", 2019), a model file like any other, which the library carries
 //! (models/face-detector.safetensors, Apache-2.0) and runs on its own kernels.
 //!
-//! ```
+//! ```no_run
 //! use awsnet::face::{Detector, DetectorOptions, cut};
 //! use awsnet::image::{Frame, PixelFormat};
 //! use awsnet::{Engine, EngineOptions, Model, Plan, PlanOptions};
 //!
 //! # fn main() -> awsnet::Result<()> {
-//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo.safetensors");
 //! # let camera = vec![0; 640 * 480 * 3];
-//! let plan = Plan::build(Model::load(path)?, &PlanOptions::new())?;
+//! let plan = Plan::build(Model::load("models/demo.safetensors")?, &PlanOptions::new())?;
 //! let input = plan.input().clone();
 //! let mut session = Engine::new(plan, &EngineOptions::new())?.session()?;
 //! let mut detector = Detector::new(&DetectorOptions::new().min_score(0.6))?.session()?;

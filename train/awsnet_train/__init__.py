@@ -7,12 +7,12 @@ save_model(network, "model.safetensors")
 
 from .architectures import from_resnets, small
 from .aws_unit import ChannelUnit, DenseUnit, GateUnit, LayerUnit
-from .join import join_models, with_units
+from .join import as_branch, join_models, with_units
 from .losses import UNKNOWN, Annotations, partial_loss
 from .manifest import ModelError
 from .model_file import load_model, save_model, save_tensors
 from .modules import from_modules
-from .network import AwsNet, Logits, freeze, parameter_groups, share_trunk
+from .network import AwsNet, Logits, freeze, leave_alone, parameter_groups, share_trunk
 
 __all__ = [
     "UNKNOWN",
@@ -24,10 +24,12 @@ __all__ = [
     "LayerUnit",
     "Logits",
     "ModelError",
+    "as_branch",
     "freeze",
     "from_modules",
     "from_resnets",
     "join_models",
+    "leave_alone",
     "load_model",
     "parameter_groups",
     "partial_loss",

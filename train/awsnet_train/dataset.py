@@ -275,17 +275,3 @@ def subject_folds(data: Dataset, folds: int) -> list[list[int]]:
     for _, images in sorted(of.items(), key=lambda item: (-len(item[1]), item[0])):
         min(parts, key=len).extend(images)
     return [sorted(part) for part in parts]
-
-
-def augment(pixels: Tensor, generator: torch.Generator, shift: int = 3) -> Tensor:
-    """Mirrored by chance, moved by up to `shift` pixels, and brighter or darker; [N, H, W, C] u8."""
-    count, height, width, _ = pixels.shape
-    mirrored = torch.rand(count, generator=generator) < 0.5
-    pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
-    down, right = torch.randint(-shift, shift + 1, (2, count), generator=generator)
-    rows = (torch.arange(height) + down[:, None]).clamp(0, height - 1)
-    columns = (torch.arange(width) + right[:, None]).clamp(0, width - 1)
-    pixels = pixels[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    gain = torch.empty(count, 1, 1, 1).uniform_(0.8, 1.2, generator=generator)
-    lift = torch.empty(count, 1, 1, 1).uniform_(-15, 15, generator=generator)
-    return (pixels * gain + lift).clamp(0, 255).to(torch.uint8)

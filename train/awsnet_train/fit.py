@@ -17,15 +17,16 @@ import torch
 from tqdm import tqdm
 
 from .architectures import architecture, architectures
+from .augment import AUGMENTATIONS, augment
 from .aws_unit import KINDS
 from .curves import draw_curves
-from .dataset import Dataset, Labels, augment, found_labels, load_dataset, subject_folds
+from .dataset import Dataset, Labels, found_labels, load_dataset, subject_folds
 from .faces.actions import AUS, EMOTIONS
-from .join import join_models, newest, oldest, with_units
+from .join import as_branch, join_models, newest, oldest, with_units
 from .losses import Annotations, Weights, balanced, partial_loss
 from .metrics import Metrics, Predicted, best_thresholds, mean_of, measure
 from .model_file import DTYPES, load_model, save_model
-from .network import PARTS, AwsNet, Logits, freeze, parameter_groups, share_trunk
+from .network import BRANCHES, PARTS, AwsNet, Logits, freeze, leave_alone, parameter_groups, share_trunk
 
 HEADS = {"emotion": "classes", "au": "units", "values": "values"}  # that `fit` trains
 
@@ -42,6 +43,8 @@ class Config:
     out: str  # a folder for the checkpoint, the model, the metrics and the curves
     test: str | None = None
     name: str | None = None  # of the network; by default the strategy
+    face: dict[str, Any] | None = None  # how a face is cut out, and whence the network is: keys of the manifest
+    about: dict[str, Any] | None = None
     limit: int | None = None  # the first images of `train` only
     emotions: tuple[str, ...] | None = None
     aus: tuple[str, ...] | None = None
@@ -49,13 +52,15 @@ class Config:
     values_branch: str = "emotion"  # that the head `values` reads
     au_active: float | None = None  # the intensity from which an AU is active; above 0 if not given
     init: tuple[str, ...] = ()  # a model file to go on from, or two of one branch each
+    copied_as: str | None = None  # a branch that begins as a copy of the one of `init`, with a head of its own
     arch: str = "small"  # or a network of torchvision, as both branches; without `init`
     size: int = 64
     widths: tuple[int, ...] = (12, 24, 48, 64)  # of `small`
     aws: str = "channel"  # none, layer, channel, dense, gate; with one file as `init` the units are its own
     units: str | tuple[str, ...] = "stages"  # where they stand; `small` has them behind every stage
     shared_trunk: bool = False  # one trunk for both heads
-    freeze: tuple[str, ...] = ()  # branches, heads, units: what stays as `init` has it, batch norms included
+    freeze: tuple[str, ...] = ()  # branches, heads, units, emotion, au: what stays as `init` has it
+    augment: str = "moved"  # or photographed: for drawn faces; see `augment`
     folds: int = 0  # this many parts of `train` without a common subject; each validates once
     fold: int | None = None  # this one alone
     class_weights: str = "none"  # balanced: what is rare counts more
@@ -79,19 +84,25 @@ class Config:
             ("thresholds", ("fixed", "validation")),
             ("class_weights", ("none", "balanced")),
             ("values_branch", ("emotion", "au")),
+            ("augment", AUGMENTATIONS),
+            ("copied_as", (None, *BRANCHES)),
         )
         for key, expected in choices:
             if getattr(self, key) not in expected:
-                raise ValueError(f"{key}: expected one of {', '.join(expected)}, found {getattr(self, key)!r}")
+                raise ValueError(
+                    f"{key}: expected one of {', '.join(filter(None, expected))}, found {getattr(self, key)!r}"
+                )
         if self.shared_trunk and self.aws != "none":
             raise ValueError('shared_trunk: expected aws = "none", for one trunk has nothing to mix')
         for part in self.freeze:
-            if part not in PARTS:
-                raise ValueError(f"freeze: expected some of {', '.join(PARTS)}, found {part!r}")
-        if set(self.freeze) >= set(PARTS):
+            if part not in (*PARTS, *BRANCHES):
+                raise ValueError(f"freeze: expected some of {', '.join((*PARTS, *BRANCHES))}, found {part!r}")
+        if set(self.freeze) >= set(PARTS) or set(self.freeze) >= set(BRANCHES):
             raise ValueError("freeze: expected something that is left to train, found all parts")
         if len(self.init) > 2:
             raise ValueError(f"init: expected one or two model files, found {len(self.init)}")
+        if self.copied_as is not None and len(self.init) != 1:
+            raise ValueError(f"copied_as: expected one model file as init, found {len(self.init)}")
         if self.init and self.arch != "small":
             raise ValueError("arch: expected none beside init, whose files say what the network is")
         if self.arch != "small" and self.arch not in architectures():
@@ -127,6 +138,7 @@ def read_config(path: str | Path) -> Config:
             value = (value,)  # one for a list of one
         if not any(is_of_kind(value, kind) for kind in kinds):
             wanted = " or ".join(kind.replace("tuple[", "a list of ").replace(", ...]", "") for kind in kinds)
+            wanted = wanted.replace("dict[str, typing.Any]", "a table")
             raise ValueError(f"{path}: {key}: expected {wanted}, found {value!r}")
         arguments[key] = value
     return Config(**arguments)
@@ -137,7 +149,8 @@ def is_of_kind(value: object, kind: str) -> bool:
     if kind.startswith("tuple["):
         element = kind.removeprefix("tuple[").split(",")[0]
         return isinstance(value, tuple) and all(is_of_kind(v, element) for v in value)
-    words: dict[str, Any] = {"bool": bool, "int": int, "float": (int, float), "str": str}
+    kind = "dict" if kind.startswith("dict[") else kind
+    words: dict[str, Any] = {"bool": bool, "int": int, "float": (int, float), "str": str, "dict": dict}
     return kind in words and isinstance(value, words[kind]) and isinstance(value, bool) == (kind == "bool")
 
 
@@ -177,6 +190,10 @@ def build(config: Config) -> AwsNet:
     if config.values:
         network = with_values(network, config.values, config.values_branch)
     network.manifest["name"] = config.name or network.manifest.get("name", name)
+    for key in ("face", "about"):
+        if getattr(config, key) is not None:
+            network.manifest = newest(network.manifest) | {key: getattr(config, key)}
+    network.check()
     if config.shared_trunk:
         share_trunk(network)
     return network
@@ -185,8 +202,13 @@ def build(config: Config) -> AwsNet:
 def initial(config: Config) -> AwsNet:
     """A network that goes on from model files; heads whose labels are other ones begin anew."""
     networks = [load_model(path) for path in config.init]
+    if config.copied_as is not None:
+        of_branch = {"emotion": config.emotions or EMOTIONS, "au": config.aus or AUS}[config.copied_as]
+        networks.append(as_branch(networks[0], config.copied_as, HEADS[config.copied_as], of_branch))
     if len(networks) == 2:
         network = join_models(networks[0], networks[1], config.aws, config.units)
+        for branch in set(config.freeze) & set(BRANCHES):
+            leave_alone(network, branch)
     else:
         network = networks[0]
         if config.aws == "none" and len(network.structure.branches) == 2:
@@ -281,7 +303,7 @@ def train_epoch(
         warm_up = min(1.0, (step + 1) / (0.05 * steps))
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * warm_up * 0.5 * (1 + math.cos(math.pi * step / steps))
-        images = network.normalise(augment(pixels, generator).to(device))
+        images = network.normalise(augment(config.augment, pixels, generator).to(device))
         known: Annotations = annotations.to(device)
         loss = partial_loss(network(images), known, config.au_weight, config.values_weight, weights)
         if not math.isfinite(loss.item()):

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .manifest import KINDS_1, UNITS, Layer, ModelError, quoted, read_manifest
 from .network import AwsNet
@@ -14,7 +14,7 @@ from .shapes import map_shapes, read_widths
 WHERE = ("none", "stages", "blocks", "pairs")
 ADVICE = (
     "otherwise each as a model of one branch, or one of the networks as both branches, "
-    "with a last layer of its own in a copy"
+    "with a last layer of its own in a copy (`as_branch`)"
 )
 
 
@@ -96,6 +96,32 @@ def unnamed(layers: Sequence[Layer]) -> list[Layer]:
         )
         for layer in layers
     ]
+
+
+def as_branch(network: AwsNet, branch: str, kind: str, labels: Sequence[str]) -> AwsNet:
+    """A model of one branch as another branch: the same layers, and beside them one new head, named after the branch,
+    where the first head was. For `join_models` where only one of two tasks has a network that was trained."""
+    if len(network.structure.branches) != 1:
+        names = " and ".join(network.structure.branches)
+        raise ModelError("manifest: `branches`", "a network of one branch", names)
+    was, head = network.structure.branches[0], network.structure.heads[0]
+    tensor = head.tensor or "fc"
+    entry: dict[str, Any] = {"kind": kind, "input": head.input, "tensor": tensor, "labels": list(labels)}
+    if kind == "units":
+        entry["thresholds"] = [0.5] * len(labels)
+    manifest = newest(network.manifest) | {"branches": [branch], "heads": {branch: entry}}
+    heads = {f"{was}.{other.tensor}." for other in network.structure.heads if other.tensor is not None}
+    kept = {
+        f"{branch}.{name.removeprefix(f'{was}.')}": tensor
+        for name, tensor in network.state_dict().items()
+        if not any(name.startswith(prefix) for prefix in heads)
+    }
+    shapes = map_shapes(network.structure, read_widths(network.structure, network.state_dict()).channels)
+    features = shapes[head.input].channels * shapes[head.input].height * shapes[head.input].width
+    new = nn.Linear(features, len(labels))
+    return AwsNet.from_tensors(
+        manifest, kept | {f"{branch}.{tensor}.{name}": value for name, value in new.state_dict().items()}
+    )
 
 
 def join_models(first: AwsNet, second: AwsNet, aws: str = "channel", units: str | Sequence[str] = "stages") -> AwsNet:

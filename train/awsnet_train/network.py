@@ -6,19 +6,22 @@ the tensor list of a model file. `operators` computes what has no weights.
 """
 
 import copy
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from .aws_unit import aws_unit
+from .aws_unit import ChannelUnit, DenseUnit, GateUnit, LayerUnit, aws_unit
 from .manifest import KINDS_1, WEIGHTED, Head, Layer, Manifest, ModelError, quoted, read_manifest
 from .operators import activate, apply
 from .shapes import Shape, Widths, check_tensors, map_shapes, read_widths, rows_of, tensor_shapes
 
 BRANCHES = tuple(KINDS_1)  # where a manifest names none
 PARTS = ("branches", "heads", "units")
+UNIT_KINDS = (LayerUnit, ChannelUnit, DenseUnit, GateUnit)
 
 
 class Logits(tuple[Tensor, ...]):
@@ -111,6 +114,7 @@ class AwsNet(nn.Module):
         self.manifest: dict[str, Any] = copy.deepcopy(dict(manifest))
         self.trunk_is_shared = False  # see `share_trunk`
         self.frozen: tuple[nn.Module, ...] = ()  # see `freeze`
+        self.held: list[RemovableHandle] = []  # hooks that hold rows of units
         widths = Widths(channels, squeezed or {}, slopes or {}, rows or {})
         shapes = map_shapes(self.structure, channels)
         tensor_shapes(self.structure, widths, shapes)
@@ -289,23 +293,64 @@ def share_trunk(network: AwsNet) -> None:
 
 
 def freeze(network: AwsNet, *parts: str) -> None:
-    """Keeps parts of a network as they are: "branches" (all but their heads), "heads", "units".
+    """Keeps parts of a network as they are: "branches" (all but their heads), "heads", "units", or a branch by its
+    name: its layers, its heads, and the rows of the units by which it borrows.
 
     Weights get no gradient, and batch norms neither move their statistics nor normalise by those of a batch, whatever
-    `train` says. A second call replaces the first one; one without parts frees everything.
+    `train` says. A second call replaces the first one; one without parts frees everything. A gate unit computes all its
+    rows from one squeeze, so beside one a branch cannot be kept alone.
     """
+    known = (*PARTS, *network.structure.branches)
     for part in parts:
-        if part not in PARTS:
-            raise ValueError(f"freeze: expected some of {', '.join(PARTS)}, found {part!r}")
+        if part not in known:
+            raise ValueError(f"freeze: expected some of {', '.join(known)}, found {part!r}")
     heads = {id(module) for head in network.heads().values() for module in head.modules()}
     units = {id(module) for module in network.aws.modules()}
+    kept = [branch for branch in network.structure.branches if branch in parts]
+    of_kept = {id(module) for branch in kept for module in submodule(network, branch).modules()}
 
-    def part_of(module: nn.Module) -> str:
-        return "heads" if id(module) in heads else "units" if id(module) in units else "branches"
+    def is_frozen(module: nn.Module) -> bool:
+        part = "heads" if id(module) in heads else "units" if id(module) in units else "branches"
+        return part in parts or id(module) in of_kept
 
+    for hook in network.held:
+        hook.remove()
     network.requires_grad_(True)
-    network.frozen = tuple(module for module in network.modules() if module is not network and part_of(module) in parts)
+    network.frozen = tuple(module for module in network.modules() if module is not network and is_frozen(module))
     network.train(network.training)
     for module in network.frozen:
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
+    rows = [network.structure.branches.index(branch) for branch in kept]
+    network.held = [
+        unit_weight(unit).register_hook(functools.partial(without_rows, rows))
+        for unit in network.aws.modules()
+        if rows and "units" not in parts and isinstance(unit, UNIT_KINDS)
+    ]
+
+
+def without_rows(rows: list[int], gradient: Tensor) -> Tensor:
+    """The gradient of a unit's weight [to, from, ...], with nothing for what branches of these numbers borrow."""
+    gradient = gradient.clone()
+    gradient[rows] = 0
+    return gradient
+
+
+def unit_weight(unit: nn.Module) -> nn.Parameter:
+    """The weight of a unit, [to, from, ...]."""
+    if isinstance(unit, GateUnit):
+        raise ValueError("freeze: expected layer, channel or dense units beside a frozen branch, found a gate unit")
+    weight: nn.Parameter = unit.weight  # type: ignore[assignment]
+    return weight
+
+
+@torch.no_grad()
+def leave_alone(network: AwsNet, branch: str) -> None:
+    """Makes a branch borrow nothing: it computes what it would without units."""
+    row = network.structure.branches.index(branch)
+    for unit in network.aws.modules():
+        if isinstance(unit, UNIT_KINDS):
+            weight = unit_weight(unit)
+            weight[row] = 0
+            one = torch.eye(weight.shape[-1]) if weight.dim() == 4 else torch.ones(weight.shape[2:])
+            weight[row, row] = one.to(weight)

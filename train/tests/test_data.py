@@ -236,6 +236,29 @@ def test_two_single_task_files_are_joined_and_their_units_alone_are_trained(tabl
         assert torch.equal(tensor, begun[name]) != name.startswith("aws."), name
 
 
+def test_a_branch_begins_as_a_copy_and_the_one_that_is_frozen_says_what_its_file_says(table: Path, tmp_path: Path):
+    path = two_files(tmp_path)[0]
+    config = tiny(table, tmp_path / "out", init=(path,), copied_as="au", aus=("AU1", "AU12"), units="pairs",
+                  freeze=("emotion",), epochs=2, lr=0.05, about={"licence": "MIT"},
+                  face={"box": {"scale": 1.3, "shift": [0, -0.08]}})  # fmt: skip
+    with pytest.raises(ModelError, match="face"):
+        build(dataclasses.replace(config, face={"box": {"scale": 0}}))
+    begun = build(config)
+    head = begun.manifest["heads"]["au"]["tensor"]
+    for name, tensor in begun.state_dict().items():
+        if name.startswith("au.") and not name.startswith(f"au.{head}."):
+            assert torch.equal(tensor, begun.state_dict()[name.replace("au.", "emotion.", 1)]), name
+    network, _ = fit(config)
+    manifest = load_model(tmp_path / "out/model.safetensors").manifest
+    assert (manifest["about"], manifest["face"]) == (config.about, config.face)
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images).emotion, load_model(path)(images).emotion)
+    moved = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, begun.state_dict()[name])]
+    assert moved
+    assert all(name.startswith(("au.", "aws.")) for name in moved)
+
+
 def test_files_that_cannot_be_joined_are_refused(tmp_path: Path):
     emotion, au = two_files(tmp_path)
     with pytest.raises(ModelError, match="two branches of different names"):
@@ -279,8 +302,14 @@ def test_a_network_of_torchvision_by_name():
     ("epochs = 1.5", r"epochs: expected int, found 1\.5"),
     ("epochs = true", "epochs: expected int, found True"),
     ("lr = 1", None),
-    ('freeze = ["trunk"]', "freeze: expected some of branches, heads, units, found 'trunk'"),
+    ('freeze = ["trunk"]', "freeze: expected some of branches, heads, units, emotion, au, found 'trunk'"),
     ('freeze = ["branches", "heads", "units"]', "something that is left to train"),
+    ('face = "box"', "face: expected a table or None, found 'box'"),
+    ("[about]\nlicence = 'MIT'", None),
+    ('freeze = ["emotion", "au"]', "something that is left to train"),
+    ('augment = "blurred"', "augment: expected one of moved, photographed, found 'blurred'"),
+    ('copied_as = "mouth"', "copied_as: expected one of emotion, au, found 'mouth'"),
+    ('copied_as = "au"', "copied_as: expected one model file as init, found 0"),
     ('arch = "resnet_18"', "arch: expected small or a classification network of torchvision, found 'resnet_18'"),
     ('init = ["a", "b", "c"]', "init: expected one or two model files, found 3"),
     ('init = "a"\narch = "resnet18"', "arch: expected none beside init"),

@@ -126,8 +126,8 @@ def test_a_mouth_at_rest_is_fainter_than_the_faintest_au():
     """What an identity's mouth does by itself must not look like an AU that its label denies."""
     for identity in range(300):
         for shape, weight in person(identity).resting.items():
-            least = min(FAINTEST * shapes[shape] for shapes in SHAPES.values() if shapes.get(shape, 0) >= 0.5)
-            assert 0 <= weight < least, (identity, shape)
+            of_aus = [FAINTEST * shapes[shape] for shapes in SHAPES.values() if shapes.get(shape, 0) >= 0.5]
+            assert 0 <= weight < min(of_aus, default=1.0), (identity, shape)
 
 
 @pytest.mark.parametrize("what", [
@@ -170,6 +170,6 @@ def test_less_zoom_leaves_room_around_the_head():
 def test_a_scene_keeps_the_face_in_the_picture():
     for seed in range(200):
         where = scene(np.random.default_rng(seed))
-        assert abs(where.yaw) <= 0.4
+        assert abs(where.yaw) <= 0.85
         assert max(map(abs, where.shift)) <= 0.05
         assert 0.92 <= where.zoom <= 1.12

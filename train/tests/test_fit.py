@@ -14,8 +14,9 @@ from PIL import Image
 
 from awsnet_train import UNKNOWN, Annotations, load_model
 from awsnet_train.__main__ import main
+from awsnet_train.augment import moved, photographed
 from awsnet_train.compare import STRATEGIES, compare, table
-from awsnet_train.dataset import Labels, augment, load_dataset
+from awsnet_train.dataset import Labels, load_dataset
 from awsnet_train.faces.actions import AUS, EMOTIONS
 from awsnet_train.fit import Config, build, fit, read_config, train_epoch
 from awsnet_train.metrics import Predicted, f1, measure
@@ -124,10 +125,26 @@ def test_a_label_that_the_network_lacks_is_refused(faces):
 
 def test_augmentation_moves_and_mirrors_but_keeps_the_picture():
     pixels = torch.arange(6, dtype=torch.uint8).repeat(50, 6, 1)[..., None].repeat(1, 1, 1, 3) * 40
-    moved = augment(pixels, torch.Generator().manual_seed(0), shift=0)
-    rising = (moved[:, 0, 1:-1, 0].int().diff(dim=1) >= 0).all(1)
+    other = moved(pixels, torch.Generator().manual_seed(0), shift=0)
+    rising = (other[:, 0, 1:-1, 0].int().diff(dim=1) >= 0).all(1)
     assert 0 < rising.sum() < 50
-    assert moved.shape == pixels.shape
+    assert other.shape == pixels.shape
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(112, 112, 3), (64, 48, 3), (9, 14, 1)])
+def test_photographed_pictures_are_other_ones_of_the_same_thing(height, width, channels):
+    """Left dark, right bright, whatever the light; some images are grey, and the same seed is the same view."""
+    pixels = torch.full((64, height, width, channels), 40, dtype=torch.uint8)
+    pixels[:, :, width // 2 :] = 200
+    seen = photographed(pixels, torch.Generator().manual_seed(5))
+    assert (seen.shape, seen.dtype) == (pixels.shape, torch.uint8)
+    assert torch.equal(seen, photographed(pixels, torch.Generator().manual_seed(5)))
+    halves = seen.float()[:, :, : width // 3].mean((1, 2, 3)), seen.float()[:, :, -(width // 3) :].mean((1, 2, 3))
+    brighter = (halves[1] - halves[0]).abs() > 20  # a mirrored image is bright on the left
+    assert brighter.float().mean() > 0.9
+    if channels == 3:
+        grey = (seen.float().std(3) < 1).all(2).all(1)
+        assert 3 <= grey.sum() <= 30
 
 
 def test_f1_by_hand():

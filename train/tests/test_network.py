@@ -13,6 +13,7 @@ from awsnet_train import (
     AwsNet,
     Logits,
     freeze,
+    leave_alone,
     load_model,
     operators,
     parameter_groups,
@@ -159,8 +160,45 @@ def test_what_is_frozen_keeps_its_weights_and_its_statistics():
     freeze(net)
     assert all(parameter.requires_grad for parameter in net.parameters())
     assert all(module.training for module in net.train().modules())
-    with pytest.raises(ValueError, match="expected some of branches, heads, units, found 'trunk'"):
+    with pytest.raises(ValueError, match="expected some of branches, heads, units, emotion, au, found 'trunk'"):
         freeze(net, "trunk")
+
+
+@pytest.mark.parametrize("kind", ["layer", "channel", "dense"])
+def test_a_frozen_branch_says_what_it_said(kind):
+    net, images = shaken(network(kind)), torch.randn(4, 3, 16, 16)
+    freeze(net, "emotion")
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    optimiser = torch.optim.AdamW(parameter_groups(net, lr=0.1, weight_decay=0.1, unit_lr_multiplier=1))
+    for _ in range(2):
+        net.train()
+        sum(logits.square().sum() for logits in net(images)).backward()
+        optimiser.step()
+    for name, tensor in net.state_dict().items():
+        if name.startswith("aws."):
+            assert torch.equal(tensor[0], before[name][0]), name
+            assert not torch.equal(tensor[1], before[name][1]), name
+        else:
+            assert torch.equal(tensor, before[name]) == name.startswith("emotion."), name
+    freeze(net)
+    sum(logits.square().sum() for logits in net.train()(images)).backward()
+    assert all(parameter.grad[0].abs().sum() > 0 for parameter in net.aws.parameters())
+
+
+@pytest.mark.parametrize("kind", ["layer", "channel", "dense"])
+def test_a_branch_that_is_left_alone_borrows_nothing(kind):
+    net, images = shaken(network(kind)).eval(), torch.randn(2, 3, 16, 16)
+    leave_alone(net, "emotion")
+    alone = net(images).emotion
+    with torch.no_grad():
+        for parameter in net.get_submodule("au").parameters():
+            parameter.uniform_(-1, 1)
+    torch.testing.assert_close(net(images).emotion, alone)
+
+
+def test_beside_gates_no_branch_can_be_kept_alone():
+    with pytest.raises(ValueError, match="expected layer, channel or dense units beside a frozen branch, found a gate"):
+        freeze(network("gate"), "au")
 
 
 def pool(op: str, **keys) -> Layer:

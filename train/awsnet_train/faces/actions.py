@@ -49,7 +49,7 @@ class Prototype:
 
 PROTOTYPES: dict[str, Prototype] = {
     "neutral": Prototype(({},), {}),
-    "happiness": Prototype(({"AU6": 0.9, "AU12": 1.0},), {"AU25": 0.9}),
+    "happiness": Prototype(({"AU6": 0.9, "AU12": 1.0},), {"AU25": 0.9, "AU26": 0.7}),
     "sadness": Prototype(({"AU1": 1.0, "AU4": 0.6, "AU15": 1.0},), {"AU17": 0.7}),
     "surprise": Prototype(({"AU1": 0.9, "AU2": 1.0, "AU5": 0.8, "AU26": 1.0},), {"AU25": 0.7}),
     "fear": Prototype(
@@ -94,6 +94,23 @@ def expression(emotion: str, random: np.random.Generator, noise: float = 0.04) -
             active[au] = random.uniform(FAINTEST, 0.7)
     if emotion == "neutral" and random.random() < TALKING and "AU17" not in active and "AU23" not in active:
         active.setdefault("AU25", random.uniform(FAINTEST, 0.8))
-    if not {"AU16", "AU26"}.isdisjoint(active):  # a jaw that drops and a lower lip that is drawn down part the lips
+    return completed(active, random)
+
+
+def unrelated(random: np.random.Generator, chance: float = 0.2) -> dict[str, float]:
+    """The intensity of every AU of a face that shows no emotion's prototype: each AU comes by itself, where none that
+    is there already opposes it. Where AUs come in prototypes alone, a network learns any of them by the sight of all.
+    """
+    active: dict[str, float] = {}
+    for au in random.permutation(AUS):
+        opposed = any(frozenset((str(au), other)) in OPPOSED for other in active)
+        if random.random() < chance and not opposed:
+            active[str(au)] = random.uniform(FAINTEST, 1)
+    return completed(active, random)
+
+
+def completed(active: dict[str, float], random: np.random.Generator) -> dict[str, float]:
+    """All AUs: those at rest, too, and the lips that a dropped jaw or a lowered lip parts."""
+    if not {"AU16", "AU26"}.isdisjoint(active):
         active.setdefault("AU25", random.uniform(FAINTEST, 0.7))
     return {au: float(np.clip(active[au], FAINTEST, 1)) if au in active else 0.0 for au in AUS}

@@ -56,7 +56,12 @@ def resting(random: np.random.Generator) -> dict[str, float]:
     """What a face without any AU shows of its own, always fainter than the faintest AU."""
     curve, lips = random.uniform(-0.2, 0.26), random.uniform(0, 0.25)
     shapes = both("mouthSmile", curve) if curve > 0 else both("mouthFrown", -curve)
-    return shapes | both("mouthPress" if random.random() < 0.5 else "mouthUpperUp", lips)
+    shapes |= both("mouthPress" if random.random() < 0.5 else "mouthUpperUp", lips)
+    if random.random() < 0.3:  # lips pushed forward
+        shapes["mouthPucker"] = random.uniform(0, 0.6)
+    if random.random() < 0.3:  # a mouth that is not in the middle
+        shapes["mouthLeft" if random.random() < 0.5 else "mouthRight"] = random.uniform(0, 0.4)
+    return shapes
 
 
 @lru_cache(maxsize=4096)

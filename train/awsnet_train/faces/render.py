@@ -67,7 +67,8 @@ class Scene:
 
 
 def scene(random: np.random.Generator) -> Scene:
-    """A scene in which the face is upright, near the middle, and lit from somewhere in front."""
+    """A scene in which the face is near the middle, lit from somewhere in front, and turned as on photographs of people
+    who mostly do not look into the camera."""
 
     def clipped(deviation: float, at_most: float) -> float:
         return float(np.clip(random.normal(0, deviation), -at_most, at_most))
@@ -77,9 +78,9 @@ def scene(random: np.random.Generator) -> Scene:
         return (red, green, blue)
 
     return Scene(
-        yaw=clipped(0.16, 0.4),
-        pitch=clipped(0.09, 0.22),
-        roll=clipped(0.05, 0.15),
+        yaw=clipped(0.3, 0.85),
+        pitch=clipped(0.2, 0.5),
+        roll=clipped(0.16, 0.5),
         zoom=float(random.uniform(0.92, 1.12)),
         shift=(clipped(0.02, 0.05), clipped(0.02, 0.05)),
         light=(clipped(0.6, 1.4), 0.35 + clipped(0.3, 0.7), 0.9),

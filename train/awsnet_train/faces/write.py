@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from .actions import EMOTIONS, expression
+from .actions import EMOTIONS, expression, unrelated
 from .person import person
 from .render import render, scene
 
 LABELS = "labels.jsonl"
-ANNOTATIONS = ("full", "halves", "patchy")
+ANNOTATIONS = ("full", "halves", "patchy", "unrelated")
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,12 @@ class Face:
 
 
 def annotated(label: dict[str, Any], annotation: str, index: int, random: np.random.Generator) -> dict[str, Any]:
-    """What of a label is told: all; by turns the emotion or the AUs alone; or that, with AUs missing by chance."""
-    if annotation == "full":
+    """What of a label is told: all; by turns the emotion or the AUs alone; or that, with AUs missing by chance; or all,
+    where by turns the face has an emotion or AUs that belong to none."""
+    if annotation == "full" or (annotation == "unrelated" and index % 2 == 0):
         return label
+    if annotation == "unrelated":
+        return {key: value for key, value in label.items() if key != "emotion"}
     told = {key: value for key, value in label.items() if key != ("au" if index % 2 == 0 else "emotion")}
     if annotation == "patchy" and "au" in told:
         told["au"] = {au: value for au, value in told["au"].items() if random.random() < 0.8}
@@ -51,7 +54,8 @@ def faces(
         random = np.random.default_rng([seed, index])
         identity = int(random.integers(identities.start, identities.stop))
         emotion = EMOTIONS[random.integers(len(EMOTIONS))]
-        intensity = expression(emotion, random)
+        no_emotion = annotation == "unrelated" and index % 2 == 1
+        intensity = unrelated(random) if no_emotion else expression(emotion, random)
         where = scene(random)
         pixels = render(person(identity), intensity, replace(where, zoom=where.zoom * zoom), size)
         label = {
