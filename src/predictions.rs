@@ -346,6 +346,12 @@ pub struct Score<'a> {
 }
 
 impl<'a> HeadPrediction<'a> {
+    /// Whether all its logits are finite. Where they are not, the input or a map has left the range of its type, and the
+    /// scores mean nothing: f16 holds up to 65504, bf16 as much as f32.
+    pub fn is_finite(&self) -> bool {
+        self.logits.iter().all(|logit| logit.is_finite())
+    }
+
     /// The scores one by one, in the model's order.
     pub fn scores(&self) -> impl ExactSizeIterator<Item = Score<'a>> + use<'a> {
         let head = *self;
@@ -384,6 +390,11 @@ impl<'a> HeadPrediction<'a> {
 }
 
 impl<'a> Prediction<'a> {
+    /// Whether the logits of all heads are finite; see [`HeadPrediction::is_finite`].
+    pub fn is_finite(&self) -> bool {
+        self.heads().all(|head| head.is_finite())
+    }
+
     /// What every head says, in the model's order.
     pub fn heads(&self) -> impl ExactSizeIterator<Item = HeadPrediction<'a>> + use<'a> {
         let prediction = *self;
@@ -457,6 +468,18 @@ mod tests {
             head("au", HeadKind::Units, &["AU1", "AU12"], &[0.75, 0.5]),
             head("raw", HeadKind::Values, &[], &[]),
         ])
+    }
+
+    #[test]
+    fn what_is_not_finite_is_told_by_image_and_head() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            with(&[[0.0, 1.0, 2.0], [0.0, bad, 2.0]], [0.5, -0.5], |predictions| {
+                let finite: Vec<bool> = predictions.iter().map(|prediction| prediction.is_finite()).collect();
+                assert_eq!(finite, [true, false]);
+                let of = |name| predictions.get(1).unwrap().head(name).unwrap().is_finite();
+                assert_eq!((of("emotion"), of("au"), of("mood")), (false, true, true));
+            });
+        }
     }
 
     /// Calls `read` with a run of one image a row of emotion logits, all with the same AU logits.

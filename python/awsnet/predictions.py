@@ -56,6 +56,11 @@ class HeadScores:
         return len(self.logits), self.logits.ctypes.data, self.probabilities.ctypes.data
 
     @property
+    def is_finite(self) -> NDArray[np.bool_]:
+        """Of every image, whether all its logits are finite, [N]. Others mean nothing: a map has overflowed its type."""
+        return np.asarray(np.isfinite(self.logits).all(axis=1))
+
+    @property
     def labels(self) -> list[str]:
         """The name of every column."""
         return self.head.labels

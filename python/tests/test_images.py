@@ -137,6 +137,15 @@ def test_images_are_what_they_mean(engine: Engine, images: Callable[[np.ndarray,
         np.testing.assert_array_equal(scores.probabilities, wanted)
 
 
+def test_scores_that_are_not_finite_say_so(engine: Engine) -> None:
+    images = np.ascontiguousarray(floats(engine))
+    images[1, 0, 3, 3] = np.nan
+    with engine.session() as session:
+        found = session.run(images)
+    for scores in found.values():
+        assert scores.is_finite.tolist() == [True, False, True, True, True]
+
+
 def test_half_floats_are_floats(engine: Engine) -> None:
     half = floats(engine).astype(np.float16)
     with engine.session() as session:

@@ -1,9 +1,10 @@
 //! JSON that somebody else wrote: a tree that keeps the order of keys and refuses a key used twice, and a reader
 //! of objects that refuses the keys nobody asked for.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, ErrorKind, Result, escaped, quoted};
 
@@ -18,11 +19,20 @@ pub(crate) enum Json {
     Object(Vec<(String, Json)>),
 }
 
+/// The most values that a text may hold: ten for each of 50 000 tensors. A value takes up to forty times its text in memory,
+/// so a limit of bytes alone would not bound that.
+const MOST_VALUES: usize = 500_000;
+
 impl Json {
-    /// Parses UTF-8 text; `place` names it in the error.
+    /// Parses UTF-8 text of at most [`MOST_VALUES`] values; `place` names it in the error.
     pub(crate) fn parse(place: &str, text: &[u8]) -> Result<Json> {
-        serde_json::from_slice(text).map_err(|e| {
-            Error::new(ErrorKind::Model, place, "valid JSON in UTF-8, no key twice", escaped(&e.to_string()))
+        let left = Cell::new(MOST_VALUES);
+        let mut parser = serde_json::Deserializer::from_slice(text);
+        let parsed =
+            Value { left: &left }.deserialize(&mut parser).and_then(|json| parser.end().map(|()| json));
+        parsed.map_err(|e| {
+            let expected = "valid JSON in UTF-8, no key twice";
+            Error::new(ErrorKind::Model, place, expected, escaped(&e.to_string()))
         })
     }
 }
@@ -59,11 +69,19 @@ impl fmt::Display for Json {
     }
 }
 
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct JsonVisitor;
+/// A value to come, and how many may.
+#[derive(Clone, Copy)]
+struct Value<'a> {
+    left: &'a Cell<usize>,
+}
 
-        impl<'de> Visitor<'de> for JsonVisitor {
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        struct JsonVisitor<'a>(Value<'a>);
+
+        impl<'de> Visitor<'de> for JsonVisitor<'_> {
             type Value = Json;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,7 +112,7 @@ impl<'de> Deserialize<'de> for Json {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
                 let mut elements = Vec::new();
-                while let Some(element) = seq.next_element()? {
+                while let Some(element) = seq.next_element_seed(self.0)? {
                     elements.push(element);
                 }
                 Ok(Json::Array(elements))
@@ -102,7 +120,8 @@ impl<'de> Deserialize<'de> for Json {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
                 let mut members: Vec<(String, Json)> = Vec::new();
                 let mut seen = std::collections::HashSet::new();
-                while let Some((key, value)) = map.next_entry::<String, Json>()? {
+                while let Some(key) = map.next_key::<String>()? {
+                    let value = map.next_value_seed(self.0)?;
                     if !seen.insert(key.clone()) {
                         return Err(de::Error::custom(format!("the key {} twice", quoted(&key))));
                     }
@@ -112,7 +131,9 @@ impl<'de> Deserialize<'de> for Json {
             }
         }
 
-        deserializer.deserialize_any(JsonVisitor)
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.ok_or_else(|| de::Error::custom(format!("more than {MOST_VALUES} values")))?);
+        deserializer.deserialize_any(JsonVisitor(self))
     }
 }
 

@@ -12,6 +12,7 @@
 //! and y is what every later reader of the layer sees. Behind [`Model::load`] nobody checks a tensor's shape again.
 
 mod container;
+mod foreign;
 pub mod init;
 mod input;
 pub(crate) mod json;

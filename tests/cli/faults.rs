@@ -53,6 +53,127 @@ fn a_wrong_call_is_one_line_and_exit_code_2() {
     }
 }
 
+/// What people have who have no model yet.
+#[test]
+fn a_file_of_another_kind_is_named() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("model");
+    for (bytes, named) in [
+        (
+            &b"PK\x03\x04\x14\0\0\0\x08\0 archive/data.pkl"[..],
+            "a zip archive, as torch.save writes; docs/training.md",
+        ),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "a pickle of Python's"),
+        (b"\x80\x02}q\0.", "a pickle of Python's"),
+        (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:", "an ONNX file, which `awsnet import`"),
+        (b"\x08\x07:\xc4\x01\n\x1f\n\x05input", "an ONNX file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a git-lfs pointer in place of the file; `git lfs pull`",
+        ),
+        (b"\x89HDF\r\n\x1a\n\0\0\0\0", "an HDF5 file, as Keras writes"),
+        (b"\x1c\0\0\0TFL3\x14\0 \0", "a TensorFlow Lite file"),
+        (b"GGUF\x03\0\0\0\x01\0\0\0", "a GGUF file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a picture; a model comes before it"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "a picture"),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", "a picture"),
+        (b"\0\0\0\x18ftypmp42\0\0", "a picture or a video"),
+        (b"\n<!DOCTYPE html><html><head>", "a web page, perhaps in place of a download"),
+        (b"{\"version\": 1, \"name\": \"x\"}", "JSON text"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "a gzip archive"),
+        (b"\x7fELF\x02\x01\x01\0\0\0", "a program"),
+    ] {
+        std::fs::write(&path, bytes).expect("a file");
+        for command in ["info", "predict"] {
+            let call = if command == "info" { call!(command, &path) } else { call!(command, &path, image()) };
+            let line = call.fails(1).to_owned();
+            assert!(line.contains("expected a safetensors file") && line.contains(named), "{line}");
+        }
+    }
+}
+
+/// A header that is short, and its values many: refused before they are there.
+#[test]
+fn a_header_of_too_many_values_is_refused() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("bomb");
+    let values = "{\"\":0},".repeat((15 << 20) / 7);
+    let header = format!("{{\"a\":[{values}0]}}");
+    std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat())
+        .expect("a file");
+    let call = call!("info", &path);
+    assert!(call.fails(1).contains("more than 500000 values"), "{}", call.stderr);
+    let long = [&(17u64 << 20).to_le_bytes()[..], &vec![b' '; 17 << 20]].concat();
+    std::fs::write(&path, long).expect("a file");
+    assert!(call!("info", &path).fails(1).contains("header: expected a length of at most 16777216 bytes"));
+}
+
+/// Runs awsnet with bytes on its standard input.
+#[cfg(unix)]
+fn fed(args: &[&std::ffi::OsStr], bytes: &[u8]) -> Call {
+    use std::io::Write;
+    let mut child = awsnet(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let bytes = bytes.to_vec();
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&bytes)));
+    let output = child.wait_with_output().expect("an end");
+    feeder.join().expect("a feeder");
+    Call::of(output)
+}
+
+#[cfg(unix)]
+#[test]
+fn models_and_pictures_come_through_pipes() {
+    let (model, picture) =
+        (std::fs::read(&*MODEL).expect("a model"), std::fs::read(image()).expect("a picture"));
+    let path = |path: &str| std::ffi::OsString::from(path);
+    let (model_path, image) = (MODEL.as_os_str().to_owned(), image().into_os_string());
+    let predict = path("predict");
+    let expected = {
+        let call = call!("predict", &*MODEL, &image, "--device", "cpu", "--quiet");
+        call.stdout.split_once("  ").expect("a name and scores").1.trim_start().to_owned()
+    };
+    let device = [path("--device"), path("cpu"), path("--quiet")];
+    for pipe in ["-", "/dev/stdin", "/dev/fd/0"] {
+        for (from, picture, bytes) in [(&path(pipe), &image, &model), (&model_path, &path(pipe), &picture)] {
+            let args: Vec<_> = [&predict, from, picture]
+                .into_iter()
+                .chain(&device)
+                .map(std::ffi::OsString::as_os_str)
+                .collect();
+            let call = fed(&args, bytes);
+            assert_eq!((call.code, &*call.stderr), (0, ""), "{args:?}");
+            assert!(call.stdout.trim_end().ends_with(expected.trim_end()), "{args:?}: {}", call.stdout);
+        }
+    }
+    let twice = path("-");
+    let call = fed(&[&predict, &twice, &twice], &model);
+    assert!(call.fails(2).contains("expected standard input once"), "{}", call.stderr);
+    let call = fed(&[&predict, &model_path, &twice], b"no picture at all");
+    assert!(call.fails(1).contains("-: expected a JPEG, PNG, WebP or BMP image"), "{}", call.stderr);
+}
+
+/// A value that is not finite is an error that names the image and the head, and the others are told.
+#[test]
+fn scores_that_are_not_finite_are_an_error() {
+    let folder = tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("x.safetensors"), folder.path().join("y.safetensors"));
+    write_tensor(&input, "image", Dtype::F32, &[3, 3, SIZE, SIZE]);
+    let mut bytes = std::fs::read(&input).expect("the input");
+    let at = bytes.len() - 4 * 3 * SIZE * SIZE * 2; // of the second image
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&input, bytes).expect("a file");
+    let call = call!("run", &*MODEL, "--input", &input, "--output", &output, "--device", "cpu", "--quiet");
+    let line = call.fails(1);
+    assert!(line.contains("image 1: expected finite logits of the head emotion, found NaN"), "{line}");
+    assert!(line.contains("all is written") && output.is_file(), "{line}");
+}
+
 #[test]
 fn a_model_that_is_no_regular_file() {
     let folder = tempdir().expect("a folder");
@@ -307,7 +428,8 @@ fn results_that_cannot_be_written_are_an_error() {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let output = awsnet(&args).stdout(writer).stderr(Stdio::piped()).output().expect("the binary starts");
-        assert!(Call::of(output).fails(1).contains("stdout"), "{args:?}");
+        let call = Call::of(output);
+        assert_eq!((call.code, call.stderr.contains("stdout")), (0, false), "{args:?}: {}", call.stderr);
     }
     // Nobody reads the errors: still no panic.
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");

@@ -17,6 +17,11 @@ impl Failure {
         Failure { code: 2, message: Some(message.into()) }
     }
 
+    /// Whoever reads the results has gone, with what they wanted.
+    pub fn unread() -> Self {
+        Failure { code: 0, message: None }
+    }
+
     /// Something failed, and nothing more is to be said.
     pub fn reported() -> Self {
         Failure { code: 1, message: None }
@@ -45,6 +50,17 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Failure::failed(error.to_string())
     }
+}
+
+/// Why the scores of an image mean nothing; none where they are finite.
+pub fn not_finite(prediction: &awsnet::Prediction<'_>, precision: awsnet::Precision) -> Option<String> {
+    let head = prediction.heads().find(|head| !head.is_finite())?;
+    let found = head.logits.iter().find(|logit| !logit.is_finite())?;
+    let advice = match precision {
+        awsnet::Precision::F16 => "; maps beyond 65504 overflow f16, --precision bf16 or f32 holds them",
+        _ => "",
+    };
+    Some(format!("expected finite logits of the head {}, found {found}{advice}", one_line(head.name)))
 }
 
 pub type Outcome = Result<(), Failure>;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use awsnet::{Device, Engine, EngineOptions, Error, Model, Plan, PlanOptions, Precision, Target};
 
-use crate::failure::Failure;
-use crate::output;
+use crate::failure::{Failure, shown};
+use crate::{files, output};
 
 /// Options of every command that runs a model.
 #[derive(clap::Args)]
@@ -70,14 +70,18 @@ impl RunOptions {
 /// A model file to load.
 #[derive(clap::Args)]
 pub struct ModelPath {
-    /// The model file (.safetensors)
+    /// The model file (.safetensors), or - for standard input
     #[arg(value_name = "MODEL")]
     pub path: PathBuf,
 }
 
 impl ModelPath {
     pub fn load(&self) -> Result<Model, Failure> {
-        Ok(Model::load(&self.path)?)
+        match files::piped(&self.path) {
+            Some(bytes) => Model::from_bytes(&bytes.map_err(Failure::failed)?)
+                .map_err(|error| Failure::failed(format!("{}: {error}", shown(&self.path)))),
+            None => Ok(Model::load(&self.path)?),
+        }
     }
 
     /// The model's name, or its file's.

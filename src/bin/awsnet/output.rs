@@ -62,9 +62,10 @@ impl<'a> Results<'a> {
             Out::File(file) => return file.append(line.as_bytes()),
             Out::Stdout(out) => out,
         };
-        out.write_all(line.as_bytes())
-            .and_then(|()| out.flush())
-            .map_err(|e| Failure::failed(format!("stdout: expected to write the results, found {e}")))
+        out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe => Failure::unread(),
+            _ => Failure::failed(format!("stdout: expected to write the results, found {e}")),
+        })
     }
 
     /// All is written: a file comes to its place.

@@ -9,7 +9,7 @@ use awsnet::file::open_regular;
 use awsnet::model::HeadKind;
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, TensorView};
 
-use crate::failure::{Failure, Outcome, one_line, shown};
+use crate::failure::{Failure, Outcome, not_finite, one_line, shown};
 use crate::options::{ModelPath, RunOptions};
 use crate::output::{self, OutputFile};
 
@@ -46,7 +46,9 @@ pub fn main(args: &Args) -> Outcome {
         model.heads().iter().map(|head| (head.name().to_owned(), head.kind(), head.len())).collect();
     let batch = args.batch.min(u32::try_from(images.count).unwrap_or(u32::MAX));
     let engine = args.options.engine(model, batch)?;
+    let precision = engine.plan().precision();
     let mut session = engine.session()?;
+    let mut first_problem: Option<String> = None;
     output::catch_interrupt();
 
     let bar = output::progress(images.count as u64, false);
@@ -58,6 +60,10 @@ pub fn main(args: &Args) -> Outcome {
         let count = (images.count - done).min(batch as usize);
         images.read(count, &mut chunk)?;
         let predictions = session.run(&chunk)?;
+        for (image, prediction) in predictions.iter().enumerate() {
+            let problem = || not_finite(&prediction, precision);
+            first_problem = first_problem.or_else(|| Some(format!("image {}: {}", done + image, problem()?)));
+        }
         for (columns, scores) in columns.iter_mut().zip(predictions.heads()) {
             for (column, values) in columns.iter_mut().zip([scores.logits, scores.probabilities]) {
                 column.extend(values.iter().flat_map(|value| value.to_le_bytes()));
@@ -80,7 +86,11 @@ pub fn main(args: &Args) -> Outcome {
             tensors.push((format!("{name}.{what}"), view));
         }
     }
-    output.write(&safetensors::serialize(tensors, None).map_err(failed)?)
+    output.write(&safetensors::serialize(tensors, None).map_err(failed)?)?;
+    match first_problem {
+        Some(problem) => Err(Failure::failed(format!("{}: {problem}; all is written", shown(&args.input)))),
+        None => Ok(()),
+    }
 }
 
 /// The tensor `image` of a safetensors file, read a batch at a time, so that it may be larger than memory.
@@ -102,7 +112,7 @@ impl<'a> ImageTensor<'a> {
     fn open(path: &'a Path, input: Shape) -> Result<Self, Failure> {
         const READABLE: &str = "a readable file";
         const SAFETENSORS: &str = "a safetensors file";
-        const MAX_HEADER_BYTES: u64 = 100_000_000; // as in the safetensors library
+        const MAX_HEADER_BYTES: u64 = 16 << 20; // as of models
         let (file, len) = open_regular(path)?;
         let mut reader = BufReader::new(file);
         let mut length = [0; 8];

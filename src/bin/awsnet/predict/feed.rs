@@ -5,14 +5,19 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use super::video::{Ffmpeg, is_video};
-use super::y4m::{Raw, Stream};
-use crate::files::Found;
+use super::video::{self, Ffmpeg};
+use super::y4m::{self, Raw, Stream};
+use crate::files::{self, Found, is_stdin};
 
 /// What a worker is to do.
 pub enum Item {
     File {
         file: usize,
+    },
+    /// A picture that came through standard input.
+    Bytes {
+        file: usize,
+        bytes: Vec<u8>,
     },
     Frame {
         file: usize,
@@ -27,13 +32,14 @@ pub enum Item {
     },
 }
 
-/// Whether a file has frames: a video, or standard input.
-pub fn is_stream(file: &Found) -> bool {
-    file.error.is_none() && (is_stdin(&file.path) || is_video(&file.path))
+/// Whether a file may have frames: a video, or standard input where faces are looked for.
+pub fn is_stream(file: &Found, detects: bool) -> bool {
+    is_video(file) || (detects && file.error.is_none() && is_stdin(&file.path))
 }
 
-fn is_stdin(path: &Path) -> bool {
-    path == Path::new("-")
+/// Whether a file is a video by its name.
+pub fn is_video(file: &Found) -> bool {
+    file.error.is_none() && video::is_video(&file.path)
 }
 
 pub struct Feed<'a> {
@@ -43,6 +49,8 @@ pub struct Feed<'a> {
     /// Of the time of a video, in seconds.
     pub start: f64,
     pub end: Option<f64>,
+    /// Whether there may be frames: faces are looked for.
+    pub streams: bool,
     pub workers: Vec<SyncSender<Item>>,
     /// Items fed, for whoever counts what comes back.
     pub fed: &'a AtomicUsize,
@@ -55,7 +63,7 @@ impl Feed<'_> {
     pub fn run(self) {
         for (index, file) in self.found.iter().enumerate() {
             let fed = match file {
-                file if !is_stream(file) => self.send(Item::File { file: index }),
+                file if !is_stream(file, self.streams) => self.send(Item::File { file: index }),
                 file if is_stdin(&file.path) => self.stdin(index),
                 file => self.video(index, &file.path),
             };
@@ -71,8 +79,15 @@ impl Feed<'_> {
     }
 
     fn stdin(&self, file: usize) -> Result<(), Gone> {
-        let stream = Stream::new(BufReader::with_capacity(1 << 20, std::io::stdin().lock()));
-        let outcome = match stream {
+        let mut from = BufReader::with_capacity(1 << 20, std::io::stdin().lock());
+        // A picture, unless it begins as frames do; where nothing comes, frames say so.
+        if from.fill_buf().is_ok_and(|start| !start.is_empty() && !y4m::are_frames(start)) {
+            return match files::read_bounded(from) {
+                Ok(bytes) => self.send(Item::Bytes { file, bytes }),
+                Err(error) => self.send(Item::Failed { file, error: format!("standard input: {error}") }),
+            };
+        }
+        let outcome = match Stream::new(from) {
             Ok(mut stream) => self.frames(file, &mut stream, 0.0)?,
             Err(error) => Err(error),
         };

@@ -39,7 +39,7 @@ use self::smooth::Smoother;
 use self::take::{Faces, Taker, Takings};
 use self::track::Tracker;
 use self::write::{Form, Numbered, Place, Writer};
-use crate::failure::{Failure, Outcome, shown};
+use crate::failure::{Failure, Outcome, not_finite, shown};
 use crate::files::{self, Found};
 use crate::options::{ModelPath, RunOptions, parse};
 use crate::output::{self, Results};
@@ -156,11 +156,14 @@ struct Done {
 pub fn main(args: &Args) -> Outcome {
     let model = args.model.load()?;
     let found = files::find(&args.paths);
-    let streams = found.iter().filter(|file| feed::is_stream(file)).count();
-    if streams > 0 && args.detect.is_none() {
-        let stream = found.iter().find(|file| feed::is_stream(file)).map(|file| shown(&file.path));
-        let stream = stream.unwrap_or_default();
-        return Err(Failure::usage(format!("{stream}: expected --detect, which videos need, found none")));
+    let piped = found.iter().map(|file| &*file.path).chain([&*args.model.path]);
+    if piped.filter(|path| files::is_stdin(path)).count() > 1 {
+        return Err(Failure::usage("-: expected standard input once, found it twice"));
+    }
+    let streams = found.iter().filter(|file| feed::is_stream(file, args.detect.is_some())).count();
+    if let (Some(video), None) = (found.iter().find(|file| feed::is_video(file)), &args.detect) {
+        let expected = "expected --detect, which videos need, found none";
+        return Err(Failure::usage(format!("{}: {expected}", shown(&video.path))));
     }
     let faces = match &args.boxes {
         Some(file) => Faces::Listed(Boxes::load(file)?),
@@ -231,6 +234,7 @@ pub fn main(args: &Args) -> Outcome {
             every: args.every,
             start: args.start,
             end: args.end,
+            streams: args.detect.is_some(),
             workers: items,
             fed: &fed,
         };
@@ -310,6 +314,7 @@ fn quiet_workers() {
 fn work(taker: &mut Taker, found: &[Found], item: Item) -> Done {
     match item {
         Item::File { file } => Done { file, frame: None, taken: taker.file(&found[file]) },
+        Item::Bytes { file, bytes } => Done { file, frame: None, taken: taker.bytes(&found[file], &bytes) },
         Item::Frame { file, number, time, raw } => {
             let taken = raw.frame().and_then(|frame| taker.frame(&frame));
             let taken = taken.map_err(|e| format!("{}: frame {number}: {e}", shown(&found[file].path)));
@@ -413,12 +418,23 @@ fn consume<'a>(
     writer.results.finish()?;
     match failures {
         0 => Ok(()),
-        failures if found.len() > 1 => Err(Failure::failed(format!(
-            "{failures} of {} images could not be read; the rest is done",
-            found.len()
-        ))),
+        failures if found.len() > 1 => {
+            Err(Failure::failed(format!("{failures} of {} images failed; the rest is done", found.len())))
+        }
         _ => Err(Failure::reported()),
     }
+}
+
+/// Where a face is, as an error begins.
+fn of_face(place: Place, face: Option<Numbered>) -> String {
+    let mut text = shown(&place.file.path);
+    if let Some((number, _)) = place.frame {
+        text += &format!(": frame {number}");
+    }
+    if let Some(face) = face {
+        text += &format!(": face {}", face.id);
+    }
+    text
 }
 
 /// Runs the faces that wait, a batch at a time, and writes everything that waits.
@@ -431,6 +447,7 @@ fn run<'a>(
     pixels: &mut Vec<f32>,
 ) -> Outcome {
     let len = session.plan().input().shape.len();
+    let session_precision = session.plan().precision();
     let mut entries = waiting.drain(..).peekable();
     let mut batches = pixels.chunks(batch * len);
     while entries.peek().is_some() {
@@ -445,6 +462,10 @@ fn run<'a>(
                 Entry::Face(place, face) => {
                     left -= 1;
                     if let Some(prediction) = predicted.next() {
+                        if let Some(problem) = not_finite(&prediction, session_precision) {
+                            writer.error(place, &format!("{}: {problem}", of_face(place, face)))?;
+                            continue;
+                        }
                         let smoothed = match smoother {
                             Some(smoother) => smoother.next(place, face, &prediction)?,
                             None => None,

@@ -10,7 +10,7 @@ use awsnet::model::Input;
 
 use super::boxes::Boxes;
 use crate::failure::shown;
-use crate::files::Found;
+use crate::files::{self, Found};
 use crate::output;
 
 /// What a picture is taken for.
@@ -52,11 +52,27 @@ impl Taker<'_> {
         if let Some(error) = &file.error {
             return Err(error.clone());
         }
+        match files::piped(&file.path) {
+            Some(bytes) => bytes.and_then(|bytes| self.bytes(file, &bytes)),
+            None => self.opened(file, || image::open(&file.path, &Limits::default())),
+        }
+    }
+
+    /// The faces of a picture that is in memory.
+    pub fn bytes(&mut self, file: &Found, bytes: &[u8]) -> Result<Takings, String> {
+        self.opened(file, || image::decode(bytes, &Limits::default()))
+    }
+
+    fn opened(
+        &mut self,
+        file: &Found,
+        open: impl FnOnce() -> awsnet::Result<Picture>,
+    ) -> Result<Takings, String> {
         let of_file = |e: awsnet::Error| match e.file() {
             Some(_) => e.to_string(),
             None => format!("{}: {e}", shown(&file.path)),
         };
-        let opened = catch_unwind(AssertUnwindSafe(|| image::open(&file.path, &Limits::default())));
+        let opened = catch_unwind(AssertUnwindSafe(open));
         let picture = opened.map_err(|_| {
             let expected = "expected an image that can be decoded, found one that breaks the decoder";
             format!("{}: {expected}", shown(&file.path))

@@ -34,6 +34,11 @@ enum Chroma {
     Every(usize, usize),
 }
 
+/// Whether what begins so is a stream of frames, not a picture.
+pub fn are_frames(start: &[u8]) -> bool {
+    start.starts_with(b"P6") || start.starts_with(b"YU")
+}
+
 /// A stream of frames. What is wrong with it is a text: what was expected, what was found.
 pub struct Stream<R> {
     from: R,
