@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("parallel", &["error"]),
     ("graph", &["error", "tensor", "op", "model"]),
     ("reference", &["op", "tensor", "model"]),
-    ("predictions", &["error", "model"]),
+    ("predictions", &["error", "float_environment", "model"]),
     ("pixels", &["error", "tensor", "model"]),
     (
         "cpu",

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use awsnet::face::{Bounds, DEFAULT_CROP, Detector, DetectorOptions, Face, Points, cut};
+use awsnet::face::{Bounds, DEFAULT_CROP, Detector, DetectorOptions, Face, Points, cut, unknown_points};
 use awsnet::image::{self, Frame, Limits, Picture, PixelFormat, Plane};
 use awsnet::model::{FaceCrop, FacePoint, Input};
 use awsnet::{ErrorKind, Model};
@@ -316,6 +316,29 @@ fn points_are_carried_to_their_places() {
     let by_points = cut(&frame, &face, &input(32, Some(FaceCrop::Points(straight)))).unwrap();
     let off = whole.pixels().iter().zip(by_points.pixels()).map(|(a, b)| a.abs_diff(*b)).max();
     assert!(off <= Some(1), "off by {off:?}");
+}
+
+#[test]
+fn points_that_the_detector_does_not_know_are_told() {
+    use FacePoint::{LeftEye, MouthLeft, MouthRight, Nose, RightEye};
+    let crop = |points: &[(FacePoint, [f32; 2])]| FaceCrop::Points(points.to_vec());
+    let [a, b, c] = [[8.0, 8.0], [24.0, 8.0], [16.0, 20.0]];
+    for (crop, unknown) in [
+        (DEFAULT_CROP, &[][..]),
+        (crop(&[(LeftEye, a), (RightEye, b)]), &[]),
+        (crop(&[(LeftEye, a), (MouthRight, c), (Nose, b)]), &[MouthRight]),
+        (crop(&[(Nose, c), (MouthLeft, a), (RightEye, b), (MouthRight, b)]), &[MouthLeft, MouthRight]),
+    ] {
+        assert_eq!(unknown_points(&crop).unwrap(), unknown, "{crop:?}");
+    }
+    for crop in [
+        crop(&[(MouthLeft, a), (MouthRight, b)]),
+        crop(&[(MouthLeft, a), (MouthRight, b), (Nose, c)]),
+        crop(&[(LeftEye, a), (RightEye, a), (MouthRight, c)]),
+    ] {
+        let error = unknown_points(&crop).unwrap_err();
+        assert_eq!((error.kind(), error.place()), (ErrorKind::Input, "face"), "{error}");
+    }
 }
 
 #[test]

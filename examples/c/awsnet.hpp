@@ -6,7 +6,10 @@
 //     const std::size_t emotion = engine.head("emotion");
 //     std::cout << engine.heads()[emotion].labels[predictions.best(emotion, 0)];
 //
-// The laws of docs/c-abi.md hold: models and engines are for several threads at once, a session for one at a time. A run
+//     awsnet::Detector detector;
+//     for (const awsnet_face &face : detector.detect(frame)) engine.cut(frame, face, images);
+//
+// The laws of docs/c-abi.md hold: models and engines are for several threads at once, a session and a detector for one at a time. A run
 // allocates nothing: a session's predictions are one object that every run overwrites.
 #ifndef AWSNET_HPP
 #define AWSNET_HPP
@@ -48,6 +51,7 @@ struct Destroy {
     void operator()(awsnet_model *model) const noexcept { awsnet_model_destroy(model); }
     void operator()(awsnet_engine *engine) const noexcept { awsnet_engine_destroy(engine); }
     void operator()(awsnet_session *session) const noexcept { awsnet_session_destroy(session); }
+    void operator()(awsnet_detector *detector) const noexcept { awsnet_detector_destroy(detector); }
 };
 
 } // namespace detail
@@ -144,13 +148,13 @@ class Session {
     /// deadline, a flag that cancels.
     const Predictions &run(const float *images, std::size_t len,
                            const awsnet_run_options &options = AWSNET_RUN_OPTIONS_INIT) {
-        return run(awsnet_session_run_with, images, len, &options);
+        return perform(awsnet_session_run_with, images, len, &options);
     }
 
     /// Runs the network on 8-bit images, which it normalises.
     const Predictions &run(const awsnet_images_u8 &images,
                            const awsnet_run_options &options = AWSNET_RUN_OPTIONS_INIT) {
-        return run(awsnet_session_run_u8_with, &images, &options);
+        return perform(awsnet_session_run_u8_with, &images, &options);
     }
 
     /// Queues a run on a CUDA stream between addresses in device memory, and returns at once; see awsnet_session_enqueue.
@@ -172,7 +176,7 @@ class Session {
 
     /// A run that fails leaves no predictions.
     template <class Function, class... Arguments>
-    const Predictions &run(Function function, Arguments... arguments) {
+    const Predictions &perform(Function function, Arguments... arguments) {
         predictions_.size_ = 0;
         const awsnet_predictions none = AWSNET_PREDICTIONS_INIT;
         detail::call(function, handle_.get(), arguments..., &none);
@@ -202,6 +206,13 @@ class Engine {
     }
 
     Session session() const { return Session(get(), heads_, info_.batch); }
+
+    /// Cuts a face out of a frame as the model's file says, and puts it at the end of images, for Session::run.
+    void cut(const awsnet_frame &frame, const awsnet_face &face, std::vector<float> &images) const {
+        std::vector<float> image(std::size_t{info_.channels} * info_.height * info_.width);
+        detail::call(awsnet_engine_cut, get(), &frame, &face, image.data(), image.size());
+        images.insert(images.end(), image.begin(), image.end());
+    }
 
     /// What it runs on, and the images it reads.
     const awsnet_engine_info &info() const noexcept { return info_; }
@@ -243,6 +254,45 @@ class Engine {
     std::unique_ptr<awsnet_engine, detail::Destroy> handle_;
     awsnet_engine_info info_ = AWSNET_ENGINE_INFO_INIT;
     std::vector<Head> heads_;
+};
+
+/// How to look for faces: awsnet_detector_options with every default set.
+struct DetectorOptions : awsnet_detector_options {
+    DetectorOptions() : awsnet_detector_options(AWSNET_DETECTOR_OPTIONS_INIT) {}
+};
+
+/// A face detector; for one thread at a time.
+class Detector {
+  public:
+    /// The one in the library.
+    explicit Detector(const awsnet_detector_options &options = DetectorOptions()) : Detector(nullptr, options) {}
+
+    /// Another of its kind.
+    explicit Detector(const Model &model, const awsnet_detector_options &options = DetectorOptions())
+        : Detector(model.get(), options) {}
+
+    /// The faces in a frame, the surest first.
+    std::vector<awsnet_face> detect(const awsnet_frame &frame) {
+        std::vector<awsnet_face> faces(32);
+        std::size_t count = 0;
+        for (;;) {
+            detail::call(awsnet_detector_detect, handle_.get(), &frame, faces.data(), faces.size(), &count);
+            const bool all = count <= faces.size();
+            faces.resize(count);
+            if (all) return faces;
+        }
+    }
+
+    awsnet_detector *get() noexcept { return handle_.get(); }
+
+  private:
+    Detector(const awsnet_model *model, const awsnet_detector_options &options) {
+        awsnet_detector *detector = nullptr;
+        detail::call(awsnet_detector_create, model, &options, &detector);
+        handle_.reset(detector);
+    }
+
+    std::unique_ptr<awsnet_detector, detail::Destroy> handle_;
 };
 
 } // namespace awsnet

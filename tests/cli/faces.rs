@@ -287,6 +287,47 @@ fn with_face(folder: &std::path::Path, face: &Value) -> PathBuf {
     path
 }
 
+/// The most memory, in KiB, that the command has had after so many frames of 1280 x 960.
+#[cfg(target_os = "linux")]
+fn peak_of_stream(count: usize) -> u64 {
+    use std::io::{BufRead, BufReader, Write};
+    let mut child = awsnet(["predict"])
+        .arg(&*MODEL)
+        .args(["--detect", "--device", "cpu", "--threads", "2", "--json", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let writer = std::thread::spawn(move || {
+        stdin.write_all(b"YUV4MPEG2 W1280 H960 F25:1 Cmono\n").expect("a header");
+        let frame = [&b"FRAME\n"[..], &vec![128; 1280 * 960]].concat();
+        (0..count).for_each(|_| stdin.write_all(&frame).expect("a frame"));
+        stdin // open: the command waits for more
+    });
+    // What is done with a frame is said before the next comes: whoever watches a camera does not wait for it.
+    let lines = BufReader::new(child.stdout.as_mut().expect("a pipe")).lines().take(count);
+    for (number, line) in lines.enumerate() {
+        let line: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        assert_eq!((&line["frame"], &line["face"]), (&json!(number), &Value::Null));
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("the process");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let peak = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    drop(writer.join().expect("a writer"));
+    assert!(child.wait().expect("an end").success());
+    peak
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_grow_with_the_length_of_a_video() {
+    let (short, long) = (peak_of_stream(10), peak_of_stream(70));
+    // The frames alone would be 70 MiB more.
+    assert!(long < short + 20 * 1024, "{short} KiB after 10 frames, {long} after 70");
+}
+
 #[test]
 fn points_that_the_detector_does_not_find_are_told_before_the_first_face() {
     let folder = tempdir().expect("a folder");

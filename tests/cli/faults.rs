@@ -474,6 +474,37 @@ fn an_interrupt_ends_a_long_run_with_what_is_done() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupt_leaves_no_file_of_results() {
+    let (folder, out) = (tempdir().expect("a folder"), tempdir().expect("a folder"));
+    for index in 0..20_000 {
+        std::os::unix::fs::symlink(image(), folder.path().join(format!("{index:05}.png"))).expect("a link");
+    }
+    let mut child = awsnet(["predict"])
+        .arg(&*MODEL)
+        .arg(folder.path())
+        .args(["--json", "--device", "cpu", "--quiet", "-o"])
+        .arg(out.path().join("results.jsonl"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    // What is written so far lies beside its place.
+    let begun = || {
+        let mut files = std::fs::read_dir(out.path()).expect("a folder");
+        files.any(|file| file.and_then(|file| file.metadata()).is_ok_and(|file| file.len() > 0))
+    };
+    while !begun() {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended before it wrote anything");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()));
+    let call = Call::of(child.wait_with_output().expect("an end"));
+    assert!(call.fails(130).contains("nothing is written"), "{}", call.stderr);
+    assert_eq!(std::fs::read_dir(out.path()).expect("a folder").count(), 0);
+}
+
 #[test]
 fn without_a_gpu_cuda_says_what_to_do_and_auto_falls_back_once() {
     if (awsnet::Device::Cuda { ordinal: 0 }).resolve().is_ok() {

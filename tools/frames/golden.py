@@ -1,12 +1,12 @@
-"""Makes tests/frames/golden.safetensors: frames of video as outside software lays them out, and the colours that it sees.
+"""Makes tests/frames/golden.safetensors: frames of video as outside software has them, and the colours that it sees.
 
     python3 -m venv target/frames && target/frames/bin/pip install -r tools/frames/requirements.txt
     target/frames/bin/python tools/frames/golden.py
 
-FFmpeg (PyAV) lays out frames of odd and even sizes: the planes of its frame, with their line sizes, and the bytes of its
-rawvideo encoder, which have nothing between rows. OpenCV and FFmpeg's swscale convert to RGB. OpenCV knows even sizes only. At odd
-ones swscale interpolates chroma, which then is the same everywhere: a second frame, called flat. Luma is from 16 to 235 and
-chroma from 16 to 240, as in video; beyond it OpenCV takes luma for 16.
+FFmpeg (PyAV) lays out frames of odd and even sizes: the planes of its frame, with their line sizes, and the bytes of
+its rawvideo encoder, which have nothing between rows. OpenCV and FFmpeg's swscale convert to RGB. OpenCV knows even
+sizes only. At odd ones swscale interpolates chroma, which then is the same everywhere: a second frame, called flat.
+Luma is from 16 to 235 and chroma from 16 to 240, as in video; of what is darker OpenCV makes 16.
 """
 
 import json

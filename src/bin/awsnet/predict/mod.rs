@@ -333,6 +333,17 @@ enum Entry<'a> {
     Error(Place<'a>, String),
 }
 
+impl<'a> Entry<'a> {
+    fn place(&self) -> Place<'a> {
+        match self {
+            Entry::Face(place, _)
+            | Entry::NoFace(place)
+            | Entry::Picture(place, _)
+            | Entry::Error(place, _) => *place,
+        }
+    }
+}
+
 /// Takes pictures in their order, runs their faces in batches, writes the results.
 fn consume<'a>(
     mut writer: Writer,
@@ -355,8 +366,7 @@ fn consume<'a>(
             Err(TryRecvError::Disconnected) => None,
             Err(TryRecvError::Empty) => {
                 // Whoever watches a camera is not to wait for a batch.
-                if waiting.iter().any(|entry| matches!(entry, Entry::Face(place, _) if place.frame.is_some()))
-                {
+                if waiting.iter().any(|entry| entry.place().frame.is_some()) {
                     run(&mut writer, &mut smoother, session, batch, &mut waiting, &mut pixels)?;
                     faces = 0;
                 }
