@@ -6,6 +6,7 @@ import ctypes
 import operator
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ctypes import byref, c_bool, c_char_p, c_float, c_uint32, c_void_p
 from typing import TYPE_CHECKING, Any
@@ -338,8 +339,9 @@ class Session(_c.Handle):
         images: uint8 [N, H, W, C], which the library normalises; float [N, C, H, W], normalised already; one image
         without N; a list of single ones; arrays of NumPy, tensors in the processor's memory, PIL pictures. What lies as
         the library reads it (rows of whole pixels, or contiguous float32) is not copied. out: arrays to fill, as
-        `Engine.scores` makes them; else new ones. timeout_us: give up after as many microseconds, 1 at least; a GPU is
-        poisoned by that. cancel: give up when it is set.
+        `Engine.scores` makes them; else new ones; a run that fails may have filled the rows of earlier batches.
+        timeout_us: give up after as many microseconds, 1 at least, of all batches together; a GPU is poisoned by that.
+        cancel: give up when it is set.
         """
         engine = self.engine
         array = batch(images, engine.shape)
@@ -350,14 +352,20 @@ class Session(_c.Handle):
             self._check_scores(out, count)
             if not isinstance(out, Predictions):
                 out = Predictions(dict(out), count)
-        if timeout_us is not None and not 1 <= timeout_us < 1 << 64:
-            raise ValueError(f"timeout_us: expected at least 1 microsecond, found {timeout_us}")
+        deadline = 0
+        if timeout_us is not None:
+            timeout_us = operator.index(timeout_us)
+            if not 1 <= timeout_us < 1 << 64:
+                raise ValueError(f"timeout_us: expected at least 1 microsecond, found {timeout_us}")
+            deadline = time.monotonic_ns() + 1000 * timeout_us
         if not self._lock.acquire(blocking=False):
             raise _c.Error(8, "session: expected one thread at a time, found another that runs it")
         try:
             self._options.timeout_us = timeout_us or 0
             self._options.cancel = None if cancel is None else ctypes.addressof(cancel._flag)
             for begin in range(0, count, engine.batch):
+                if deadline and begin:
+                    self._options.timeout_us = max(1, (deadline - time.monotonic_ns()) // 1000)
                 self._run(array[begin : begin + engine.batch], out, begin)
         finally:
             self._lock.release()

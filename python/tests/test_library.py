@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pickle
 import re
@@ -304,6 +305,7 @@ def test_the_structs_are_those_of_the_header() -> None:
         "DeviceImages": "device_images",
         "DetectorOptions": "detector_options",
         "Frame": "frame",
+        "Face": "face",
     }  # fmt: skip
     of_c = {
         "uint32_t": _c.c_uint32, "size_t": _c.c_size_t, "float": _c.c_float, "char": _c.c_char,
@@ -311,14 +313,16 @@ def test_the_structs_are_those_of_the_header() -> None:
         "awsnet_graphs": _c.c_int32, "awsnet_affinity": _c.c_int32, "int32_t": _c.c_int32,
         "uint64_t": _c.c_uint64, "awsnet_thread_start_callback": _c.ThreadStart,
         "awsnet_executor_callback": _c.c_void_p, "awsnet_head_kind": _c.c_int32, "awsnet_pixels": _c.c_int32,
+        "awsnet_frame_format": _c.c_int32,
     }  # fmt: skip
     for structure, name in structs.items():
         body = re.search(rf"typedef struct awsnet_{name} {{(.*?)}}", header, re.DOTALL)
         assert body is not None, name
         fields = []
         for declaration in filter(None, map(str.strip, body[1].split(";"))):
-            kind, stars, field, length = re.fullmatch(r"(.+?) (\*?)(\w+)(?:\[(\d+)\])?", declaration).groups()
+            kind, stars, field, length = re.fullmatch(r"(.+?) (\*?)(\w+)((?:\[\d+\])*)", declaration).groups()
             address = _c.c_char_p if kind == "const char" else _c.c_void_p
             base = address if stars else of_c[kind]
-            fields.append((field, base * int(length) if length else base))
+            lengths = [int(digits) for digits in re.findall(r"\d+", length)]
+            fields.append((field, base * math.prod(lengths) if lengths else base))
         assert fields == getattr(_c, structure)._fields_, name
