@@ -208,9 +208,16 @@ class Engine(_c.Handle):
 
     def session(self) -> Session:
         """Make a session."""
+        self._check_process()
         handle = c_void_p()
         call("awsnet_session_create", self._handle, byref(handle))
         return Session(handle, self)
+
+    def _check_process(self) -> None:
+        """Refuse an engine on a GPU that a forked process has inherited."""
+        if self.device.startswith("cuda") and os.getpid() != self._process:
+            expected = "expected the process that made it, since a fork does not inherit a GPU"
+            raise _c.Error(10, f"engine: {expected}, found another; start processes by spawn or forkserver")
 
     def cut(self, picture: Any, face: Face, format: str | None = None) -> NDArray[np.uint8]:
         """Cut a face out of a picture as the model's file says, uint8 [H, W, C] of the network's size.
@@ -320,6 +327,16 @@ class Session(_c.Handle):
         self._passed = byref(self._images), byref(self._options), byref(self._predictions), byref(self._error)
         self._lock = threading.Lock()
         self._names = list(engine.heads)
+        self._on_gpu = engine.device.startswith("cuda")
+
+    def close(self) -> None:
+        """Free it now; an `Error` where another thread runs it, and for whoever uses it afterwards."""
+        if not self._lock.acquire(blocking=False):
+            raise _c.Error(8, "session: expected one at rest, found one at work on another thread")
+        try:
+            super().close()
+        finally:
+            self._lock.release()
 
     def __repr__(self) -> str:
         return f"<awsnet.Session of {self.engine!r}>"
@@ -344,6 +361,8 @@ class Session(_c.Handle):
         cancel: give up when it is set.
         """
         engine = self.engine
+        if self._on_gpu:
+            engine._check_process()
         array = batch(images, engine.shape)
         count = len(array)
         if out is None:
@@ -418,6 +437,7 @@ class Session(_c.Handle):
         engine = self.engine
         if not engine.device.startswith("cuda"):
             raise ValueError(f"enqueue: expected an engine on cuda, found one on {engine.device}")
+        engine._check_process()
         given = device_array("images", images)
         c, h, w = engine.shape
         described = _c.DeviceImages()
