@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pickle
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -176,8 +175,8 @@ def test_a_deadline_is_of_all_batches_together(engine: Engine) -> None:
 def test_a_call_costs_little_more_than_the_call_of_c(tmp_path: Path) -> None:
     """What both take of this thread's processor, by turns, with a network that takes next to none.
 
-    The least of many rounds: whatever else the machine does adds to a round, and nothing takes from it. The bound is loose, for
-    processors differ; the figure is printed.
+    The least of many rounds: whatever else the machine does adds to a round, and nothing takes from it. The bound is
+    loose, for processors differ; the figure is printed.
     """
     model = tmp_path / "tiny.safetensors"
     subprocess.run([COMMAND, "init", "--arch", "tiny", "--size", "8", "-o", model], check=True)
