@@ -267,6 +267,12 @@ if (child := os.fork()) == 0:
             session.run(pixels)
         except awsnet.Error as problem:
             sys.exit(problem.status)
+    if sys.argv[1] == "gpu":
+        engine.device = "cuda:0"  # in the place of one: nothing of a GPU is called
+        try:
+            engine.session()
+        except awsnet.Error as problem:
+            sys.exit(problem.status if "a fork does not inherit a GPU" in str(problem) else 1)
     if sys.argv[1] == "new":
         engine.session().run(pixels)
     sys.exit(0)
@@ -277,7 +283,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @pytest.mark.parametrize(
     ("what", "threads", "code"),
-    [("exit", 3, 0), ("close", 3, 0), ("run", 3, 10), ("new", 3, 0), ("run", 1, 0), ("exit", 1, 0)],
+    [("exit", 3, 0), ("close", 3, 0), ("run", 3, 10), ("new", 3, 0), ("run", 1, 0), ("exit", 1, 0), ("gpu", 1, 10)],
 )
 def test_a_forked_process_ends_quietly(model_file: Path, what: str, threads: int, code: int) -> None:
     command = [sys.executable, "-c", FORKED, what, model_file, str(threads)]
