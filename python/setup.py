@@ -48,13 +48,15 @@ class Native(build_py):
                 [*common, "--target", f"{triple}.{GLIBC}"],
                 target / triple / "release",
             )
+        # pip hides the packages of the environment by PYTHONPATH, and cargo-zigbuild's zig is one of them.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         soname = f"-Clink-arg=-Wl,-soname,libawsnet.so.{ABI_VERSION}"
         for what, features, flags in (
             (["--lib", "--crate-type", "cdylib"], "capi,cuda,face", [soname]),
             (["--bin", "awsnet"], "cli,cuda", []),
         ):
             command = [cargo, "rustc", *what, "--features", features, *common, "--", "-Cstrip=symbols", *flags]
-            subprocess.run(command, check=True)
+            subprocess.run(command, check=True, env=environment)
         (package / "bin").mkdir(parents=True, exist_ok=True)
         (package / "models").mkdir(exist_ok=True)
         shutil.copy2(built / "libawsnet.so", package / f"libawsnet.so.{ABI_VERSION}")

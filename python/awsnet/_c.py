@@ -292,21 +292,37 @@ def set_log(listener: Callable[[int, str], None] | None) -> None:
 
 
 class Handle:
-    """Something of the library's, which is freed when this object is, or by `close`."""
+    """Something of the library's, which is freed when this object is, or by `close`.
+
+    What a forked process inherits it never frees: the threads, and a GPU, are its parent's.
+    """
 
     _kind: ClassVar[str]
 
     def __init__(self, handle: c_void_p) -> None:
         self._handle = handle
-        self._destroy = weakref.finalize(self, getattr(library, f"awsnet_{self._kind}_destroy"), handle)
+        self._process = os.getpid()
+        self._destroy = weakref.finalize(self, _free, self._kind, handle, self._process)
 
     def close(self) -> None:
-        """Free it now; whoever uses it afterwards gets an `Error`."""
+        """Free it now; whoever uses it afterwards gets an `Error`, and so does this where it is at work on a thread."""
+        if self._destroy.detach() is None:
+            return
+        if (status := _free(self._kind, self._handle, self._process)) != 0:
+            self._destroy = weakref.finalize(self, _free, self._kind, self._handle, self._process)
+            raise Error(status, f"{self._kind}: expected one at rest, found one at work on another thread")
         self._handle = c_void_p()
-        self._destroy()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _free(kind: str, handle: c_void_p, process: int) -> int:
+    """Free a handle where this is the process that made it; the status of that."""
+    if os.getpid() != process:
+        return 0
+    status: int = getattr(library, f"awsnet_{kind}_destroy")(handle)
+    return status

@@ -6,6 +6,7 @@ import ctypes
 import operator
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ctypes import byref, c_bool, c_char_p, c_float, c_uint32, c_void_p
 from typing import TYPE_CHECKING, Any
@@ -207,9 +208,16 @@ class Engine(_c.Handle):
 
     def session(self) -> Session:
         """Make a session."""
+        self._check_process()
         handle = c_void_p()
         call("awsnet_session_create", self._handle, byref(handle))
         return Session(handle, self)
+
+    def _check_process(self) -> None:
+        """Refuse an engine on a GPU that a forked process has inherited."""
+        if self.device.startswith("cuda") and os.getpid() != self._process:
+            expected = "expected the process that made it, since a fork does not inherit a GPU"
+            raise _c.Error(10, f"engine: {expected}, found another; start processes by spawn or forkserver")
 
     def cut(self, picture: Any, face: Face, format: str | None = None) -> NDArray[np.uint8]:
         """Cut a face out of a picture as the model's file says, uint8 [H, W, C] of the network's size.
@@ -319,6 +327,16 @@ class Session(_c.Handle):
         self._passed = byref(self._images), byref(self._options), byref(self._predictions), byref(self._error)
         self._lock = threading.Lock()
         self._names = list(engine.heads)
+        self._on_gpu = engine.device.startswith("cuda")
+
+    def close(self) -> None:
+        """Free it now; an `Error` where another thread runs it, and for whoever uses it afterwards."""
+        if not self._lock.acquire(blocking=False):
+            raise _c.Error(8, "session: expected one at rest, found one at work on another thread")
+        try:
+            super().close()
+        finally:
+            self._lock.release()
 
     def __repr__(self) -> str:
         return f"<awsnet.Session of {self.engine!r}>"
@@ -338,10 +356,13 @@ class Session(_c.Handle):
         images: uint8 [N, H, W, C], which the library normalises; float [N, C, H, W], normalised already; one image
         without N; a list of single ones; arrays of NumPy, tensors in the processor's memory, PIL pictures. What lies as
         the library reads it (rows of whole pixels, or contiguous float32) is not copied. out: arrays to fill, as
-        `Engine.scores` makes them; else new ones. timeout_us: give up after as many microseconds, 1 at least; a GPU is
-        poisoned by that. cancel: give up when it is set.
+        `Engine.scores` makes them; else new ones; a run that fails may have filled the rows of earlier batches.
+        timeout_us: give up after as many microseconds, 1 at least, of all batches together; a GPU is poisoned by that.
+        cancel: give up when it is set.
         """
         engine = self.engine
+        if self._on_gpu:
+            engine._check_process()
         array = batch(images, engine.shape)
         count = len(array)
         if out is None:
@@ -350,14 +371,20 @@ class Session(_c.Handle):
             self._check_scores(out, count)
             if not isinstance(out, Predictions):
                 out = Predictions(dict(out), count)
-        if timeout_us is not None and not 1 <= timeout_us < 1 << 64:
-            raise ValueError(f"timeout_us: expected at least 1 microsecond, found {timeout_us}")
+        deadline = 0
+        if timeout_us is not None:
+            timeout_us = operator.index(timeout_us)
+            if not 1 <= timeout_us < 1 << 64:
+                raise ValueError(f"timeout_us: expected at least 1 microsecond, found {timeout_us}")
+            deadline = time.monotonic_ns() + 1000 * timeout_us
         if not self._lock.acquire(blocking=False):
             raise _c.Error(8, "session: expected one thread at a time, found another that runs it")
         try:
             self._options.timeout_us = timeout_us or 0
             self._options.cancel = None if cancel is None else ctypes.addressof(cancel._flag)
             for begin in range(0, count, engine.batch):
+                if deadline and begin:
+                    self._options.timeout_us = max(1, (deadline - time.monotonic_ns()) // 1000)
                 self._run(array[begin : begin + engine.batch], out, begin)
         finally:
             self._lock.release()
@@ -410,6 +437,7 @@ class Session(_c.Handle):
         engine = self.engine
         if not engine.device.startswith("cuda"):
             raise ValueError(f"enqueue: expected an engine on cuda, found one on {engine.device}")
+        engine._check_process()
         given = device_array("images", images)
         c, h, w = engine.shape
         described = _c.DeviceImages()

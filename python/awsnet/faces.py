@@ -107,9 +107,9 @@ class Detector(_c.Handle):
         """Make a detector.
 
         model: another detector of BlazeFace's kind; by default the one in the library. min_score: what it is less sure
-        of is left out, from 0 to 1; 0 is 0.6. min_face: how small a face may be, in pixels of its width; 0 is a tenth of
-        the picture's longer side. Smaller ones take closer looks, four times as many each time it is halved. The rest is
-        as for `Engine`; "auto" is the CPU.
+        of is left out, from 0 to 1; 0 is 0.6. min_face: how small a face may be, in pixels of its width; 0 is a tenth
+        of the picture's longer side. Smaller ones take closer looks, four times as many each time it is halved. The
+        rest is as for `Engine`; "auto" is the CPU.
         """
         from . import engine
 

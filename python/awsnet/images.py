@@ -138,5 +138,9 @@ def is_picture(image: Any) -> bool:
 
 
 def _device_of(image: Any) -> int | None:
+    """DLPack's type of the memory that an object's values are in; None where it has none, or does not say."""
     device = getattr(image, "__dlpack_device__", None)
-    return None if device is None else int(device()[0])
+    try:
+        return None if device is None else int(device()[0])
+    except (ValueError, RuntimeError):  # PyTorch's tensors on "meta" and other devices that DLPack does not know
+        return None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pickle
 import re
@@ -266,6 +267,12 @@ if (child := os.fork()) == 0:
             session.run(pixels)
         except awsnet.Error as problem:
             sys.exit(problem.status)
+    if sys.argv[1] == "gpu":
+        engine.device = "cuda:0"  # in the place of one: nothing of a GPU is called
+        try:
+            engine.session()
+        except awsnet.Error as problem:
+            sys.exit(problem.status if "a fork does not inherit a GPU" in str(problem) else 1)
     if sys.argv[1] == "new":
         engine.session().run(pixels)
     sys.exit(0)
@@ -276,7 +283,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @pytest.mark.parametrize(
     ("what", "threads", "code"),
-    [("exit", 3, 0), ("close", 3, 0), ("run", 3, 10), ("new", 3, 0), ("run", 1, 0), ("exit", 1, 0)],
+    [("exit", 3, 0), ("close", 3, 0), ("run", 3, 10), ("new", 3, 0), ("run", 1, 0), ("exit", 1, 0), ("gpu", 1, 10)],
 )
 def test_a_forked_process_ends_quietly(model_file: Path, what: str, threads: int, code: int) -> None:
     command = [sys.executable, "-c", FORKED, what, model_file, str(threads)]
@@ -304,6 +311,7 @@ def test_the_structs_are_those_of_the_header() -> None:
         "DeviceImages": "device_images",
         "DetectorOptions": "detector_options",
         "Frame": "frame",
+        "Face": "face",
     }  # fmt: skip
     of_c = {
         "uint32_t": _c.c_uint32, "size_t": _c.c_size_t, "float": _c.c_float, "char": _c.c_char,
@@ -311,14 +319,16 @@ def test_the_structs_are_those_of_the_header() -> None:
         "awsnet_graphs": _c.c_int32, "awsnet_affinity": _c.c_int32, "int32_t": _c.c_int32,
         "uint64_t": _c.c_uint64, "awsnet_thread_start_callback": _c.ThreadStart,
         "awsnet_executor_callback": _c.c_void_p, "awsnet_head_kind": _c.c_int32, "awsnet_pixels": _c.c_int32,
+        "awsnet_frame_format": _c.c_int32,
     }  # fmt: skip
     for structure, name in structs.items():
         body = re.search(rf"typedef struct awsnet_{name} {{(.*?)}}", header, re.DOTALL)
         assert body is not None, name
         fields = []
         for declaration in filter(None, map(str.strip, body[1].split(";"))):
-            kind, stars, field, length = re.fullmatch(r"(.+?) (\*?)(\w+)(?:\[(\d+)\])?", declaration).groups()
+            kind, stars, field, length = re.fullmatch(r"(.+?) (\*?)(\w+)((?:\[\d+\])*)", declaration).groups()
             address = _c.c_char_p if kind == "const char" else _c.c_void_p
             base = address if stars else of_c[kind]
-            fields.append((field, base * int(length) if length else base))
+            lengths = [int(digits) for digits in re.findall(r"\d+", length)]
+            fields.append((field, base * math.prod(lengths) if lengths else base))
         assert fields == getattr(_c, structure)._fields_, name

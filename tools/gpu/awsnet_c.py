@@ -1,4 +1,7 @@
-"""libawsnet from Python, with ctypes: as much of include/awsnet.h as the programs beside this file need."""
+"""libawsnet from Python, with ctypes: as much of include/awsnet.h as the programs beside this file need.
+
+The Python package (python/) is the binding for programs; this one goes to machines that have no NumPy.
+"""
 
 import ctypes
 from ctypes import byref, c_char, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_void_p
