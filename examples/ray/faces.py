@@ -32,7 +32,7 @@ class Faces:
     def __init__(self, model: str) -> None:
         """Make them. model: a path that every node can read."""
         self.engine = awsnet.Engine(model, batch=16, threads=1)
-        self.detector = awsnet.Detector(threads=1)
+        self.detector = awsnet.Detector(min_face=24, threads=1)
 
     def __call__(self, batch: pandas.DataFrame) -> pandas.DataFrame:
         """Give a row a face for rows of path and bytes."""

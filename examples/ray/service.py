@@ -29,7 +29,7 @@ class Service:
     def __init__(self) -> None:
         """Make them."""
         self.engine = awsnet.Engine(os.environ.get("AWSNET_MODEL", str(awsnet.DEMO)), batch=16, threads=1)
-        self.detector = awsnet.Detector(threads=1)
+        self.detector = awsnet.Detector(min_face=24, threads=1)
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.002)
     async def faces(self, pictures: list[Image.Image]) -> list[list[dict[str, Any]]]:

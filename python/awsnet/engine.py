@@ -243,8 +243,9 @@ class Engine(_c.Handle):
         images: paths, a folder, PIL pictures or uint8 arrays [H, W, C] of RGB, one or a list; or what `Session.run`
         takes. Every thread keeps a session of its own, and a detector, for later calls.
 
-        detect: True finds every face, as `Detector` does by itself or the one that is given; the predictions are a row
-        a face, and `Predictions.faces` says of which picture and where. False takes the largest centred part of each
+        detect: True finds every face from 24 pixels of width on, as `awsnet predict --detect` does in pictures; or a
+        `Detector`, with limits of its own. The predictions are a row a face, the surest of a picture first, and
+        `Predictions.faces` says of which picture and where. False takes the largest centred part of each
         picture that has the network's aspect ratio: for pictures that are a face already.
         """
         if detect is not False:
@@ -264,7 +265,7 @@ class Engine(_c.Handle):
         return joined(parts) if parts else self.scores(0)
 
     def _predict_faces(self, images: Any, detect: bool | Detector) -> Predictions:
-        detector = detect if isinstance(detect, Detector) else self._kept("detector", Detector)
+        detector = detect if isinstance(detect, Detector) else self._kept("detector", _of_pictures)
         session: Session = self._kept("session", self.session)
         parts: list[Predictions] = []
         found: list[tuple[int, Face]] = []
@@ -290,6 +291,11 @@ class Engine(_c.Handle):
         if what not in kept.__dict__:
             kept.__dict__[what] = make()
         return kept.__dict__[what]
+
+
+def _of_pictures() -> Detector:
+    """The detector that `awsnet predict` has for pictures."""
+    return Detector(min_face=24)
 
 
 def _again(source: str | bytes, options: dict[str, Any]) -> Engine:
