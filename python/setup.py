@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 ABI_VERSION = 1
 GLIBC = os.environ.get("AWSNET_GLIBC", "")
+LICENSES = ("LICENSE-APACHE", "LICENSE-MIT")
 MODELS = ("demo.safetensors", "README.md", "NOTICE")
 
 
@@ -63,6 +64,8 @@ class Native(build_py):
         shutil.copy2(built / "awsnet", package / "bin/awsnet")
         for name in MODELS:
             shutil.copy2(ROOT / "models" / name, package / "models" / name)
+        for name in LICENSES:
+            shutil.copy2(ROOT / name, package / name)
 
 
 class OfAPlatform(bdist_wheel):
