@@ -186,14 +186,7 @@ impl Engine {
 
     /// Errors where the machine has not as much memory to give as the arena takes.
     fn check_memory(&self) -> Result<()> {
-        let bytes = self.plan.arena_bytes();
-        match crate::memory::available_bytes() {
-            Some(available) if available < bytes => {
-                let batch = self.plan.batch();
-                let expected = format!("{bytes} bytes of memory for feature maps at batch {batch}");
-                Err(Error::new(ErrorKind::Memory, "arena", expected, format!("{available} available")))
-            }
-            _ => Ok(()),
-        }
+        let what = format!("feature maps at batch {}", self.plan.batch());
+        crate::memory::require(self.plan.arena_bytes(), "arena", &what)
     }
 }

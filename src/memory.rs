@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code, reason = "memory from the allocator itself, for its alignment")]
 
+mod cgroup;
+
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 
@@ -9,9 +11,25 @@ use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes that can be had without swapping, where the system tells; an allocation beyond them would succeed on
-/// many systems and end the process later, when it is touched.
+/// Bytes that can be had without swapping, and without passing the limit of a container, where the system tells; an
+/// allocation beyond them would succeed on many systems and end the process later, when it is touched.
 pub(crate) fn available_bytes() -> Option<u64> {
+    let found = [of_the_machine(), cgroup::available_bytes()];
+    found.into_iter().flatten().min()
+}
+
+/// An error where so many bytes cannot be had; `what` says what they are for.
+pub(crate) fn require(bytes: u64, place: &str, what: &str) -> Result<()> {
+    match available_bytes() {
+        Some(available) if available < bytes => {
+            let expected = format!("{bytes} bytes of memory for {what}");
+            Err(Error::new(ErrorKind::Memory, place, expected, format!("{available} available")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn of_the_machine() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;

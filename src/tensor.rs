@@ -103,6 +103,16 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Bytes of its elements.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = match &self.elements {
+            Elements::F32(elements) => size_of_val(&elements[..]),
+            Elements::F16(elements) => size_of_val(&elements[..]),
+            Elements::BF16(elements) => size_of_val(&elements[..]),
+        };
+        bytes as u64
+    }
+
     /// A tensor of F32 elements; the product of `dims` must be the number of `elements`.
     pub fn from_f32(dims: &[usize], elements: Vec<f32>) -> Result<Self> {
         let len = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));

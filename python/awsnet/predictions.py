@@ -57,7 +57,7 @@ class HeadScores:
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
-        """Of every image, whether all its logits are finite, [N]. Others mean nothing: a map has overflowed its type."""
+        """Of every image, whether its logits are finite, [N]; others mean nothing: a map has overflowed its type."""
         return np.asarray(np.isfinite(self.logits).all(axis=1))
 
     @property

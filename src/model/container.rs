@@ -199,6 +199,7 @@ impl<R: Read + Seek> TensorFile<R> {
         if let Some(name) = unclaimed {
             return Err(error(tensor_place(name), "tensors that the manifest uses", "one that nothing uses"));
         }
+        crate::memory::require(self.file_len - self.data_start, "", "weights")?;
         let mut entries: Vec<_> = self.entries.drain().collect();
         entries.sort_by_key(|(_, entry)| entry.range);
         let mut tensors = HashMap::with_capacity(entries.len());

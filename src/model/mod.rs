@@ -298,6 +298,12 @@ impl Model {
         model
     }
 
+    /// Bytes of weights of its layers that no clone holds, too.
+    pub(crate) fn own_bytes(&self) -> u64 {
+        let weights = self.layers.iter().filter_map(|layer| layer.weights.as_ref()).flatten();
+        weights.map(Weights::own_bytes).sum()
+    }
+
     /// Multiplications and additions for one image, all branches and heads included.
     pub fn flop(&self) -> u64 {
         let layers = self.layers.iter().map(|layer| self.layer_flop(layer));

@@ -27,6 +27,11 @@ pub struct Weights {
 }
 
 impl Weights {
+    /// Bytes of the weight that nobody else holds: they are given back when this is dropped.
+    pub(crate) fn own_bytes(&self) -> u64 {
+        if Arc::strong_count(&self.weight) == 1 { self.weight.bytes() } else { 0 }
+    }
+
     /// The weight as stored: conv2d [out, in/groups, kh, kw], linear [out, in]; ones of a batch norm alone, `[C]`.
     pub fn weight(&self) -> &Tensor {
         &self.weight

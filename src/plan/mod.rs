@@ -93,6 +93,12 @@ impl Plan {
     pub fn build(model: Model, options: &PlanOptions) -> Result<Self> {
         let _environment = FloatEnvironment::enter();
         let (mut plan, outline) = Self::decide(&model, options)?;
+        // Layer by layer, packed weights take the place of the model's; a few layers at a time have both, and what is computed
+        // between them.
+        const AT_ONCE: u64 = 2;
+        let largest = plan.nodes.iter().map(|node| node.weight_bytes).max().unwrap_or(0);
+        let more = plan.weight_bytes.saturating_sub(model.own_bytes()) + AT_ONCE * largest;
+        crate::memory::require(more, "weights", "packed weights")?;
         plan.backend = Some(outline.pack(model)?);
         crate::log::log!(info, "a plan for {}: {}", plan.heading(), plan.sums());
         if let Some(note) = &plan.note {
